@@ -1,0 +1,54 @@
+# What there is to do here: `make` lists it. Needs nothing but uv, or Python 3.11 to fetch uv with.
+
+UV := $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
+NEEDS_UV := $(filter $(CURDIR)/.uv/bin/uv,$(UV))
+RUN := $(UV) run
+# What is baked uses the same uv.
+export PATH := $(PATH):$(CURDIR)/.uv/bin
+INTO := build
+
+.DEFAULT_GOAL := help
+.PHONY: help demo bake test e2e bench lint format git
+
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: bake ## Bake the default project into build/ and watch it work, without Docker
+	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' demo
+
+bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder)
+	@rm -rf '$(INTO)/order-flow'
+	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' .
+
+test: git $(NEEDS_UV) ## Bake every option and check each result (ARGS="-k name")
+	$(RUN) pytest tests --ignore=tests/e2e $(ARGS)
+
+e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (ARGS="-k name")
+	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
+	$(RUN) pytest tests/e2e $(ARGS)
+
+bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
+	$(RUN) python -m bench $(ARGS)
+
+lint: $(NEEDS_UV) ## Check the template's own code and configuration
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) yamllint --strict .github .pre-commit-config.yaml
+	$(RUN) shellcheck .ci/run
+
+format: $(NEEDS_UV) ## Put the template's own code into its format, mend what can be mended
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+git:
+	@command -v git >/dev/null || { echo 'git is missing: install it' >&2; exit 1; }
+
+$(CURDIR)/.uv/bin/uv:
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	    $$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	    python=; \
+	done; \
+	test -n "$$python" || { echo 'uv is missing, and so is Python 3.11 or newer (with venv) to fetch it: install one of them' >&2; exit 1; }; \
+	echo 'Fetching uv into .uv/'; \
+	$$python -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv

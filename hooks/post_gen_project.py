@@ -1,0 +1,43 @@
+"""Lay the chosen overlays over the project, write its .env files, say what to do next."""
+
+import json
+import re
+import secrets
+import shlex
+import shutil
+from pathlib import Path
+
+Path(__file__).unlink(
+    missing_ok=True
+)  # cookiecutter leaves the rendered hook in a temporary folder
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+ROOT = Path.cwd()
+OVERLAYS = ROOT / "overlays"
+PASSWORD = re.compile(r"^GRAFANA_ADMIN_PASSWORD=.*$", re.MULTILINE)
+
+
+def lay_overlays() -> None:
+    for option in sorted(OVERLAYS.iterdir()):
+        if ANSWERS[option.name] != "none":  # which adds nothing, and git keeps no empty folder
+            shutil.copytree(option / ANSWERS[option.name], ROOT, dirs_exist_ok=True)
+    shutil.rmtree(OVERLAYS)
+
+
+def write_env_files() -> None:
+    """Fill in one random password wherever an example asks for it; only the owner may read it."""
+    password = f"GRAFANA_ADMIN_PASSWORD={secrets.token_urlsafe(18)}"
+    for example in ROOT.rglob(".env.example"):
+        env = example.with_name(".env")
+        env.touch(mode=0o600)
+        env.write_text(PASSWORD.sub(password, example.read_text("utf-8")), "utf-8")
+
+
+lay_overlays()
+write_env_files()
+print(f"""
+The project is baked. Next:
+
+    cd {shlex.quote(str(ROOT))}
+    docker compose up        # or, without Docker: make dev
+""")

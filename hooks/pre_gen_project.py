@@ -1,0 +1,107 @@
+"""Refuse a bad answer before anything is written: say why, and what a good one looks like."""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+Path(__file__).unlink(
+    missing_ok=True
+)  # cookiecutter leaves the rendered hook in a temporary folder
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+# As typed: cookiecutter has already rendered the text of ANSWERS. cruft hands none over.
+TYPED = json.loads(r"""{{ _cookiecutter | default({}) | tojson }}""")
+
+TEXTS = {
+    "project_name": "Order Flow",
+    "description": "Takes orders and ships them",
+    "author": "Ada Lovelace",
+}
+TEMPLATE_MARKS = ("\x7b\x7b", "\x7b%", "\x7b#")  # spelt out, they would be rendered here too
+
+# What an image's name allows, which is narrower than what Compose allows for a project.
+SLUG = re.compile(r"[a-z0-9]+(?:(?:__?|-+)[a-z0-9]+)*")
+PACKAGE = re.compile(r"[a-z][a-z0-9_]*")
+# Leaves room for the names of services, as host names end at 63, and for lines that import.
+LONGEST = 40  # characters
+
+# Of every supported Python, not only of the one that runs this.
+STDLIB_OF_OTHERS = """
+    annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr imp
+    mailcap nntplib pipes smtpd sndhdr sunau telnetlib test uu xdrlib
+"""
+STDLIB = sys.stdlib_module_names | set(STDLIB_OF_OTHERS.split())
+# By the names that are imported and those that are installed, what they depend on included.
+LIBRARIES = """
+    aiokafka annotated_doc annotated_types anyio async_timeout certifi click confluent_kafka dotenv
+    fast_depends faststream google googleapis_common_protos grpc grpcio h11 httpcore httptools httpx
+    idna iniconfig markdown_it mdurl mypy mypy_extensions opentelemetry opentelemetry_exporter_otlp
+    opentelemetry_instrumentation_logging opentelemetry_proto opentelemetry_sdk packaging pathspec
+    pip pluggy prometheus_client protobuf pydantic pydantic_core pydantic_settings pygments pytest
+    pytest_asyncio python_dotenv requests rich ruff setuptools shellingham typer typing_extensions
+    typing_inspection urllib3 uv uvicorn uvloop watchfiles wrapt yaml yamllint
+"""
+DEPENDENCIES = set(LIBRARIES.split())
+FOLDERS = {"devtools", "src", "tests"}
+
+
+def faults_of_text(question: str, example: str) -> Iterator[str]:
+    text = ANSWERS[question]
+    if not text.strip():
+        yield "is empty"
+    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text):
+        yield "has a control character or a line break in it"
+    if any(mark in text + str(TYPED.get(question, "")) for mark in TEMPLATE_MARKS):
+        yield f"has a template mark in it (one of {' '.join(TEMPLATE_MARKS)})"
+
+
+def faults_of_slug(slug: str) -> Iterator[str]:
+    if not SLUG.fullmatch(slug):
+        yield (
+            "is no name for a folder, an image and a Compose project: use lower-case letters and"
+            " digits, with single - or _ between them"
+        )
+    if len(slug) > LONGEST:
+        yield f"is longer than {LONGEST} characters"
+    if slug.replace("-", "_") in DEPENDENCIES:
+        yield "is the name of a library that the project depends on"
+
+
+def faults_of_package(package: str) -> Iterator[str]:
+    if not PACKAGE.fullmatch(package):
+        yield "is no package name: use lower-case letters, digits and _, with a letter first"
+    if len(package) > LONGEST:
+        yield f"is longer than {LONGEST} characters"
+    if keyword.iskeyword(package):
+        yield "is a keyword of Python"
+    if package in STDLIB:
+        yield "is the name of a module of Python's standard library"
+    if package in DEPENDENCIES:
+        yield "is the name of a library that the project depends on"
+    if package in FOLDERS:
+        yield "is the name of another folder of the project"
+
+
+def complaints() -> Iterator[str]:
+    questions = [
+        *((question, faults_of_text(question, good), good) for question, good in TEXTS.items()),
+        ("project_slug", faults_of_slug(ANSWERS["project_slug"]), "order-flow"),
+        ("package_name", faults_of_package(ANSWERS["package_name"]), "order_flow"),
+    ]
+    for question, faults, good in questions:
+        for fault in faults:
+            yield f"{question} {ANSWERS[question]!a} {fault}. A good one: {good}"
+    if any(Path.cwd().iterdir()):
+        yield (
+            f"The folder {str(Path.cwd())!a} is not empty, and baking overwrites nothing."
+            " To bring a baked project up to date, run in it: cruft update"
+        )
+
+
+if found := list(complaints()):
+    print(*found, sep="\n", file=sys.stderr, flush=True)
+    sys.exit(1)

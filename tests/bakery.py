@@ -1,0 +1,95 @@
+"""Bake the template as a user does, and run what a baked project offers."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from matrix import QUESTIONS, TEMPLATE, Answers
+
+COOKIECUTTER = (sys.executable, "-m", "cookiecutter")
+
+
+class BakingError(Exception):
+    """Carries what was printed."""
+
+
+@dataclass(frozen=True)
+class Bakery:
+    """Where bakes go, and the one environment and set of caches that all of them share."""
+
+    home: Path
+
+    def cookiecutter(
+        self,
+        answers: Answers,
+        into: Path,
+        *options: str,
+        program: tuple[str, ...] = COOKIECUTTER,
+        env: dict[str, str] | None = None,
+        prompt: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
+        """Call cookiecutter's command line; standard output and error come interleaved.
+
+        With `prompt` it asks, and each of its questions is answered with Enter.
+        """
+        command = [
+            *program,
+            *([] if prompt else ["--no-input"]),
+            *("--output-dir", str(into)),
+            *options,
+            str(TEMPLATE),
+            *(f"{question}={answer}" for question, answer in answers.items()),
+        ]
+        return subprocess.run(
+            command,
+            cwd=self.home,
+            env=self.environment() | (env or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            input="\n" * len(QUESTIONS),
+            encoding="utf-8",
+        )
+
+    def bake(self, answers: Answers, into: Path, *options: str) -> Path:
+        """Return the baked project's folder, the one new one in `into`."""
+        before = set(into.iterdir()) if into.exists() else set()
+        done = self.cookiecutter(answers, into, *options)
+        if done.returncode:
+            raise BakingError(done.stdout)
+        (project,) = set(into.iterdir()) - before
+        return project
+
+    def run(self, project: Path, *command: str) -> None:
+        """Run a command of the baked project; fails with all that it printed."""
+        done = subprocess.run(
+            command,
+            cwd=project,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+
+    def environment(self) -> dict[str, str]:
+        """The user's, without their settings of cookiecutter, uv, OpenTelemetry and make."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"ARGS", "VIRTUAL_ENV"}
+            and not name.startswith(("UV_PYTHON", "OTEL_", "MAKE"))
+        }
+        config = self.home / "cookiecutter.yaml"
+        config.write_text(
+            f"cookiecutters_dir: '{self.home}/templates'\nreplay_dir: '{self.home}/replay'\n"
+        )
+        # One environment at one path: mypy's and ruff's caches stay good from bake to bake.
+        return kept | {
+            "COOKIECUTTER_CONFIG": str(config),
+            "UV_PROJECT_ENVIRONMENT": str(self.home / "venv"),
+            "UV_PYTHON": sys.executable,
+            "MYPY_CACHE_DIR": str(self.home / "mypy"),
+            "RUFF_CACHE_DIR": str(self.home / "ruff"),
+        }

@@ -1,0 +1,41 @@
+"""Fixtures that build; the tests assert."""
+
+from pathlib import Path
+
+import pytest
+import tools
+from bakery import Bakery
+from matrix import Answers, matrix
+
+
+@pytest.fixture(scope="session")
+def bakery(tmp_path_factory: pytest.TempPathFactory) -> Bakery:
+    return Bakery(tmp_path_factory.mktemp("bakery"))
+
+
+def name_of(answers: Answers) -> str:
+    return "-".join(answers.values())
+
+
+@pytest.fixture(scope="session", params=matrix(), ids=name_of)
+def answers(request: pytest.FixtureRequest) -> Answers:
+    chosen: Answers = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def project(bakery: Bakery, answers: Answers) -> Path:
+    """A baked project for each row of the matrix."""
+    return bakery.bake(answers, bakery.home / name_of(answers))
+
+
+@pytest.fixture(scope="session")
+def default_project(bakery: Bakery) -> Path:
+    return bakery.bake({}, bakery.home / "default")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if tools.missing:
+        terminalreporter.section("not checked, for want of a tool")
+        for name, checks in tools.missing.items():
+            terminalreporter.line(f"{name}: {', '.join(dict.fromkeys(checks))}")

@@ -1,0 +1,1 @@
+"""The default project, baked, built and run with Docker Compose, asked over its HTTP APIs."""

@@ -1,0 +1,103 @@
+"""One stack for all tests, brought down whatever happens; the tests that end it come last."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .apis import Answer, Loki, Prometheus, Span, Tempo, post
+from .poll import poll_until
+from .stack import Stack
+from .tables import EDGES, ORDERS
+
+_unproved: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("ends_the_stack") is not None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ends_the_stack: stops the containers, so it runs last")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _unproved:
+        terminalreporter.section("not proved by this run")
+        for line in _unproved:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The default project, baked and up."""
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
+        stack = Stack.bake(Path(folder))
+        try:
+            try:
+                _unproved.extend(stack.prepare_images())
+                stack.up()
+            except AssertionError as error:
+                print(stack.last_logs())
+                pytest.exit(f"the stack did not come up: {error}", returncode=1)
+            yield stack
+            if request.session.testsfailed:
+                print(stack.last_logs())
+        finally:
+            stack.down()
+
+
+@pytest.fixture(scope="session")
+def tempo(stack: Stack) -> Tempo:
+    return Tempo(stack.url("TEMPO_PORT"))
+
+
+@pytest.fixture(scope="session")
+def loki(stack: Stack) -> Loki:
+    return Loki(stack.url("LOKI_PORT"))
+
+
+@pytest.fixture(scope="session")
+def prometheus(stack: Stack) -> Prometheus:
+    return Prometheus(stack.url("PROMETHEUS_PORT"))
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order that was placed, and the trace that it said it would leave."""
+
+    answer: Answer
+
+    @property
+    def trace_id(self) -> str:
+        return str(self.answer.body["trace_id"])
+
+
+@pytest.fixture(scope="session")
+def orders(stack: Stack) -> dict[str, Order]:
+    """One order of each kind, placed."""
+    return {
+        kind: Order(
+            post(
+                stack.url("ORDERS_PORT") + "/orders",
+                {"sku": "keyboard", "quantity": 1, "currency": "EUR", **what},
+            )
+        )
+        for kind, what in ORDERS.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def traces(orders: dict[str, Order], tempo: Tempo) -> dict[str, list[Span]]:
+    """Each order's trace, as soon as it has as many spans as it ought to have."""
+
+    def whole(kind: str) -> list[Span] | None:
+        spans = tempo.trace(orders[kind].trace_id)
+        return spans if len(spans) > len(EDGES[kind]) else None
+
+    return {
+        kind: poll_until(lambda kind=kind: whole(kind), f"the whole trace of the {kind} order")  # type: ignore[misc]
+        for kind in orders
+    }

@@ -1,0 +1,198 @@
+"""The baked project under Docker Compose: a project name, ports and images of its own."""
+
+import json
+import os
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cookiecutter.main import cookiecutter
+
+from . import tempo_stand_in
+
+TEMPLATE = Path(__file__).parents[2]
+
+PORTS = [
+    "ORDERS_PORT",
+    "KAFKA_PORT",
+    "GRAFANA_PORT",
+    "PROMETHEUS_PORT",
+    "TEMPO_PORT",
+    "LOKI_PORT",
+    "OTLP_GRPC_PORT",
+    "OTLP_HTTP_PORT",
+]
+# Client sockets take theirs from 32768 upwards: a port of ours belongs below.
+PORT_RANGE = range(20000, 32768)
+
+UP_SECONDS = 300
+COMMAND_SECONDS = 900
+
+OPTIONAL = {"grafana": "that Grafana starts, and that its data sources and their links work"}
+"""Services that the others run without, and what remains unproved without them."""
+
+
+@dataclass
+class Stack:
+    folder: Path
+    project: str
+    ports: dict[str, int]
+    services: list[str] = field(default_factory=list)
+    """Those that are run, by their names in the compose files."""
+    stand_in: str = ""
+    """The image name under which a stand-in was made, if one was."""
+
+    @classmethod
+    def bake(cls, where: Path) -> "Stack":
+        """Bake the default project below `where`, with free ports in its .env."""
+        folder = Path(
+            cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where))
+        )
+        ports = free_ports()
+        # The last mention of a variable counts; the password stays the one that baking made.
+        settings = "".join(f"\n{name}={port}" for name, port in ports.items())
+        with (folder / ".env").open("a") as env:
+            env.write(f"{settings}\nDEPLOYMENT_ENVIRONMENT=e2e\n")
+        return cls(folder, f"e2e-{secrets.token_hex(4)}", ports)
+
+    def prepare_images(self) -> list[str]:
+        """Build, pull or stand in for all images; return what is left unproved for want of one.
+
+        Raises:
+            AssertionError: An image is missing that the others cannot run without.
+        """
+        unproved = []
+        self._compose("build", timeout=COMMAND_SECONDS)
+        for name, service in self._config()["services"].items():
+            image = service.get("image", "")  # none where Compose names what it builds
+            if not image or _is_at_hand(image):
+                self.services.append(name)
+            elif name == "tempo":
+                self.stand_in = image
+                self.services.append(name)
+                unproved.append(
+                    f"{image} is missing (an OTLP sink took its place): that Tempo reads its"
+                    " configuration, stores traces and finds them"
+                )
+            else:
+                assert name in OPTIONAL, f"the image {image} is neither here nor can it be pulled"
+                unproved.append(f"{image} is missing: {OPTIONAL[name]}")
+        if self.stand_in:
+            tempo_stand_in.build(self.stand_in, self.folder, f"{self.project}:local")
+        return unproved
+
+    def up(self) -> None:
+        """Start everything and wait until it is healthy."""
+        self._compose(
+            "up", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), "--no-build",
+            *self.services, timeout=UP_SECONDS + 60,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Stop all containers, each within its grace period."""
+        self._compose("stop", timeout=300)
+
+    def down(self) -> None:
+        """Remove all that this stack has made: containers, volumes, networks, images."""
+        self._compose("down", "--volumes", "--remove-orphans", "--rmi", "local", timeout=300)
+        # `local` spares images that have a name of their own, such as the services'.
+        subprocess.run(
+            ["docker", "image", "rm", f"{self.project}:local"], capture_output=True, check=False
+        )
+        if self.stand_in:
+            tempo_stand_in.remove(self.stand_in)
+
+    def url(self, port: str) -> str:
+        """Return the base URL behind a port variable of .env."""
+        return f"http://127.0.0.1:{self.ports[port]}"
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """Return what Docker says of each container, by service."""
+        ids = self._compose("ps", "--all", "--quiet").split()
+        inspected = json.loads(_run(["docker", "inspect", *ids]))
+        return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in inspected}
+
+    def running(self) -> list[str]:
+        return [name for name, one in self.containers().items() if one["State"]["Running"]]
+
+    def process_users(self, service: str) -> set[str]:
+        """Return the users that the service's processes run as."""
+        container = self.containers()[service]["Id"]
+        lines = _run(["docker", "top", container, "-eo", "uid,pid"]).splitlines()
+        return {line.split()[0] for line in lines[1:]}
+
+    def try_config(self, **environment: str) -> str:
+        """Return what Compose has to say against the project in this environment, if anything."""
+        result = subprocess.run(
+            ["docker", "compose", "config", "--quiet"],
+            cwd=self.folder, env=_environment() | environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        return result.stderr if result.returncode else ""
+
+    def last_logs(self) -> str:
+        return self._compose("ps", "--all") + self._compose("logs", "--no-color", "--tail", "40")
+
+    def _config(self) -> Any:
+        return json.loads(self._compose("config", "--format", "json"))
+
+    def _compose(self, *arguments: str, timeout: float = 60) -> str:
+        return _run(
+            ["docker", "compose", "--progress", "quiet", "-p", self.project, *arguments],
+            cwd=self.folder, timeout=timeout,
+        )  # fmt: skip
+
+
+def free_ports() -> dict[str, int]:
+    """Return a free port of 127.0.0.1 for each variable."""
+    ports: dict[str, int] = {}
+    candidates = random.sample(PORT_RANGE, len(PORT_RANGE))
+    for name in PORTS:
+        while name not in ports:
+            port = candidates.pop()
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    ports[name] = port
+    return ports
+
+
+def _is_at_hand(image: str) -> bool:
+    """Tell whether the real image is here, pulling it if need be."""
+    tempo_stand_in.remove(image)  # left over from a run that was killed
+    quiet = {"capture_output": True, "check": False}
+    return any(
+        subprocess.run(["docker", *command, image], **quiet).returncode == 0  # type: ignore[call-overload]
+        for command in (["image", "inspect"], ["pull"])
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The environment less what would win over the project's .env."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in PORTS and not name.startswith(("OTEL_", "COMPOSE_", "GRAFANA_"))
+    }
+
+
+def _run(command: list[str], timeout: float = 60, cwd: Path | None = None) -> str:
+    """Return the command's output.
+
+    Raises:
+        AssertionError: It failed; the end of what it said is in the message.
+    """
+    assert shutil.which(command[0]), f"{command[0]} is needed for the end-to-end tests"
+    result = subprocess.run(
+        command, cwd=cwd, timeout=timeout, env=_environment(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, (
+        f"{' '.join(command)} exited {result.returncode}:\n{result.stdout[-4000:]}"
+        f"{result.stderr[-4000:]}"
+    )
+    return result.stdout

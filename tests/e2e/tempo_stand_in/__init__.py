@@ -1,0 +1,50 @@
+"""Where Tempo's image cannot be had: the project's own OTLP sink under its name.
+
+It keeps what Tempo would get and gives it back the way that Tempo does, so that the same tests hold
+for both.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+LABEL = "e2e.stand-in"
+
+DOCKERFILE = f"""
+ARG BASE
+FROM $BASE
+LABEL {LABEL}=true
+COPY devtools /opt/stand-in/devtools
+COPY --chmod=755 server.py /tempo
+ENV PYTHONPATH=/opt/stand-in
+ENTRYPOINT ["/tempo"]
+"""
+
+
+def build(image: str, project: Path, base: str) -> None:
+    """Make the image.
+
+    Args:
+        image: Its name.
+        project: The baked project's folder.
+        base: The image of the project's services, which has the libraries that the sink needs.
+    """
+    with tempfile.TemporaryDirectory() as context:
+        shutil.copytree(project / "devtools", Path(context, "devtools"))
+        shutil.copy(Path(__file__).with_name("server.py"), context)
+        Path(context, "Dockerfile").write_text(DOCKERFILE)
+        subprocess.run(
+            ["docker", "build", "--quiet", "--tag", image, "--build-arg", f"BASE={base}", context],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+
+def remove(image: str) -> None:
+    """Remove the image if it is a stand-in; leave a real one alone."""
+    label = subprocess.run(
+        ["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', image],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if label.stdout.strip() == "true":
+        subprocess.run(["docker", "image", "rm", image], check=True, capture_output=True)

@@ -1,0 +1,59 @@
+"""Every container runs the way that the compose files promise."""
+
+from .stack import Stack
+
+
+def test_all_are_healthy(stack: Stack) -> None:
+    """The one-shot excepted, which has ended without an error."""
+    containers = stack.containers()
+    assert {
+        name: one["State"].get("Health", {}).get("Status") for name, one in containers.items()
+    } == {name: None if name == "topics" else "healthy" for name in stack.services}
+    assert containers["topics"]["State"]["ExitCode"] == 0
+
+
+def test_ports_are_open_on_loopback_only(stack: Stack) -> None:
+    addresses = {
+        (name, binding["HostIp"])
+        for name, one in stack.containers().items()
+        for bindings in one["HostConfig"]["PortBindings"].values()
+        for binding in bindings
+    }
+    assert addresses
+    assert {address for _, address in addresses} == {"127.0.0.1"}, addresses
+
+
+def test_nothing_runs_as_root(stack: Stack) -> None:
+    for name in stack.running():
+        users = stack.process_users(name)
+        assert users, name
+        assert not {"0", "root"} & users, f"{name} runs as {users}"
+
+
+def test_containers_are_confined(stack: Stack) -> None:
+    for name, one in stack.containers().items():
+        host = one["HostConfig"]
+        assert host["ReadonlyRootfs"], name
+        assert host["CapDrop"] == ["ALL"], name
+        assert "no-new-privileges:true" in host["SecurityOpt"], name
+        assert host["Memory"] > 0, name
+        expected = "no" if name == "topics" else "unless-stopped"
+        assert host["RestartPolicy"]["Name"] == expected, name
+
+
+def test_nothing_was_restarted(stack: Stack) -> None:
+    assert {name: one["RestartCount"] for name, one in stack.containers().items()} == dict.fromkeys(
+        stack.services, 0
+    )
+
+
+def test_there_is_no_default_password(stack: Stack) -> None:
+    """Without one, Compose refuses and says what to set."""
+    refusal = stack.try_config(GRAFANA_ADMIN_PASSWORD="")
+    assert "GRAFANA_ADMIN_PASSWORD" in refusal
+
+
+def test_services_are_told_no_password(stack: Stack) -> None:
+    for name, one in stack.containers().items():
+        environment = " ".join(one["Config"]["Env"])
+        assert name == "grafana" or "PASSWORD" not in environment, name

@@ -1,0 +1,23 @@
+"""What is baked: as few sets of answers as it takes to give every value of every option once."""
+
+import json
+from pathlib import Path
+
+TEMPLATE = Path(__file__).parents[1]
+QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))
+OPTIONS: dict[str, list[str]] = {
+    name: values
+    for name, values in QUESTIONS.items()
+    if isinstance(values, list) and not name.startswith("_")
+}
+
+Answers = dict[str, str]
+
+
+def matrix() -> list[Answers]:
+    """The defaults first, then each next row takes every option's next value."""
+    rows = max(map(len, OPTIONS.values()))
+    return [
+        {option: values[row % len(values)] for option, values in OPTIONS.items()}
+        for row in range(rows)
+    ]

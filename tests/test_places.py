@@ -1,0 +1,214 @@
+"""Where and how a project is baked: what is there already is safe, and no network is needed."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from bakery import COOKIECUTTER, Bakery
+from cookiecutter.main import cookiecutter
+from matrix import TEMPLATE
+
+OLDEST_COOKIECUTTER = "2.6.0"
+
+# Put before Python's own modules: a bake that opens a connection fails.
+NO_NETWORK = """
+import socket
+def refuse(*args, **kwargs):
+    raise OSError("baking must not use the network")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER")
+              for what in ("NAME", "EMAIL")}  # fmt: skip
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=os.environ | author,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, f"git {' '.join(arguments)}\n{done.stderr}"
+    return done.stdout
+
+
+def passwords(project: Path) -> dict[str, str]:
+    return {
+        str(env.relative_to(project)): password
+        for env in project.rglob(".env")
+        for password in re.findall(r"^GRAFANA_ADMIN_PASSWORD=(.*)$", env.read_text(), re.MULTILINE)
+    }
+
+
+def test_every_env_file_holds_one_random_password(bakery: Bakery, tmp_path: Path) -> None:
+    first = passwords(bakery.bake({}, tmp_path / "first"))
+    second = passwords(bakery.bake({}, tmp_path / "second"))
+    assert first.keys() == second.keys() == {".env", "observability/.env"}
+    assert len(set(first.values())) == len(set(second.values())) == 1
+    assert set(first.values()) != set(second.values())
+    assert min(map(len, first.values())) >= 20
+
+
+def test_only_the_owner_reads_the_env_files(default_project: Path) -> None:
+    for env in default_project.rglob(".env"):
+        assert stat.S_IMODE(env.stat().st_mode) == 0o600
+
+
+def test_git_sees_the_examples_and_not_the_env_files(bakery: Bakery, tmp_path: Path) -> None:
+    project = bakery.bake({}, tmp_path)
+    git(project, "init", "--quiet")
+    seen = git(project, "status", "--porcelain", "--untracked-files=all").split()
+    assert {".env.example", "observability/.env.example"} <= set(seen)
+    assert not {".env", "observability/.env"}.intersection(seen)
+
+
+def test_make_brings_lost_env_files_back_and_keeps_what_is_there(
+    bakery: Bakery, tmp_path: Path
+) -> None:
+    project = bakery.bake({}, tmp_path)
+    (project / "observability/.env").unlink()
+    kept = passwords(project)[".env"]
+    bakery.run(project, "make", ".env", "observability/.env")
+    assert passwords(project) == {".env": kept, "observability/.env": kept}
+
+    (project / ".env").unlink()
+    bakery.run(project, "make", ".env", "observability/.env")
+    assert passwords(project)[".env"] not in {"", kept}
+    assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
+
+
+def test_what_to_do_next_is_said_last(bakery: Bakery, tmp_path: Path) -> None:
+    into = tmp_path / "a path with spaces"
+    said = bakery.cookiecutter({}, into).stdout.splitlines()
+    assert [line.strip() for line in said if line.strip()][-2:] == [
+        f"cd '{into}/order-flow'",
+        "docker compose up        # or, without Docker: make dev",
+    ]
+
+
+def test_a_folder_that_is_not_empty_is_refused(bakery: Bakery, tmp_path: Path) -> None:
+    theirs = tmp_path / "order-flow" / "compose.yaml"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+
+    done = bakery.cookiecutter({}, tmp_path)
+    assert done.returncode != 0
+    assert "already exists" in done.stdout
+
+    forced = bakery.cookiecutter({}, tmp_path, "--overwrite-if-exists")
+    assert forced.returncode != 0
+    assert "not empty" in forced.stdout.splitlines()[0]
+    assert "cruft update" in forced.stdout.splitlines()[0]
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
+    assert theirs.read_text() == "theirs"
+
+
+def test_an_empty_folder_is_welcome(bakery: Bakery, tmp_path: Path) -> None:
+    (tmp_path / "order-flow").mkdir()
+    assert bakery.cookiecutter({}, tmp_path, "--overwrite-if-exists").returncode == 0
+    assert (tmp_path / "order-flow" / "compose.yaml").exists()
+
+
+def test_inside_another_repository_that_one_is_left_alone(bakery: Bakery, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    config = (tmp_path / ".git/config").read_text()
+    project = bakery.bake({}, tmp_path)
+    assert not (project / ".git").exists()
+    assert (tmp_path / ".git/config").read_text() == config
+    assert git(tmp_path, "status", "--porcelain") == "?? order-flow/\n"
+
+
+def test_baking_takes_no_network(bakery: Bakery, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(NO_NETWORK)
+    done = bakery.cookiecutter({}, tmp_path / "into", env={"PYTHONPATH": str(tmp_path / "site")})
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_api_bakes_too(bakery: Bakery, tmp_path: Path) -> None:
+    project = cookiecutter(
+        str(TEMPLATE),
+        no_input=True,
+        output_dir=str(tmp_path),
+        extra_context={"project_name": "Other Flow"},
+        config_file=bakery.environment()["COOKIECUTTER_CONFIG"],
+    )
+    compose = yaml.safe_load((Path(project) / "compose.yaml").read_text("utf-8"))
+    assert compose["name"] == "other-flow"
+
+
+def test_the_oldest_supported_cookiecutter_bakes_and_refuses(
+    bakery: Bakery, tmp_path: Path
+) -> None:
+    oldest = ("uvx", "--from", f"cookiecutter=={OLDEST_COOKIECUTTER}", "cookiecutter")
+    baked = bakery.cookiecutter({}, tmp_path / "old", program=oldest)
+    assert baked.returncode == 0, baked.stdout
+    bakery.cookiecutter({}, tmp_path / "new")
+    assert tree(tmp_path / "old") == tree(tmp_path / "new")
+
+    refused = bakery.cookiecutter({"package_name": "json"}, tmp_path / "no", program=oldest)
+    assert refused.returncode != 0
+    assert "package_name 'json'" in refused.stdout
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file's content by its name, but for the random passwords."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".env"
+    }
+
+
+def test_nothing_is_left_in_the_temporary_folder(bakery: Bakery, tmp_path: Path) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    bakery.cookiecutter({}, tmp_path / "into", env={"TMPDIR": str(scratch)})
+    assert [path for path in scratch.rglob("*") if path.is_file()] == []
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """A repository of its own with the template in it, which a test may change and commit to."""
+    copy = tmp_path / "template"
+    listed = git(TEMPLATE, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    for name in filter(None, listed.split("\0")):
+        if (TEMPLATE / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TEMPLATE / name, copy / name)
+    git(copy, "init", "--quiet", "--initial-branch=main")
+    git(copy, "add", "--all")
+    git(copy, "commit", "--quiet", "--message=first")
+    return copy
+
+
+def test_cruft_update_brings_a_change_and_keeps_the_users_own(
+    bakery: Bakery, template: Path, tmp_path: Path
+) -> None:
+    cruft = (COOKIECUTTER[0], "-m", "cruft")
+    bakery.run(
+        tmp_path, *cruft, "create", str(template), "--no-input", "--output-dir", str(tmp_path)
+    )
+    project = tmp_path / "order-flow"
+    git(project, "init", "--quiet", "--initial-branch=main")
+    (project / ".gitignore").open("a").write("/mine/\n")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message=baked")
+    password = passwords(project)
+
+    theirs = template / "{{cookiecutter.project_slug}}" / ".editorconfig"
+    theirs.write_text(theirs.read_text() + "\n[*.go]\nindent_style = tab\n")
+    git(template, "commit", "--quiet", "--all", "--message=second")
+    bakery.run(project, *cruft, "update", "--skip-apply-ask")
+
+    assert "[*.go]" in (project / ".editorconfig").read_text()
+    assert (project / ".gitignore").read_text().endswith("/mine/\n")
+    assert passwords(project) == password
+    assert not [*project.rglob("*.rej")]

@@ -1,0 +1,68 @@
+"""The project around these tools: its folder, package, services, and the ports that .env names."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PORTS = {
+    "ORDERS_PORT": 8000,
+    "GRAFANA_PORT": 3000,
+    "PROMETHEUS_PORT": 9090,
+    "TEMPO_PORT": 3200,
+    "LOKI_PORT": 3100,
+    "OTLP_GRPC_PORT": 4317,
+    "OTLP_HTTP_PORT": 4318,
+    "KAFKA_PORT": 9092,
+}
+
+
+class Refusal(Exception):
+    """What the user has to know and can mend, in one sentence; shown without a traceback."""
+
+
+def package(root: Path = ROOT) -> str:
+    """Name the package: the one folder of src/ that holds services.
+
+    Raises:
+        Refusal: There is none, or more than one.
+    """
+    found = sorted(path.parent.name for path in (root / "src").glob("*/services"))
+    if len(found) != 1:
+        raise Refusal(
+            f"{root / 'src'} should hold one package with a folder `services`, but has"
+            f" {', '.join(found) or 'none'}."
+        )
+    return found[0]
+
+
+def services(root: Path = ROOT) -> list[str]:
+    """Name the services, the one that takes orders first."""
+    folder = root / "src" / package(root) / "services"
+    names = (path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(names, key=lambda name: (name != "orders", name))
+
+
+def port(variable: str, root: Path = ROOT) -> int:
+    """Read a port from the environment, else from .env, else take its default.
+
+    Raises:
+        Refusal: It is no port number.
+    """
+    value = os.environ.get(variable) or _dotenv(root / ".env").get(variable)
+    if not value:
+        return PORTS[variable]
+    if not value.isdecimal() or not 1 <= int(value) <= 65535:
+        raise Refusal(
+            f"{variable}={value} is no port: use a number from 1 to 65535, for example"
+            f" {variable}={PORTS[variable]}."
+        )
+    return int(value)
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.partition(" #")[0].strip().strip("'\"") for name, _, value in pairs}

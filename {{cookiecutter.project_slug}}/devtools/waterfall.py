@@ -1,0 +1,282 @@
+"""A trace in the terminal: its spans as a tree with bars to scale, the traces that link to it
+beneath, then its log lines."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from .model import Event, LogRecord, Span
+
+MIN_WIDTH = 60
+MIN_BAR = 10
+KIND = 8  # PRODUCER, CONSUMER, INTERNAL
+DURATION = 8  # "999.9 ms"
+MAX_SERVICE = 16
+
+_LEVEL_STYLE = {"WARN": "yellow", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red",
+                "FATAL": "bold red"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """A rich renderable of one trace and of what belongs to it.
+
+    Attributes:
+        trace_id: Of the trace to show, in hex.
+        spans: Any spans, in any order; those of other traces are shown if they link to this one.
+        logs: Any log records, in any order; those of the traces shown are shown.
+    """
+
+    trace_id: str
+    spans: Sequence[Span]
+    logs: Sequence[LogRecord] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(MIN_WIDTH, options.max_width)
+        family = linked_traces(self.trace_id, self.spans)
+        # One layout for all of them, so that the columns stand below each other.
+        trees = {one: list(_tree(_of_trace(self.spans, one))) for one in family}
+        layout = _Layout.fit([row for tree in trees.values() for row in tree], width)
+        known = {(span.trace_id, span.span_id): span for span in self.spans}
+        begun = min((row.span.start_ns for row in trees[self.trace_id]), default=0)
+        for one in family:
+            yield from _trace(one, trees[one], layout, known, begun if one != self.trace_id else 0)
+        records = [record for record in self.logs if record.trace_id in family]
+        yield from _log_lines(sorted(records, key=lambda record: record.time_ns), width)
+
+
+def linked_traces(trace_id: str, spans: Iterable[Span]) -> list[str]:
+    """Name the trace and all traces that link to it, or to one that does, as they began."""
+    followers: dict[str, set[str]] = defaultdict(set)
+    begun: dict[str, int] = {}
+    for span in spans:
+        begun[span.trace_id] = min(span.start_ns, begun.get(span.trace_id, span.start_ns))
+        for link in span.links:
+            followers[link.trace_id].add(span.trace_id)
+    family = [trace_id]
+    for one in family:  # grows on the way
+        more = followers[one] - set(family)
+        family += sorted(more, key=lambda follower: (begun[follower], follower))
+    return family
+
+
+def orphans(spans: Sequence[Span]) -> list[Span]:
+    """Find the spans whose parent is not among the given ones of their trace."""
+    present = {(span.trace_id, span.span_id) for span in spans}
+    return [
+        span
+        for span in spans
+        if span.parent_id is not None and (span.trace_id, span.parent_id) not in present
+    ]
+
+
+def duration_text(ns: int) -> str:
+    """Three or four digits and a unit, at most eight cells wide."""
+    if ns < 0:
+        return f"-{duration_text(-ns)}"
+    if ns < 1_000_000:
+        return f"{ns / 1e3:.0f} us"
+    if ns < 1_000_000_000:
+        return f"{ns / 1e6:.1f} ms"
+    if ns < 100_000_000_000:
+        return f"{ns / 1e9:.2f} s"
+    return f"{ns / 60e9:.1f} min"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A span with what is drawn before its name, and before what stands beneath it."""
+
+    span: Span
+    branch: str
+    below: str
+    parent_missing: bool
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Widths in cells: of the service, of the tree with the names, of the bars."""
+
+    service: int
+    name: int
+    bar: int
+
+    @classmethod
+    def fit(cls, rows: Sequence[_Row], width: int) -> "_Layout":
+        service = min(MAX_SERVICE, max((cell_len(row.span.service) for row in rows), default=0))
+        rest = width - service - KIND - DURATION - 4  # one cell between two columns
+        longest = max((cell_len(row.branch + _clean(row.span.name)) for row in rows), default=0)
+        name = min(longest, rest - MIN_BAR)
+        return cls(service, name, rest - name)
+
+
+def _of_trace(spans: Iterable[Span], trace_id: str) -> list[Span]:
+    return [span for span in spans if span.trace_id == trace_id]
+
+
+def _tree(spans: Sequence[Span]) -> Iterator[_Row]:
+    """Walk the spans of one trace as a tree, siblings as they began."""
+    ordered = sorted(spans, key=lambda span: (span.start_ns, -span.end_ns))
+    missing = {span.span_id for span in orphans(ordered)}
+    children: dict[str | None, list[Span]] = defaultdict(list)
+    for span in ordered:
+        children[None if span.span_id in missing else span.parent_id].append(span)
+    shown: set[str] = set()
+
+    def walk(span: Span, branch: str, below: str) -> Iterator[_Row]:
+        if span.span_id in shown:
+            return
+        shown.add(span.span_id)
+        inner = children[span.span_id]
+        yield _Row(span, branch, below + ("│ " if inner else "  "), span.span_id in missing)
+        for child in inner:
+            last = child is inner[-1]
+            yield from walk(
+                child, below + ("└ " if last else "├ "), below + ("  " if last else "│ ")
+            )
+
+    # The second half shows what no root leads to: spans that are each other's parents.
+    for root in (*children[None], *ordered):
+        yield from walk(root, "", "")
+
+
+def _trace(
+    trace_id: str,
+    rows: Sequence[_Row],
+    layout: _Layout,
+    known: dict[tuple[str, str], Span],
+    after: int,
+) -> Iterator[Text]:
+    spans = [row.span for row in rows]
+    if not spans:
+        yield Text(f"Trace {trace_id}: no span of it has arrived", style="bold")
+        return
+    start = min(span.start_ns for span in spans)
+    end = max(span.end_ns for span in spans)
+    services = len({span.service for span in spans})
+    failed = sum(span.status == "ERROR" for span in spans)
+    title = f"Trace {trace_id}" if not after else f"↳ Linked trace {trace_id}"
+    facts = [_count(len(spans), "span"), _count(services, "service"), duration_text(end - start)]
+    if after:
+        facts.append(f"{duration_text(start - after)} later")
+    # Where the line is too long, it breaks between the two.
+    yield Text.assemble((title, "bold"), "  ", (", ".join(facts), "dim"), *(
+        [", ", (_count(failed, "error"), "bold red")] if failed else []
+    ))  # fmt: skip
+    for row in rows:
+        yield _span_line(row, layout, start, max(1, end - start))
+        for text, style in _remarks(row, known):
+            indent = layout.service + 1 + cell_len(row.below)
+            lead = Text(" " * (layout.service + 1)).append(row.below, style="dim")
+            yield from _hanging(lead, text, style, indent + 2, _width(layout))
+    yield Text()
+
+
+def _span_line(row: _Row, layout: _Layout, start: int, total: int) -> Text:
+    span = row.span
+    failed = span.status == "ERROR"
+    line = Text(no_wrap=True, overflow="crop")
+    line.append(_cell(span.service, layout.service), style="cyan").append(" ")
+    line.append(row.branch, style="dim")
+    room = max(4, layout.name - cell_len(row.branch))
+    line.append(_cell(_clean(span.name), room), style="bold red" if failed else "bold")
+    line.append(" ").append(_cell(span.kind, KIND), style="dim").append(" ")
+    line.append(duration_text(span.duration_ns).rjust(DURATION)).append(" ")
+    line.append(
+        _bar(span.start_ns - start, span.duration_ns, total, layout.bar),
+        style="red" if failed else "green",
+    )
+    return line
+
+
+def _bar(offset: int, length: int, total: int, width: int) -> str:
+    """Draw a bar to scale, at least a sliver, in eighths of a cell at its end."""
+    first = min(width - 1, max(0, int(offset * width / total)))
+    eighths = min(8 * (width - first), max(1, round(max(0, length) * width * 8 / total)))
+    whole, part = divmod(eighths, 8)
+    return " " * first + "█" * whole + ("▏▎▍▌▋▊▉"[part - 1] if part else "")
+
+
+def _remarks(row: _Row, known: dict[tuple[str, str], Span]) -> Iterator[tuple[str, str]]:
+    """What stands beneath a span, each with its style."""
+    span = row.span
+    if row.parent_missing:
+        yield f"? its parent {span.parent_id} has not arrived", "yellow"
+    if span.status == "ERROR":
+        yield f"✗ ERROR {span.status_message}".rstrip(), "red"
+    for event in span.events:
+        if text := _event_text(event, span):
+            yield f"• +{duration_text(event.time_ns - span.start_ns)} {text}", "dim"
+    for link in span.links:
+        target = known.get((link.trace_id, link.span_id))
+        if target:
+            yield f"↗ caused by {target.name} ({target.service})", "magenta"
+        else:
+            yield f"↗ caused by span {link.span_id} of trace {link.trace_id}", "magenta"
+
+
+def _event_text(event: Event, span: Span) -> str:
+    """An event and its attributes; an exception that the status has told already says nothing."""
+    if event.name != "exception":
+        pairs = (f"{key}={value}" for key, value in event.attributes.items())
+        return " ".join((event.name, *pairs))
+    error = str(event.attributes.get("exception.type", "")).rpartition(".")[2]
+    message = str(event.attributes.get("exception.message", ""))
+    if message and message in span.status_message and event is span.events[-1]:
+        return ""
+    return f"{error or 'exception'}: {message}" if message else error or "exception"
+
+
+def _log_lines(records: Sequence[LogRecord], width: int) -> Iterator[Text]:
+    if not records:
+        return
+    yield Text("Logs", style="bold")
+    service = min(MAX_SERVICE, max(cell_len(record.service) for record in records))
+    level = max(cell_len(record.severity) for record in records)
+    for record in records:
+        when = datetime.fromtimestamp(record.time_ns / 1e9).astimezone()
+        lead = Text(f"{when:%H:%M:%S}.{when.microsecond // 1000:03d} ", style="dim")
+        lead.append(_cell(record.service, service), style="cyan").append(" ")
+        style = _LEVEL_STYLE.get(record.severity, "")
+        lead.append(_cell(record.severity, level), style=style or "not dim").append(" ")
+        yield from _hanging(lead, str(record.body), style, lead.cell_len, width)
+    yield Text()
+
+
+def _hanging(lead: Text, text: str, style: str, indent: int, width: int) -> Iterator[Text]:
+    """Break a text after `lead` into lines, the further ones indented by so many cells."""
+    room = max(20, width - indent)
+    body = Text("\n".join(_clean(line) for line in text.splitlines()) or " ", style=style)
+    first, *rest = body.wrap(_MEASURE, room)
+    yield Text.assemble(lead, first)
+    for line in rest:
+        yield Text.assemble(" " * indent, line)
+
+
+def _width(layout: _Layout) -> int:
+    return layout.service + layout.name + layout.bar + KIND + DURATION + 4
+
+
+def _cell(text: str, width: int) -> str:
+    """Fit a text into so many cells, with an ellipsis where something is missing."""
+    text = _clean(text)
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, max(0, width - 1)) + "…"
+
+
+def _clean(text: str) -> str:
+    """Take out what would move the cursor: names and messages come from anywhere."""
+    return "".join(character if character.isprintable() else "·" for character in text)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+_MEASURE = Console(width=MIN_WIDTH)

@@ -1,0 +1,1 @@
+"""Event-driven services: orders, payments, shipping and notifications."""

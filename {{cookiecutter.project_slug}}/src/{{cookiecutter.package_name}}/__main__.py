@@ -1,0 +1,42 @@
+"""`python -m <package> <command>`: run one service, or create the topics."""
+
+import argparse
+import asyncio
+import gc
+import pkgutil
+import sys
+from importlib import import_module
+
+from . import services
+
+
+def main() -> int:
+    names = sorted(module.name for module in pkgutil.iter_modules(services.__path__))
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
+    parser.add_argument("command", choices=[*names, "topics"], help="a service, or `topics`")
+    command: str = parser.parse_args().command
+    if command == "topics":
+        return _create_topics()
+    # Messages make many short-lived objects and few cycles: the default threshold has the
+    # collector look through them thousands of times a second.
+    gc.set_threshold(50_000, 20, 20)
+    import_module(f".services.{command}", __package__).service.run()
+    return 0
+
+
+def _create_topics() -> int:
+    from . import messaging
+    from .settings import Settings
+
+    settings = Settings()
+    try:
+        asyncio.run(messaging.create_channels(settings))
+    except messaging.Unavailable as error:
+        print(f"no topics created at {settings.broker_url} (BROKER_URL): {error}", file=sys.stderr)
+        return 1
+    print(f"topics are there at {settings.broker_url}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

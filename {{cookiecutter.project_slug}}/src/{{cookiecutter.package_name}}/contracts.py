@@ -1,0 +1,72 @@
+"""What travels between the services. A breaking change is a new version, and a new class."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Cents = Annotated[int, Field(gt=0, le=100_000_000, description="Amount in the currency's cents")]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217 code")]
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2 code")]
+
+
+class OrderRequest(BaseModel):
+    """The body of `POST /orders`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "sku": "keyboard",
+                    "quantity": 1,
+                    "amount_cents": 12900,
+                    "currency": "EUR",
+                    "country": "FI",
+                }
+            ]
+        },
+    )
+
+    sku: str = Field(min_length=1, max_length=64)
+    quantity: int = Field(1, ge=1, le=1000)
+    amount_cents: Cents
+    currency: Currency = "EUR"
+    country: Country
+
+
+class OrderAccepted(BaseModel):
+    """The answer to an order: it is on its way, and here is its trace."""
+
+    order_id: str
+    trace_id: str = Field(description="32 lower-case hex digits; empty when tracing is off")
+
+
+class Event(BaseModel):
+    """What every event has: the order that it is about, and the version of its contract."""
+
+    order_id: str
+    version: Literal[1] = 1
+
+
+class OrderPlaced(Event):
+    sku: str
+    quantity: int
+    amount_cents: Cents
+    currency: Currency
+    country: Country
+
+
+class PaymentAuthorized(Event):
+    authorization_id: str
+    sku: str
+    quantity: int
+    country: Country
+
+
+class PaymentDeclined(Event):
+    reason: Literal["limit_exceeded"]
+
+
+class OrderDispatched(Event):
+    carrier: str
+    tracking_id: str

@@ -1,0 +1,39 @@
+"""What a service prints: one line per record, with the trace that it belongs to."""
+
+import logging.config
+
+from .telemetry.logs import TraceContextFilter
+
+
+def configure_logging(level: str) -> None:
+    """Print records of this level and above to stdout.
+
+    FastStream's loggers come with handlers of their own, which know no traces: theirs are replaced.
+    """
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "filters": {"trace": {"()": TraceContextFilter}},
+            "formatters": {
+                "line": {
+                    "format": "%(asctime)s %(levelname)s %(name)s"
+                    " trace_id=%(trace_id)s span_id=%(span_id)s %(message)s"
+                }
+            },
+            "handlers": {
+                "stdout": {
+                    "class": "logging.StreamHandler",
+                    "stream": "ext://sys.stdout",
+                    "formatter": "line",
+                    "filters": ["trace"],
+                }
+            },
+            "root": {"level": level, "handlers": ["stdout"]},
+            "loggers": {
+                "faststream": {"level": level, "handlers": ["stdout"], "propagate": False},
+                # aiokafka tells of every failed connection attempt to a broker that is down.
+                "aiokafka": {"level": "ERROR" if level != "DEBUG" else "DEBUG"},
+            },
+        }
+    )

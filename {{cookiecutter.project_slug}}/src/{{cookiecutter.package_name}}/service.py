@@ -1,0 +1,164 @@
+"""A service: one broker, its telemetry, its health and metrics, and an orderly start and end."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import uvicorn
+from faststream.asgi import AsgiFastStream, AsgiResponse, Request, get
+from faststream.asgi.response import JSONResponse
+from faststream.specification import AsyncAPI
+from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry, make_asgi_app
+
+from . import messaging
+from .channels import Publisher
+from .contracts import Event
+from .logs import configure_logging
+from .settings import Settings
+from .telemetry import Telemetry
+from .telemetry.http import serve_traced
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """What every service of this project is made of; its handlers are added with decorators.
+
+    Args:
+        name: Of the service; also the prefix of its consumer groups.
+        settings: Default: read from the environment.
+    """
+
+    def __init__(self, name: str, settings: Settings | None = None) -> None:
+        self.name = name
+        self.settings = settings or Settings()
+        configure_logging(self.settings.log_level)
+        self.telemetry = Telemetry(name, message_metrics=self.settings.messaging_metrics == "otlp")
+        self.registry = CollectorRegistry()
+        self.broker = messaging.make_broker(self.settings, self.telemetry, self.registry, name)
+        self.app = _Application(self)
+
+    @property
+    def tracer(self) -> Tracer:
+        """For spans of the service's own work."""
+        return self.telemetry.tracer_provider.get_tracer(self.name)
+
+    def subscriber(self, channel: str, *, batch: bool = False) -> Callable[..., Any]:
+        """Decorate a handler of the channel's messages, or of lists of them."""
+        return messaging.subscriber(self.broker, channel, service=self.name, batch=batch)
+
+    def publisher(self, channel: str, schema: type[Event] | None = None) -> Publisher:
+        """Declare a channel to publish to: as a decorator of a handler, or with `send`."""
+        return messaging.publisher(self.broker, channel, schema)
+
+    async def send(self, publisher: Publisher, event: Event) -> None:
+        """Publish an event now. Raises `messaging.Unavailable` or `messaging.TooLarge`."""
+        await messaging.send(publisher, event)
+
+    def route(self, path: str, handler: Any) -> None:
+        """Serve HTTP at this path, each request in a SERVER span."""
+        self.app.mount(path, handler)
+        self.app.traced.add(path)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        # Uvicorn hands the signal on to the handler that was there before: having stopped in good
+        # order is exit code 0, not a death by SIGTERM.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        uvicorn.run(
+            self.app,
+            host=self.settings.host,
+            port=self.settings.port,
+            log_config=None,
+            access_log=False,  # every request has a span
+            timeout_graceful_shutdown=5,
+        )
+
+
+class _Application(AsgiFastStream):
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.traced: set[str] = set()
+        super().__init__(
+            service.broker,
+            logger=logging.getLogger("faststream"),
+            specification=AsyncAPI(title=f"{service.name} service", version="1"),
+            asgi_routes=[
+                ("/health/live", get(_alive, include_in_schema=False)),
+                ("/health/ready", get(self._ready, include_in_schema=False)),
+                ("/metrics", make_asgi_app(service.registry)),
+                ("/asyncapi", get(_page("asyncapi.html", "text/html"), include_in_schema=False)),
+                ("/asyncapi.js",
+                 get(_page("asyncapi.js", "text/javascript"), include_in_schema=False)),
+                ("/asyncapi.json", get(self._asyncapi, include_in_schema=False)),
+            ],
+            on_startup=[self._connect],
+            after_shutdown=[self._flush],
+        )  # fmt: skip
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] in self.traced:
+            path = scope["path"]
+            await serve_traced(super().__call__, scope, receive, send, route=path)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _connect(self) -> None:
+        """Wait for the broker; without this FastStream would live on without any consumer."""
+        deadline = asyncio.get_running_loop().time() + self.service.settings.connect_timeout_seconds
+        pause = 0.5
+        while True:
+            try:
+                await self.service.broker.connect()
+            except Exception as error:
+                if asyncio.get_running_loop().time() + pause > deadline:
+                    logger.critical(
+                        "No broker at %s (BROKER_URL): %s", self.service.settings.broker_url, error
+                    )
+                    raise
+                logger.warning(
+                    "The broker at %s does not answer yet, next attempt in %.1f s: %s",
+                    self.service.settings.broker_url, pause, error,
+                )  # fmt: skip
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+            else:
+                return
+
+    async def _start_broker(self) -> None:
+        try:
+            await super()._start_broker()
+        except Exception:
+            # The server is up by now and would serve on without a consumer: end, to be restarted.
+            logger.critical("The consumers could not be started", exc_info=True)
+            signal.raise_signal(signal.SIGTERM)
+            raise
+
+    async def _flush(self) -> None:
+        await self.service.telemetry.shutdown(self.service.settings.flush_timeout_seconds)
+
+    async def _ready(self, request: Request) -> AsgiResponse:
+        """Whether messages are consumed and can be published."""
+        consuming = all(subscriber.running for subscriber in self.service.broker.subscribers)
+        ready = consuming and await self.service.broker.ping(timeout=2.0)
+        return AsgiResponse(b"", 204 if ready else 503)
+
+    async def _asyncapi(self, request: Request) -> AsgiResponse:
+        return JSONResponse(json.dumps(self.schema.to_specification().to_jsonable()).encode())
+
+
+async def _alive(request: Request) -> AsgiResponse:
+    return AsgiResponse(b"", 204)
+
+
+def _page(name: str, media_type: str) -> Callable[[Request], Any]:
+    async def page(request: Request) -> AsgiResponse:
+        body = files(__package__).joinpath("pages", name).read_bytes()
+        return AsgiResponse(body, headers={"Content-Type": f"{media_type}; charset=utf-8"})
+
+    return page

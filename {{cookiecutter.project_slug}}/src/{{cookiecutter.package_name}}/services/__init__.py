@@ -1,0 +1,1 @@
+"""One module per service: its handlers, and nothing else."""

@@ -1,0 +1,34 @@
+"""Dispatches what was paid for."""
+
+import logging
+import uuid
+
+from faststream.opentelemetry import CurrentSpan
+
+from ..channels import PAYMENTS, SHIPMENTS
+from ..contracts import OrderDispatched, PaymentAuthorized
+from ..service import Service
+
+NO_CARRIER = {"AQ"}  # Antarctica: the order that fails by design
+
+logger = logging.getLogger(__name__)
+
+service = Service("shipping")
+app = service.app
+
+
+class NoCarrierError(Exception):
+    """No carrier takes the parcel now: worth another attempt."""
+
+
+@service.subscriber(PAYMENTS)
+@service.publisher(SHIPMENTS)
+async def dispatch(payment: PaymentAuthorized, span: CurrentSpan) -> OrderDispatched:
+    """Hand the parcel to a carrier; what the handler returns is published."""
+    span.set_attribute("order.id", payment.order_id)
+    if payment.country in NO_CARRIER:
+        raise NoCarrierError(f"no carrier delivers to {payment.country}")
+    logger.info("Order %s dispatched", payment.order_id)
+    return OrderDispatched(
+        order_id=payment.order_id, carrier="acme-express", tracking_id=str(uuid.uuid4())
+    )

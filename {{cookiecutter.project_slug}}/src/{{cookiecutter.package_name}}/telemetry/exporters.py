@@ -1,0 +1,116 @@
+"""Where telemetry goes: exporters as the `OTEL_*` environment variables choose them.
+
+Endpoint, headers, time-out, compression and certificate (OTEL_EXPORTER_OTLP_* and their per-signal
+forms) are read by the OTLP exporters themselves; see "OpenTelemetry Protocol Exporter" in the
+OpenTelemetry specification.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal
+
+Signal = Literal["traces", "metrics", "logs"]
+
+logger = logging.getLogger(__name__)
+
+# Where each exporter class lives; imported on use, so that a service loads one protocol only.
+_OTLP = {
+    ("traces", "grpc"): "grpc.trace_exporter:OTLPSpanExporter",
+    ("metrics", "grpc"): "grpc.metric_exporter:OTLPMetricExporter",
+    ("logs", "grpc"): "grpc._log_exporter:OTLPLogExporter",
+    ("traces", "http/protobuf"): "http.trace_exporter:OTLPSpanExporter",
+    ("metrics", "http/protobuf"): "http.metric_exporter:OTLPMetricExporter",
+    ("logs", "http/protobuf"): "http._log_exporter:OTLPLogExporter",
+}
+_CONSOLE = {
+    "traces": "opentelemetry.sdk.trace.export:ConsoleSpanExporter",
+    "metrics": "opentelemetry.sdk.metrics.export:ConsoleMetricExporter",
+    "logs": "opentelemetry.sdk._logs.export:ConsoleLogRecordExporter",
+}
+
+
+class Delivery:
+    """Tells once that telemetry cannot be delivered, and once that it can again.
+
+    The exporters log every failed attempt, which floods the log of a service whose Collector is
+    away; all signals share one voice instead.
+    """
+
+    def __init__(self) -> None:
+        self._failing: set[Signal] = set()
+        self._lock = threading.Lock()
+
+    def watch(self, exporter: Any, signal: Signal) -> Any:
+        """Wrap the exporter's `export` so that its outcome is noted; returns the exporter."""
+        export: Callable[..., Any] = exporter.export
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            result = export(*arguments, **options)
+            self._note(signal, delivered=result.name == "SUCCESS")
+            return result
+
+        exporter.export = watched
+        return exporter
+
+    def _note(self, signal: Signal, *, delivered: bool) -> None:
+        with self._lock:
+            before = bool(self._failing)
+            if delivered:
+                self._failing.discard(signal)
+            else:
+                self._failing.add(signal)
+            after = bool(self._failing)
+        if after and not before:
+            logger.warning(
+                "OpenTelemetry %s cannot be exported (is the Collector up? see"
+                " OTEL_EXPORTER_OTLP_ENDPOINT); the service goes on, its telemetry waits in a"
+                " bounded queue. This is said once until it recovers.",
+                signal,
+            )
+        elif before and not after:
+            logger.info("OpenTelemetry telemetry is exported again.")
+
+
+def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
+    """Make the exporter that OTEL_{TRACES,METRICS,LOGS}_EXPORTER names.
+
+    Returns:
+        The exporter, or None for `none`.
+
+    Raises:
+        ValueError: The variable, or the OTLP protocol, has a value that is not known here.
+    """
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    chosen = os.environ.get(variable, "").strip().lower() or "otlp"
+    if chosen == "none":
+        return None
+    if chosen == "console":
+        return _load(_CONSOLE[signal])()
+    if chosen == "otlp":
+        path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
+        return delivery.watch(_load(path)(), signal)
+    msg = f"{variable}={chosen!r} is not known; use otlp, console or none: {variable}=otlp"
+    raise ValueError(msg)
+
+
+def otlp_protocol(signal: Signal) -> str:
+    """`grpc` (the default) or `http/protobuf`, the signal's own variable before the general one."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
+    general = "OTEL_EXPORTER_OTLP_PROTOCOL"
+    variable = own if os.environ.get(own, "").strip() else general
+    protocol = os.environ.get(variable, "").strip().lower() or "grpc"
+    if (signal, protocol) not in _OTLP:
+        msg = (
+            f"{variable}={protocol!r} is not supported; use grpc or http/protobuf,"
+            f" for example {variable}=grpc"
+        )
+        raise ValueError(msg)
+    return protocol
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,119 @@
+"""Kafka's side of the telemetry middleware (messaging semantic conventions 1.44, "Kafka")."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from aiokafka import ConsumerRecord
+from faststream.kafka.opentelemetry.provider import telemetry_attributes_provider_factory
+from faststream.kafka.response import KafkaPublishCommand
+from opentelemetry.metrics import Meter, MeterProvider
+from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
+from opentelemetry.trace import TracerProvider
+
+from .middleware import Attributes, LinkedTelemetryMiddleware, Received
+
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
+
+
+class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
+    """A drop-in for `faststream.kafka.opentelemetry.KafkaTelemetryMiddleware`.
+
+    See `LinkedTelemetryMiddleware` for what differs and for the arguments. Put it first in the
+    broker's `middlewares`, so that the others run inside of its spans.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        meter: Meter | None = None,
+        include_messages_counters: bool = True,
+        server_address: str | None = None,
+        stock_attributes: bool = False,
+    ) -> None:
+        super().__init__(
+            conventions=KafkaConventions(),
+            settings_provider_factory=telemetry_attributes_provider_factory,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            meter=meter,
+            include_messages_counters=include_messages_counters,
+            server_address=server_address,
+            stock_attributes=stock_attributes,
+        )
+
+
+class KafkaConventions:
+    """See `BrokerConventions`."""
+
+    system = "kafka"
+
+    def received(self, message: Record | Sequence[Record]) -> Received:
+        if isinstance(message, Sequence):
+            first = message[0]
+            return Received(
+                destination=first.topic,
+                headers=[_headers(record) for record in message],
+                attributes=lambda: _batch_attributes(message),
+                batch=True,
+                link_attributes=[_position(record) for record in message],
+            )
+        return Received(
+            destination=message.topic,
+            headers=(_headers(message),),
+            attributes=lambda: _attributes(message),
+        )
+
+    def send_attributes(self, command: KafkaPublishCommand) -> Attributes:
+        attributes: Attributes = {}
+        if command.correlation_id:
+            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = command.correlation_id
+        if command.partition is not None:
+            attributes[messaging.MESSAGING_DESTINATION_PARTITION_ID] = str(command.partition)
+        key = getattr(command, "key", None)
+        if key is not None:
+            attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = _text(key)
+        return attributes
+
+    def consumer_group(self, subscriber: Any) -> str | None:
+        return getattr(subscriber, "group_id", None)
+
+
+def _headers(record: Record) -> dict[str, str]:
+    """A header that is not UTF-8 must not cost the others: it is shown with replacements."""
+    return {name: value.decode(errors="replace") for name, value in record.headers if value}
+
+
+def _position(record: Record) -> Attributes:
+    return {
+        messaging.MESSAGING_DESTINATION_PARTITION_ID: str(record.partition),
+        messaging.MESSAGING_KAFKA_OFFSET: record.offset,
+    }
+
+
+def _attributes(record: Record) -> Attributes:
+    attributes = _position(record)
+    attributes[messaging.MESSAGING_MESSAGE_BODY_SIZE] = len(record.value or b"")
+    for name, value in record.headers:
+        if name == "correlation_id":
+            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = _text(value)
+    if record.key is not None:
+        attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = _text(record.key)
+    if record.value is None:
+        attributes[messaging.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
+    return attributes
+
+
+def _batch_attributes(records: Sequence[Record]) -> Attributes:
+    attributes: Attributes = {
+        messaging.MESSAGING_BATCH_MESSAGE_COUNT: len(records),
+        messaging.MESSAGING_MESSAGE_BODY_SIZE: sum(len(record.value or b"") for record in records),
+    }
+    if len({record.partition for record in records}) == 1:
+        attributes[messaging.MESSAGING_DESTINATION_PARTITION_ID] = str(records[0].partition)
+    return attributes
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

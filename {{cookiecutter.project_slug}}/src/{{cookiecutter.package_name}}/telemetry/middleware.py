@@ -1,0 +1,381 @@
+"""FastStream's telemetry middleware, with true chains, fewer spans and less cost per message.
+
+What differs from the stock `TelemetryMiddleware`, whatever the broker:
+
+- A process span lasts from the receipt of a message until its results are published, and is
+  current all that time. So every publishing style chains, FastStream's own log records carry the
+  trace, and a message that cannot even be parsed has its error span.
+- One span per operation, no extra `create` span: `send {destination}` is the parent of
+  `process {destination}` (messaging semantic conventions 1.44, "Spans").
+- A batch is processed in a trace of its own, with one link per message on the process span itself.
+- OTEL_PROPAGATORS is honoured; the baggage of OpenTelemetry's API travels with FastStream's.
+- A message of an unsampled trace skips the work that only a recorded span needs.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol
+
+from faststream import BaseMiddleware, ContextRepo, PublishCommand
+from faststream.exceptions import HandlerException, IgnoredException
+from faststream.message import StreamMessage
+from faststream.opentelemetry import Baggage, TelemetryMiddleware, TelemetrySettingsProvider
+from opentelemetry import baggage, propagate, trace
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider
+from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
+from opentelemetry.semconv._incubating.attributes import server_attributes as server
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from .correlation import remember
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+
+Attributes = dict[str, AttributeValue]
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What the telemetry of a received message, or batch, needs to know of it.
+
+    Attributes:
+        destination: Topic, queue or subject that it came from.
+        headers: Of each message; one for a single message.
+        attributes: Computes the attributes of this message; called for recorded spans only.
+        batch: Whether the subscriber consumes batches, also when this one holds one message.
+        link_attributes: One mapping per message of a batch.
+    """
+
+    destination: str
+    headers: Sequence[Headers]
+    attributes: Callable[[], Attributes]
+    batch: bool = False
+    link_attributes: Sequence[Attributes] = field(default=())
+
+
+class BrokerConventions(Protocol):
+    """What is particular to one broker; `telemetry.kafka` has Kafka's."""
+
+    system: str
+    """`messaging.system`."""
+
+    def received(self, message: Any) -> Received:
+        """Read the client library's own message."""
+
+    def send_attributes(self, command: Any) -> Attributes:
+        """Attributes of one publication beyond system, operation and destination."""
+
+    def consumer_group(self, subscriber: Any) -> str | None:
+        """`messaging.consumer.group.name` of a FastStream subscriber."""
+
+
+class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
+    """In place of FastStream's `TelemetryMiddleware`; takes what that one takes.
+
+    Args:
+        conventions: What is particular to the broker.
+        settings_provider_factory: As FastStream's; used for `stock_attributes`.
+        tracer_provider: Default: the global one.
+        meter_provider: Default: the global one. With a `NoOpMeterProvider` no metric is recorded.
+        meter: Instead of a meter of the provider.
+        include_messages_counters: Whether messages are counted, beside being timed.
+        server_address: `server.address` of the broker.
+        stock_attributes: Whether spans and metrics also carry FastStream's older attribute names,
+            such as `messaging.destination_publish.name`.
+    """
+
+    def __init__(
+        self,
+        *,
+        conventions: BrokerConventions,
+        settings_provider_factory: Callable[[Any], TelemetrySettingsProvider[Any, Any] | None],
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        meter: Meter | None = None,
+        include_messages_counters: bool = True,
+        server_address: str | None = None,
+        stock_attributes: bool = False,
+    ) -> None:
+        super().__init__(
+            settings_provider_factory=settings_provider_factory,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            meter=meter,
+            include_messages_counters=include_messages_counters,
+        )
+        self.conventions = conventions
+        self.tracer = trace.get_tracer(
+            __name__, tracer_provider=tracer_provider, schema_url=SCHEMA_URL
+        )
+        self.metrics = None if isinstance(meter_provider, NoOpMeterProvider) else self._metrics
+        self.stock_settings = settings_provider_factory if stock_attributes else None
+        self._server: Attributes = {server.SERVER_ADDRESS: server_address} if server_address else {}
+        self._operations: dict[tuple[str, str, str | None], tuple[str, Attributes]] = {}
+
+    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":  # type: ignore[override]
+        return _Scope(msg, self, context)
+
+    def operation(
+        self, operation: str, destination: str, group: str | None = None
+    ) -> tuple[str, Attributes]:
+        """The span name and the attributes that all messages of an operation share; made once."""
+        key = (operation, destination, group)
+        if (known := self._operations.get(key)) is None:
+            attributes: Attributes = {
+                messaging.MESSAGING_SYSTEM: self.conventions.system,
+                messaging.MESSAGING_OPERATION_NAME: operation,
+                messaging.MESSAGING_OPERATION_TYPE: operation,
+                messaging.MESSAGING_DESTINATION_NAME: destination,
+                **self._server,
+            }
+            if group:
+                attributes[messaging.MESSAGING_CONSUMER_GROUP_NAME] = group
+            known = self._operations[key] = (f"{operation} {destination}", attributes)
+        return known
+
+
+class _Scope(BaseMiddleware[PublishCommand, Any]):
+    """The telemetry of one received message, or of one publication outside of any."""
+
+    __slots__ = (
+        "_attributes",
+        "_context_token",
+        "_local_tokens",
+        "_received",
+        "_shared",
+        "_span",
+        "_started",
+    )
+
+    def __init__(
+        self, msg: Any | None, shared: LinkedTelemetryMiddleware, context: ContextRepo
+    ) -> None:
+        super().__init__(msg, context=context)
+        self._shared = shared
+        self._span: Span | None = None
+
+    async def on_receive(self) -> None:
+        if self.msg is None:
+            return
+        shared, conventions = self._shared, self._shared.conventions
+        received = self._received = conventions.received(self.msg)
+        group = conventions.consumer_group(self.context.get_local("handler_"))
+        name, attributes = self._attributes = shared.operation(
+            "process", received.destination, group
+        )
+
+        # A context of its own: what is current in the consumer's task is not the message's cause.
+        parent, links = Context(), None
+        if received.batch:
+            links = _links(received)
+        else:
+            parent = propagate.extract(received.headers[0], context=parent)
+        details: Attributes | None = None
+        if _worth_details(parent):
+            details = received.attributes()
+            attributes = attributes | details
+        span = self._span = shared.tracer.start_span(
+            name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes, links=links
+        )
+        if details is None and span.is_recording():  # a sampler that records in spite of the parent
+            span.set_attributes(received.attributes())
+
+        self._context_token = attach(trace.set_span_in_context(span, parent))
+        self._local_tokens = (
+            ("span", self.context.set_local("span", span)),
+            ("baggage", self.context.set_local("baggage", _baggage(received))),
+        )
+        self._started = time.perf_counter()
+
+    async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:
+        shared, span = self._shared, self._span
+        if shared.stock_settings and span and span.is_recording():
+            settings = shared.stock_settings(self.msg)
+            if settings:
+                span.set_attributes(_valid(settings.get_consume_attrs_from_message(msg)))
+                span.set_attribute("messaging.operation", "process")
+        return await call_next(msg)
+
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool | None:
+        if (span := self._span) is None:
+            return False
+        error = _failure(exc_val)
+        if error:
+            _record_failure(span, error)
+        span.end()
+        detach(self._context_token)
+        for name, token in self._local_tokens:
+            self.context.reset_local(name, token)
+        remember(self.context, span)
+        if metrics := self._shared.metrics:
+            metrics.observe_consume(
+                self._metric_attributes(*self._attributes[1:], error=error, consumed=True),
+                time.perf_counter() - self._started,
+                len(self._received.headers),
+            )
+        return False
+
+    async def publish_scope(
+        self, call_next: Callable[[PublishCommand], Any], cmd: PublishCommand
+    ) -> Any:
+        shared = self._shared
+        name, attributes = shared.operation("send", cmd.destination)
+        context = self._with_baggage(get_current())
+        count = len(cmd.batch_bodies)
+        details: Attributes | None = None
+        if _worth_details(context):
+            details = self._send_details(cmd, count)
+        span = shared.tracer.start_span(
+            name,
+            context=context,
+            kind=SpanKind.PRODUCER,
+            attributes=attributes if details is None else attributes | details,
+        )
+        if details is None and span.is_recording():
+            span.set_attributes(self._send_details(cmd, count))
+
+        # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
+        cmd.headers = headers = dict(cmd.headers)
+        propagate.inject(headers, context=trace.set_span_in_context(span, context))
+        started = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            return await call_next(cmd)
+        except BaseException as raised:
+            error = raised
+            _record_failure(span, raised)
+            raise
+        finally:
+            span.end()
+            if shared.metrics:
+                shared.metrics.observe_publish(
+                    self._metric_attributes(attributes, error=error),
+                    time.perf_counter() - started,
+                    count,
+                )
+
+    def _send_details(self, cmd: PublishCommand, count: int) -> Attributes:
+        details = self._shared.conventions.send_attributes(cmd)
+        if count > 1:
+            details[messaging.MESSAGING_BATCH_MESSAGE_COUNT] = count
+        if self._shared.stock_settings and (settings := self._shared.stock_settings(self.msg)):
+            details |= _valid(settings.get_publish_attrs_from_cmd(cmd))
+            details["messaging.operation"] = "publish"
+        return details
+
+    def _with_baggage(self, context: Context) -> Context:
+        """Bring into the context what the handler did to FastStream's `CurrentBaggage`."""
+        current: Baggage | None = self.context.get_local("baggage")
+        if current is None:
+            return context
+        now = current.get_all()
+        before = current.received if isinstance(current, _ReceivedBaggage) else {}
+        if now == before:
+            return context
+        for key in before.keys() - now.keys():
+            context = baggage.remove_baggage(key, context)
+        for key, value in now.items():
+            if before.get(key) != value:
+                context = baggage.set_baggage(key, value, context)
+        return context
+
+    def _metric_attributes(
+        self, attributes: Attributes, *, error: BaseException | None, consumed: bool = False
+    ) -> Attributes:
+        if consumed and self._shared.stock_settings:
+            attributes = attributes | {
+                "messaging.destination_publish.name": attributes[
+                    messaging.MESSAGING_DESTINATION_NAME
+                ]
+            }
+        return attributes | {ERROR_TYPE: _type_name(error)} if error else attributes.copy()
+
+
+def _worth_details(parent: Context) -> bool:
+    """Whether a span below this parent is likely to be recorded."""
+    context = trace.get_current_span(parent).get_span_context()
+    return not context.is_valid or context.trace_flags.sampled
+
+
+def _links(received: Received) -> list[Link]:
+    """One link per message that carries a trace, in the batch's order."""
+    links = []
+    for headers, attributes in zip(received.headers, received.link_attributes, strict=True):
+        extracted = propagate.extract(headers, context=Context())
+        context = trace.get_current_span(extracted).get_span_context()
+        if context.is_valid:
+            links.append(Link(context, attributes))
+    return links
+
+
+class _ReceivedBaggage(Baggage):
+    """FastStream's `CurrentBaggage`, which remembers what the message came with."""
+
+    __slots__ = ("received",)
+
+    def __init__(self, each: list[dict[str, Any]], *, batch: bool) -> None:
+        self.received = {key: value for items in each for key, value in items.items()}
+        # FastStream marks published batches in the baggage, and its stock middleware starts a new
+        # trace wherever it sees the mark, on every later hop too: here it ends.
+        now = {key: value for key, value in self.received.items() if key != "with_batch"}
+        super().__init__(now, each if batch else None)
+
+
+def _baggage(received: Received) -> Baggage:
+    if not any("baggage" in headers for headers in received.headers):
+        return Baggage({})
+    each = [
+        dict(baggage.get_all(propagate.extract(headers, context=Context())))
+        for headers in received.headers
+    ]
+    return _ReceivedBaggage(each, batch=received.batch)
+
+
+def _failure(raised: BaseException | None) -> BaseException | None:
+    """The error behind what a handler raised, if it is one.
+
+    SkipMessage, AckMessage and the like are decisions. A decision that was taken because of an
+    error (`raise RejectMessage from error`) tells of that error.
+    """
+    if isinstance(raised, HandlerException | IgnoredException):
+        return raised.__cause__
+    return raised
+
+
+def _record_failure(span: Span, error: BaseException) -> None:
+    if span.is_recording():
+        span.record_exception(error)
+        span.set_attribute(ERROR_TYPE, _type_name(error))
+        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+
+
+def _type_name(error: BaseException) -> str:
+    """`error.type`: the fully qualified class, as the conventions ask; a builtin's name alone."""
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _valid(attributes: Mapping[str, Any]) -> Attributes:
+    """Stock attributes in types that OpenTelemetry takes: Kafka's key comes as bytes."""
+    return {
+        key: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for key, value in attributes.items()
+        if value is not None
+    }
+
+
+__all__ = ("BrokerConventions", "LinkedTelemetryMiddleware", "Received")

@@ -1,0 +1,172 @@
+"""The three OpenTelemetry providers of a process, and their one orderly end."""
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.metrics import MeterProvider as AnyMeterProvider
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
+from opentelemetry.sdk.environment_variables import (
+    OTEL_LOG_LEVEL,
+    OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED,
+    OTEL_SDK_DISABLED,
+)
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from .exporters import Delivery, make_exporter
+from .logs import install_handler, remove_handler
+from .metrics import VIEWS
+from .resource import make_resource
+from .runtime import observe_runtime
+
+_LEVELS = {"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL", "none": "CRITICAL"}
+
+logger = logging.getLogger(__name__)
+_global = threading.Lock()
+
+
+class Telemetry:
+    """Traces, metrics and logs of one process, configured by `OTEL_*` environment variables.
+
+    Args:
+        service_name: `service.name`, unless OTEL_SERVICE_NAME says otherwise.
+        message_metrics: Whether the telemetry middleware records its OTLP metrics. Off, because
+            FastStream's Prometheus middleware counts the same messages.
+        span_exporter: Instead of the one that OTEL_TRACES_EXPORTER names; for tests.
+        metric_exporter: Likewise.
+        log_exporter: Likewise.
+        make_global: Whether `opentelemetry.trace.get_tracer` and its siblings use these providers;
+            the first in a process wins.
+
+    Raises:
+        ValueError: A variable has a value that is not known, say OTEL_TRACES_EXPORTER=jeager.
+    """
+
+    def __init__(
+        self,
+        service_name: str,
+        *,
+        message_metrics: bool = False,
+        span_exporter: SpanExporter | None = None,
+        metric_exporter: MetricExporter | None = None,
+        log_exporter: LogRecordExporter | None = None,
+        make_global: bool = True,
+    ) -> None:
+        # The SDK's counters of what it drops are off unless asked for; we show them on a board.
+        os.environ.setdefault(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "true")
+        _set_diagnostic_level()
+        self.resource = make_resource(service_name)
+        self.enabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() != "true"
+        self._closed = threading.Lock()
+
+        delivery = Delivery()
+        if self.enabled:
+            span_exporter = span_exporter or make_exporter("traces", delivery)
+            metric_exporter = metric_exporter or make_exporter("metrics", delivery)
+            log_exporter = log_exporter or make_exporter("logs", delivery)
+        else:
+            span_exporter = metric_exporter = log_exporter = None
+
+        self.meter_provider = _meter_provider(self.resource, metric_exporter)
+        self.tracer_provider = TracerProvider(
+            resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider
+        )
+        if span_exporter:
+            self.tracer_provider.add_span_processor(
+                BatchSpanProcessor(span_exporter, meter_provider=self.meter_provider)
+            )
+        self.logger_provider = LoggerProvider(
+            resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider
+        )
+        if log_exporter:
+            self.logger_provider.add_log_record_processor(
+                BatchLogRecordProcessor(log_exporter, meter_provider=self.meter_provider)
+            )
+        self._log_handler = install_handler(self.logger_provider) if log_exporter else None
+        if metric_exporter:
+            observe_runtime(self.meter_provider)
+
+        self.message_meter_provider: AnyMeterProvider = (
+            self.meter_provider if message_metrics and metric_exporter else NoOpMeterProvider()
+        )
+        # OpenTelemetry takes global providers once; a test process holds several services.
+        if make_global and _global.acquire(blocking=False):
+            trace.set_tracer_provider(self.tracer_provider)
+            metrics.set_meter_provider(self.meter_provider)
+            _logs.set_logger_provider(self.logger_provider)
+        atexit.register(self.close)
+
+    @property
+    def providers(self) -> dict[str, Any]:
+        """What a FastStream telemetry middleware takes: `tracer_provider` and `meter_provider`."""
+        return {
+            "tracer_provider": self.tracer_provider,
+            "meter_provider": self.message_meter_provider,
+        }
+
+    async def shutdown(self, seconds: float = 10.0) -> None:
+        """Export what is queued, then stop; for `after_shutdown` of the application.
+
+        Uvicorn ends the process by raising SIGTERM once more, so `atexit` never runs there: without
+        this the last spans are lost. The event loop is not blocked.
+
+        Args:
+            seconds: For all signals together.
+        """
+        await asyncio.to_thread(self.close, seconds)
+
+    def close(self, seconds: float = 10.0) -> None:
+        """As `shutdown`, for code without an event loop. Only the first call does something."""
+        if not self._closed.acquire(blocking=False):
+            return
+        atexit.unregister(self.close)
+        remove_handler(self._log_handler)
+        deadline = time.monotonic() + seconds
+        ends: list[Callable[[], object]] = [
+            self.tracer_provider.shutdown,
+            self.logger_provider.shutdown,
+            self.meter_provider.shutdown,
+        ]
+        # Daemon threads: one that hangs on a dead Collector must not keep the process.
+        threads = [threading.Thread(target=end, daemon=True) for end in ends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            logger.warning("Telemetry was not all exported within %s s; the rest is lost.", seconds)
+
+
+def _meter_provider(resource: Resource, exporter: MetricExporter | None) -> MeterProvider:
+    readers = [PeriodicExportingMetricReader(exporter)] if exporter else []
+    return MeterProvider(readers, resource=resource, views=VIEWS, shutdown_on_exit=False)
+
+
+def _set_diagnostic_level() -> None:
+    """Apply OTEL_LOG_LEVEL to the SDK's own messages.
+
+    The exporters' are silent by default, since `Delivery` says in one line what they say in
+    hundreds; OTEL_LOG_LEVEL=debug or info shows them.
+    """
+    wanted = os.environ.get(OTEL_LOG_LEVEL, "").strip().lower()
+    level = logging.getLevelNamesMapping().get(_LEVELS.get(wanted, wanted.upper()))
+    if wanted and level is None:
+        msg = f"{OTEL_LOG_LEVEL}={wanted!r} is not known; use for example {OTEL_LOG_LEVEL}=info"
+        raise ValueError(msg)
+    logging.getLogger("opentelemetry").setLevel(level if level is not None else logging.WARNING)
+    quiet = level is None or level > logging.INFO
+    logging.getLogger("opentelemetry.exporter").setLevel(
+        logging.CRITICAL if quiet else logging.NOTSET
+    )

@@ -1,0 +1,8 @@
+"""What all tests share: services that export into memory."""
+
+import os
+
+# Before any service is imported: no test sends telemetry anywhere by accident.
+for signal in ("TRACES", "METRICS", "LOGS"):
+    os.environ[f"OTEL_{signal}_EXPORTER"] = "none"
+os.environ["RETRY_BACKOFF_SECONDS"] = "0.01"

@@ -1,0 +1,61 @@
+"""No span is lost at the end of a process, whichever way it was started and stopped."""
+
+import signal
+import socket
+
+import pytest
+
+from .conftest import Start
+from .test_flow import order
+from devtools.sink import OtlpSink
+
+APP = "{{ cookiecutter.package_name }}.services.orders:app"
+WAYS = {
+    "own command": ["-m", "{{ cookiecutter.package_name }}", "orders"],
+    "uvicorn": ["-m", "uvicorn", APP, "--port", "{port}"],
+    "workers": ["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"],
+    "faststream": ["-m", "faststream", "run", APP, "--port", "{port}"],
+}
+ORDERS = 25
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_span_leaves(sink: OtlpSink, start: Start, way: str, number: signal.Signals) -> None:
+    process = start(
+        *WAYS[way],
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="60000",  # so that spans leave at the end, or never
+    )
+    process.wait_ready()
+    traces = [order(process) for _ in range(ORDERS)]
+    process.stop(number)
+
+    for trace_id in traces:
+        assert sorted(span.name for span in sink.trace(trace_id)) == [
+            "POST /orders",
+            "send orders.placed",
+        ], process.output.read_text()
+    assert "Traceback" not in process.output.read_text()
+
+
+def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+        process = start(
+            "-m", "{{ cookiecutter.package_name }}", "orders",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{closed.getsockname()[1]}",
+            OTEL_EXPORTER_OTLP_TIMEOUT="1",
+            OTEL_BSP_SCHEDULE_DELAY="200",
+            OTEL_BLRP_SCHEDULE_DELAY="200",
+            OTEL_METRIC_EXPORT_INTERVAL="500",
+            FLUSH_TIMEOUT_SECONDS="3",
+        )  # fmt: skip
+        process.wait_ready()
+        for _ in range(ORDERS):
+            order(process)
+        assert process.stop() == 0
+
+    output = process.output.read_text()
+    assert output.count("cannot be exported") == 1
+    assert "Traceback" not in output

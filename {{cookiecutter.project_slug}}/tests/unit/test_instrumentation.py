@@ -1,0 +1,45 @@
+"""Spans of other instrumentations inside a handler belong to its message."""
+
+from http import HTTPStatus
+
+import httpx
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from {{ cookiecutter.package_name }}.telemetry.kafka import KafkaTelemetryMiddleware
+
+from ..spans import tree
+
+
+async def test_an_http_clients_span_is_a_child_of_the_process_span() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    broker = KafkaBroker(
+        middlewares=[
+            KafkaTelemetryMiddleware(tracer_provider=provider, meter_provider=NoOpMeterProvider())
+        ],
+        logger=None,
+    )
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(HTTPStatus.OK)
+
+    transport = AsyncOpenTelemetryTransport(httpx.MockTransport(answer), tracer_provider=provider)
+
+    @broker.subscriber("first")
+    async def calls(body: str) -> None:
+        async with httpx.AsyncClient(transport=transport) as client:
+            await client.get("http://stock.test/keyboard")
+
+    async with TestKafkaBroker(broker):
+        await broker.publish("x", "first")
+
+    assert tree(exporter.get_finished_spans()) == {"send first": {"process first": {"GET": {}}}}
+    assert "traceparent" in seen[0].headers
