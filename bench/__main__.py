@@ -66,9 +66,7 @@ def main() -> int:
     with Receiver() as endpoint:
         for number in range(arguments.rounds):
             for run in RUNS if number % 2 == 0 else reversed(RUNS):
-                costs[run].append(
-                    measure(run, endpoint, arguments.broker, arguments.messages)
-                )
+                costs[run].append(measure(run, endpoint, arguments.broker, arguments.messages))
             print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
     report(costs)
     return 0
@@ -114,7 +112,12 @@ def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
         **({} if name == "ours+all" else TRACES_ONLY),
     }
     done = subprocess.run(
-        command, cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, timeout=180
+        command,
+        cwd=PROJECT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     if done.returncode:
         raise SystemExit(f"{name} failed at {broker}:\n{done.stderr[-2000:]}")

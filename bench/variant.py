@@ -32,7 +32,8 @@ def middlewares(name: str, package: str) -> tuple[list[Any], Callable[[], None]]
         telemetry = getattr(__import__(f"{package}.telemetry").telemetry, "Telemetry")("bench")
         kafka = __import__(f"{package}.telemetry.kafka").telemetry.kafka
         middleware = kafka.KafkaTelemetryMiddleware(**telemetry.providers)
-        return [middleware, prometheus], telemetry.close
+        cache = __import__(f"{package}.telemetry.prometheus").telemetry.prometheus.cache_labels
+        return [middleware, cache(prometheus)], telemetry.close
 
     from faststream.kafka.opentelemetry import KafkaTelemetryMiddleware
     from opentelemetry import trace

@@ -1,5 +1,6 @@
 """What belongs to the repository itself and to every baked one: workflows, Renovate, pre-commit."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ WORKFLOWS = sorted(
     path for root in (TEMPLATE, BAKED) for path in (root / ".github/workflows").glob("*.yml")
 )
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+PINNED_IMAGE = re.compile(r"^ *(?:image:|FROM) ([a-z][\w./-]*):(v?\d[\w.-]*)", re.MULTILINE)
 
 
 def run(*command: str) -> None:
@@ -54,3 +56,19 @@ def test_no_lock_file_is_kept_here() -> None:
         ["git", "ls-files", "--", "*uv.lock"], cwd=TEMPLATE, capture_output=True, encoding="utf-8"
     )
     assert listed.stdout == ""
+
+
+def test_renovate_finds_every_pinned_image() -> None:
+    (manager,) = json.loads((BAKED / "renovate.json").read_text("utf-8"))["customManagers"]
+    (pattern,) = manager["matchStrings"]
+    annotated = re.compile(pattern.replace("(?<", "(?P<"))
+    files = [*BAKED.rglob("*.yaml"), *BAKED.rglob("Dockerfile")]
+    texts = [path.read_text("utf-8") for path in files]
+    pinned = {pin for text in texts for pin in PINNED_IMAGE.findall(text)}
+    assert pinned
+    found = {
+        (match["depName"], match["currentValue"])
+        for text in texts
+        for match in annotated.finditer(text)
+    }
+    assert pinned - found == set(), "no `# renovate: datasource=docker depName=…` line above these"

@@ -17,7 +17,7 @@ PORTS = {
 }
 
 
-class Refusal(Exception):
+class UserError(Exception):
     """What the user has to know and can mend, in one sentence; shown without a traceback."""
 
 
@@ -25,11 +25,11 @@ def package(root: Path = ROOT) -> str:
     """Name the package: the one folder of src/ that holds services.
 
     Raises:
-        Refusal: There is none, or more than one.
+        UserError: There is none, or more than one.
     """
     found = sorted(path.parent.name for path in (root / "src").glob("*/services"))
     if len(found) != 1:
-        raise Refusal(
+        raise UserError(
             f"{root / 'src'} should hold one package with a folder `services`, but has"
             f" {', '.join(found) or 'none'}."
         )
@@ -47,13 +47,13 @@ def port(variable: str, root: Path = ROOT) -> int:
     """Read a port from the environment, else from .env, else take its default.
 
     Raises:
-        Refusal: It is no port number.
+        UserError: It is no port number.
     """
     value = os.environ.get(variable) or _dotenv(root / ".env").get(variable)
     if not value:
         return PORTS[variable]
     if not value.isdecimal() or not 1 <= int(value) <= 65535:
-        raise Refusal(
+        raise UserError(
             f"{variable}={value} is no port: use a number from 1 to 65535, for example"
             f" {variable}={PORTS[variable]}."
         )

@@ -245,7 +245,7 @@ class OtlpSink:
             self.receive(endpoint.signal, request, "grpc", context.invocation_metadata())
             return endpoint.response()
 
-        method = grpc.unary_unary_rpc_method_handler(
+        method: Any = grpc.unary_unary_rpc_method_handler(
             export,
             request_deserializer=endpoint.request.FromString,
             response_serializer=lambda response: response.SerializeToString(),

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
-from .project import Refusal
+from .project import UserError
 
 STOP_SECONDS = 20.0
 """Between SIGTERM and SIGKILL; longer than an orderly shutdown takes."""
@@ -228,11 +228,11 @@ def service_ports(names: Sequence[str], first: int, variable: str) -> dict[str, 
     """Give each service a port on 127.0.0.1: the first one this one, the others free ones above.
 
     Raises:
-        Refusal: The first port is taken.
+        UserError: The first port is taken.
     """
     if not _is_free(first):
         other = next((port for port in range(first + 1000, 32768) if _is_free(port)), 18000)
-        raise Refusal(
+        raise UserError(
             f"Port {first} on 127.0.0.1 is taken by another program: end that one, or choose"
             f" another port, for example {variable}={other}."
         )

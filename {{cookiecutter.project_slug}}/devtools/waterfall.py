@@ -18,6 +18,12 @@ KIND = 8  # PRODUCER, CONSUMER, INTERNAL
 DURATION = 8  # "999.9 ms"
 MAX_SERVICE = 16
 
+_EXCEPTION = {
+    "exception.type",
+    "exception.message",
+    "exception.stacktrace",
+    "exception.escaped",
+}
 _LEVEL_STYLE = {"WARN": "yellow", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red",
                 "FATAL": "bold red"}  # fmt: skip
 
@@ -160,14 +166,20 @@ def _trace(
     end = max(span.end_ns for span in spans)
     services = len({span.service for span in spans})
     failed = sum(span.status == "ERROR" for span in spans)
-    title = f"Trace {trace_id}" if not after else f"↳ Linked trace {trace_id}"
     facts = [_count(len(spans), "span"), _count(services, "service"), duration_text(end - start)]
     if after:
-        facts.append(f"{duration_text(start - after)} later")
-    # Where the line is too long, it breaks between the two.
-    yield Text.assemble((title, "bold"), "  ", (", ".join(facts), "dim"), *(
-        [", ", (_count(failed, "error"), "bold red")] if failed else []
-    ))  # fmt: skip
+        title = f"↳ Linked trace {trace_id}"
+        facts = [facts[0], facts[-1], f"{duration_text(start - after)} later"]
+    else:
+        title = f"Trace {trace_id}"
+    summary = Text(", ".join(facts), style="dim")
+    if failed:
+        summary.append(", ").append(_count(failed, "error"), style="not dim bold red")
+    if len(title) + 2 + summary.cell_len <= _width(layout):
+        yield Text.assemble((title, "bold"), "  ", summary)
+    else:
+        yield Text(title, style="bold")
+        yield Text.assemble("  ", summary)
     for row in rows:
         yield _span_line(row, layout, start, max(1, end - start))
         for text, style in _remarks(row, known):
@@ -211,25 +223,32 @@ def _remarks(row: _Row, known: dict[tuple[str, str], Span]) -> Iterator[tuple[st
         yield f"✗ ERROR {span.status_message}".rstrip(), "red"
     for event in span.events:
         if text := _event_text(event, span):
-            yield f"• +{duration_text(event.time_ns - span.start_ns)} {text}", "dim"
+            yield f"• +{duration_text(event.time_ns - span.start_ns)} {text}".rstrip(), "dim"
+    elsewhere = []
     for link in span.links:
-        target = known.get((link.trace_id, link.span_id))
-        if target:
+        if target := known.get((link.trace_id, link.span_id)):
             yield f"↗ caused by {target.name} ({target.service})", "magenta"
         else:
-            yield f"↗ caused by span {link.span_id} of trace {link.trace_id}", "magenta"
+            elsewhere.append(link)
+    if len(elsewhere) == 1:
+        (link,) = elsewhere
+        yield f"↗ caused by span {link.span_id} of trace {link.trace_id}", "magenta"
+    elif elsewhere:
+        traces = len({link.trace_id for link in elsewhere})
+        yield f"↗ caused by {len(elsewhere)} spans of {_count(traces, 'other trace')}", "magenta"
 
 
 def _event_text(event: Event, span: Span) -> str:
-    """An event and its attributes; an exception that the status has told already says nothing."""
+    """Tell an event and its attributes, but of an exception not what the status has told."""
+    told = {key: value for key, value in event.attributes.items() if key not in _EXCEPTION}
+    pairs = " ".join(f"{key}={value}" for key, value in told.items())
     if event.name != "exception":
-        pairs = (f"{key}={value}" for key, value in event.attributes.items())
-        return " ".join((event.name, *pairs))
-    error = str(event.attributes.get("exception.type", "")).rpartition(".")[2]
+        return f"{event.name} {pairs}"
+    error = str(event.attributes.get("exception.type", "exception")).rpartition(".")[2]
     message = str(event.attributes.get("exception.message", ""))
-    if message and message in span.status_message and event is span.events[-1]:
-        return ""
-    return f"{error or 'exception'}: {message}" if message else error or "exception"
+    if message not in span.status_message or not span.status_message:
+        return f"{error}: {message} {pairs}"
+    return f"{error} {pairs}" if pairs else ""
 
 
 def _log_lines(records: Sequence[LogRecord], width: int) -> Iterator[Text]:

@@ -42,8 +42,9 @@ def build(image: str, project: Path, base: str) -> None:
 
 def remove(image: str) -> None:
     """Remove the image if it is a stand-in; leave a real one alone."""
+    template = f'{{{{index .Config.Labels "{LABEL}"}}}}'
     label = subprocess.run(
-        ["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', image],
+        ["docker", "image", "inspect", "--format", template, image],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     if label.stdout.strip() == "true":

@@ -17,6 +17,8 @@ import pytest
 from devtools.kafka import embedded_kafka
 from devtools.sink import OtlpSink
 
+PACKAGE = "{{ cookiecutter.package_name }}"
+
 Start = Callable[..., "Process"]
 
 

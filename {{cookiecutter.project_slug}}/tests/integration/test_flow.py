@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Process, Start
+from .conftest import PACKAGE, Process, Start
 from devtools.model import Span
 from devtools.sink import OtlpSink
 
@@ -48,7 +48,7 @@ def test_orders_arrive_whole(sink: OtlpSink, start: Start, protocol: str) -> Non
         "OTEL_BLRP_SCHEDULE_DELAY": "100",
         "RETRY_BACKOFF_SECONDS": "0.01",
     }
-    processes = {name: start("-m", "{{ cookiecutter.package_name }}", name, **group) for name in SERVICES}
+    processes = {name: start("-m", PACKAGE, name, **group) for name in SERVICES}
     for process in processes.values():
         process.wait_ready()
 

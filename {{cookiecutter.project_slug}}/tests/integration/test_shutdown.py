@@ -5,13 +5,13 @@ import socket
 
 import pytest
 
-from .conftest import Start
+from .conftest import PACKAGE, Start
 from .test_flow import order
 from devtools.sink import OtlpSink
 
-APP = "{{ cookiecutter.package_name }}.services.orders:app"
+APP = f"{PACKAGE}.services.orders:app"
 WAYS = {
-    "own command": ["-m", "{{ cookiecutter.package_name }}", "orders"],
+    "own command": ["-m", PACKAGE, "orders"],
     "uvicorn": ["-m", "uvicorn", APP, "--port", "{port}"],
     "workers": ["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"],
     "faststream": ["-m", "faststream", "run", APP, "--port", "{port}"],
@@ -43,7 +43,7 @@ def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
         process = start(
-            "-m", "{{ cookiecutter.package_name }}", "orders",
+            "-m", PACKAGE, "orders",
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{closed.getsockname()[1]}",
             OTEL_EXPORTER_OTLP_TIMEOUT="1",
             OTEL_BSP_SCHEDULE_DELAY="200",

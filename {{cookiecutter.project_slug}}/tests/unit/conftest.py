@@ -7,7 +7,12 @@ from faststream.kafka import TestKafkaBroker
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from {{ cookiecutter.package_name }}.services import notifications, orders, payments, shipping
+from {{ cookiecutter.package_name }}.services import (
+    notifications,
+    orders,
+    payments,
+    shipping,
+)
 
 SERVICES = [module.service for module in (orders, payments, shipping, notifications)]
 _exporter = InMemorySpanExporter()

@@ -59,10 +59,11 @@ class KafkaConventions:
                 batch=True,
                 link_attributes=[_position(record) for record in message],
             )
+        headers = _headers(message)
         return Received(
             destination=message.topic,
-            headers=(_headers(message),),
-            attributes=lambda: _attributes(message),
+            headers=(headers,),
+            attributes=lambda: _attributes(message, headers.get("correlation_id")),
         )
 
     def send_attributes(self, command: KafkaPublishCommand) -> Attributes:
@@ -92,12 +93,11 @@ def _position(record: Record) -> Attributes:
     }
 
 
-def _attributes(record: Record) -> Attributes:
+def _attributes(record: Record, correlation_id: str | None) -> Attributes:
     attributes = _position(record)
     attributes[messaging.MESSAGING_MESSAGE_BODY_SIZE] = len(record.value or b"")
-    for name, value in record.headers:
-        if name == "correlation_id":
-            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = _text(value)
+    if correlation_id:
+        attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = correlation_id
     if record.key is not None:
         attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = _text(record.key)
     if record.value is None:

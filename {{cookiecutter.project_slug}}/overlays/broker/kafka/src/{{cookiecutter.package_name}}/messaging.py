@@ -27,6 +27,7 @@ from .retry import DeadLetter, RetryPolicy
 from .settings import Settings
 from .telemetry import Telemetry
 from .telemetry.kafka import KafkaTelemetryMiddleware
+from .telemetry.prometheus import cache_labels
 
 PARTITIONS = 3
 PUBLISH_TIMEOUT_SECONDS = 5.0
@@ -44,7 +45,7 @@ def make_broker(
 ) -> KafkaBroker:
     """Make the broker of a service: telemetry first, so that all else runs inside of its spans."""
     metrics = (
-        [KafkaPrometheusMiddleware(registry=registry, app_name=service)]
+        [cache_labels(KafkaPrometheusMiddleware(registry=registry, app_name=service))]
         if settings.messaging_metrics == "prometheus"
         else []
     )

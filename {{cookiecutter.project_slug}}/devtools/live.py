@@ -1,0 +1,70 @@
+"""Shows traces as they complete."""
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from .model import Span
+from .sink import OtlpSink
+from .waterfall import Waterfall, linked_traces, orphans
+
+QUIET_SECONDS = 1.5
+"""How long nothing must have come of a trace, and of those that link to it, to call it complete."""
+PATIENCE_SECONDS = 15.0
+"""The same for one with missing parents: their spans come when they end."""
+
+
+class LiveTraces:
+    """Prints the waterfall of each trace once, when it is complete, and each problem."""
+
+    def __init__(
+        self, sink: OtlpSink, console: Console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sink = sink
+        self._console = console
+        self._clock = clock
+        self._sizes: dict[str, int] = {}
+        self._changed: dict[str, float] = {}
+        self._shown: set[str] = set()
+        self._problems = 0
+
+    def show(self, *, all_of_them: bool = False) -> None:
+        """Print what has become complete since the last call, or all that is left."""
+        spans = self._sink.spans
+        by_trace: dict[str, list[Span]] = {}
+        for span in spans:
+            by_trace.setdefault(span.trace_id, []).append(span)
+        now = self._clock()
+        for trace_id, own in by_trace.items():
+            if self._sizes.get(trace_id) != len(own):
+                self._sizes[trace_id] = len(own)
+                self._changed[trace_id] = now
+        for trace_id, own in by_trace.items():
+            if trace_id in self._shown or self._belongs_to_another(own, by_trace):
+                continue
+            family = [one for one in linked_traces(trace_id, spans) if one in by_trace]
+            members = [span for one in family for span in by_trace[one]]
+            wait = PATIENCE_SECONDS if orphans(members) else QUIET_SECONDS
+            if all_of_them or now - max(self._changed[one] for one in family) >= wait:
+                self._shown.update(family)
+                self._console.print(Waterfall(trace_id, members, self._sink.logs))
+        self._forget(by_trace)
+        self._show_problems()
+
+    def _belongs_to_another(self, own: list[Span], by_trace: dict[str, list[Span]]) -> bool:
+        """Whether it is shown beneath a trace that is still to come."""
+        causes = {link.trace_id for span in own for link in span.links} - {own[0].trace_id}
+        return any(cause in by_trace and cause not in self._shown for cause in causes)
+
+    def _forget(self, by_trace: dict[str, list[Span]]) -> None:
+        self._shown.intersection_update(by_trace)
+        for kept in (self._sizes, self._changed):
+            for trace_id in kept.keys() - by_trace.keys():
+                del kept[trace_id]
+
+    def _show_problems(self) -> None:
+        problems = self._sink.problems
+        for problem in problems[self._problems :]:
+            self._console.print(f"! {problem}", style="yellow", markup=False, highlight=False)
+        self._problems = len(problems)

@@ -1,0 +1,94 @@
+"""Reads traces from Tempo, or from a sink that answers in its place (`query`)."""
+
+import json
+import time
+from collections.abc import Callable
+from urllib.parse import quote, urlencode
+
+from google.protobuf.json_format import ParseDict, ParseError
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+from . import decode, web
+from .model import Span
+from .waterfall import orphans
+
+QUIET_SECONDS = 6.0
+"""Services send their spans every 5 s: when nothing came for longer, nothing more will."""
+
+
+def answers(url: str) -> bool:
+    return web.status(f"{url}/ready") == 200
+
+
+def trace(url: str, trace_id: str) -> list[Span]:
+    """Read the spans of a trace; none when it is not there (yet)."""
+    try:
+        answer = web.get(f"{url}/api/v2/traces/{trace_id}")
+        found = (answer.body or {}).get("trace", {}) if answer.status == 200 else {}
+        # Ids are base64, as protobuf's JSON mapping writes bytes (OTLP/JSON has them in hex).
+        data = ParseDict(found, TracesData(), ignore_unknown_fields=True)
+    except (OSError, ParseError):
+        return []
+    return decode.spans(data.resource_spans)[0]
+
+
+def linked(url: str, trace_id: str) -> list[str]:
+    """Name the traces of the last hour that have a link to this one."""
+    now = int(time.time())
+    query = urlencode(
+        {"q": f'{{ link:traceID = "{trace_id}" }}', "start": now - 3600, "end": now + 60}
+    )
+    try:
+        found = web.get(f"{url}/api/search?{query}", timeout=5).body or {}
+    except OSError:
+        return []
+    ids = (one["traceID"].rjust(32, "0") for one in found.get("traces") or ())
+    return sorted(set(ids) - {trace_id})
+
+
+def wait_for_family(
+    url: str,
+    trace_id: str,
+    timeout: float = 20.0,
+    pause: Callable[[float], None] = time.sleep,
+) -> list[Span]:
+    """Wait for a trace and those that link to it; after so many seconds return what is there.
+
+    It is whole when every parent and every linked span has arrived. An order that nothing links to
+    (it failed) is whole when nothing came for a while.
+    """
+    deadline = time.monotonic() + timeout
+    spans: list[Span] = []
+    grown = time.monotonic()
+    while time.monotonic() < deadline:
+        before = len(spans)
+        own = trace(url, trace_id)
+        others = [span for other in linked(url, trace_id) for span in trace(url, other)]
+        spans = own + others
+        if len(spans) != before:
+            grown = time.monotonic()
+        if own and others and _whole(own, others):
+            break
+        if own and time.monotonic() - grown > QUIET_SECONDS:
+            break
+        pause(0.5)
+    return spans
+
+
+def _whole(own: list[Span], others: list[Span]) -> bool:
+    ids = {(span.trace_id, span.span_id) for span in own}
+    targets = {(link.trace_id, link.span_id) for span in others for link in span.links}
+    return not orphans(own) and {one for one in targets if one[0] == own[0].trace_id} <= ids
+
+
+def explore_link(grafana: str, trace_id: str) -> str:
+    """Make the address of Grafana's Explore page that shows this trace."""
+    source = {"type": "tempo", "uid": "tempo"}
+    query = {"refId": "A", "datasource": source, "queryType": "traceql", "query": trace_id}
+    pane = {
+        "datasource": "tempo",
+        "queries": [query],
+        "range": {"from": "now-1h", "to": "now"},
+    }
+    panes = json.dumps({"trace": pane}, separators=(",", ":"))
+    return f"{grafana}/explore?schemaVersion=1&panes={quote(panes, safe='')}&orgId=1"
