@@ -122,7 +122,8 @@ def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
     if done.returncode:
         raise SystemExit(f"{name} failed at {broker}:\n{done.stderr[-2000:]}")
     answer = json.loads(done.stdout.splitlines()[-1])
-    return float(answer["cpu_seconds"]) / answer["messages"] / answer["hops"] * 1e6
+    seconds: float = answer["cpu_seconds"]
+    return seconds / (messages * int(answer["hops"])) * 1e6
 
 
 def python() -> Sequence[str]:

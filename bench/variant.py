@@ -1,7 +1,7 @@
 """One variant of the measured pipeline, as a process of its own: prints CPU seconds as JSON.
 
-Three hops over Kafka, first -> second -> third, whose handlers only publish on. Runs with the Python
-of a baked project, from its folder.
+Three hops over Kafka, first -> second -> third, whose handlers only publish on. Runs with the
+Python of a baked project, from its folder.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 from faststream.kafka import KafkaBroker
@@ -29,10 +31,10 @@ def middlewares(name: str, package: str) -> tuple[list[Any], Callable[[], None]]
 
     prometheus = KafkaPrometheusMiddleware(registry=CollectorRegistry(), app_name="bench")
     if name.startswith("ours"):
-        telemetry = getattr(__import__(f"{package}.telemetry").telemetry, "Telemetry")("bench")
-        kafka = __import__(f"{package}.telemetry.kafka").telemetry.kafka
+        telemetry = import_module(f"{package}.telemetry").Telemetry("bench")
+        kafka = import_module(f"{package}.telemetry.kafka")
+        cache = import_module(f"{package}.telemetry.prometheus").cache_labels
         middleware = kafka.KafkaTelemetryMiddleware(**telemetry.providers)
-        cache = __import__(f"{package}.telemetry.prometheus").telemetry.prometheus.cache_labels
         return [middleware, cache(prometheus)], telemetry.close
 
     from faststream.kafka.opentelemetry import KafkaTelemetryMiddleware
@@ -67,7 +69,7 @@ async def run(name: str, package: str, broker_url: str, messages: int, *, tuned:
             await publish(body, target)
 
     publish: Callable[..., Awaitable[Any]] = broker.publish
-    for source, target in zip(topics, topics[1:], strict=False):
+    for source, target in pairwise(topics):
         passes_on(source, target)
 
     @broker.subscriber(topics[-1], group_id=topics[-1], auto_offset_reset="earliest")

@@ -93,6 +93,10 @@ class Stack:
             *self.services, timeout=UP_SECONDS + 60,
         )  # fmt: skip
 
+    def start(self, service: str) -> None:
+        """Start a stopped service again."""
+        self._compose("start", service)
+
     def stop(self) -> None:
         """Stop all containers, each within its grace period."""
         self._compose("stop", timeout=300)

@@ -9,8 +9,6 @@ from typing import NoReturn
 from .project import UserError, port
 from .supervisor import orderly_signals
 
-MISSING = {"rich": "rich", "watchfiles": "watchfiles", "confluent_kafka": "confluent-kafka"}
-
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
@@ -28,11 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name not in MISSING:
-            raise
         print(
-            f"The package {MISSING[error.name]} is missing: run this through make, or install the"
-            " project's development dependencies with `uv sync`.",
+            f"The package {error.name} is missing: run this through make, or install the project's"
+            " development dependencies with `uv sync`.",
             file=sys.stderr,
         )
         return 1

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 3.0
+"""For an orderly end; little, since the broker and the sink have gone with the supervisor."""
 
 
 def main() -> None:

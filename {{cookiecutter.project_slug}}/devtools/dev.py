@@ -20,8 +20,9 @@ def run(console: Console) -> None:
         console.print("Starting …", style="dim")
         local.wait_until_ready()
         for name, url in local.urls.items():
-            console.print(f"  {name:<14} {url}   its messages: {url}/asyncapi", highlight=False)
+            console.print(f"  {name:<14} {url}", highlight=False)
         console.print(f"  {'output':<14} {local.log}", highlight=False)
+        console.print("Each has /asyncapi (its messages), /metrics and /health/ready.")
         console.print("Place an order with `make order`; Ctrl-C ends.", style="bold")
         console.print()
         traces = LiveTraces(local.sink, console)

@@ -16,8 +16,8 @@ WORKERS = 16
 def run(console: Console, url: str, rate: float, seconds: float) -> None:
     """Place so many orders per second for so many seconds, or until interrupted.
 
-    An order whose turn comes while too many are under way is left out, rather than piled up: the
-    summary counts it as late.
+    An order whose turn comes while too many are under way is left out, rather than piled up, and
+    counted.
 
     Raises:
         UserError: The service does not take the first order.
@@ -50,7 +50,7 @@ def run(console: Console, url: str, rate: float, seconds: float) -> None:
                 if free.acquire(blocking=False):
                     pool.submit(send)
                 else:
-                    outcomes["late"] += 1
+                    outcomes["left out, too many were under way"] += 1
                 if time.monotonic() - told >= 5:
                     told = time.monotonic()
                     _report(console, outcomes, told - begun)

@@ -2,19 +2,26 @@
 
 `GET /api/v2/traces/<id>` takes an id in hex, leading zeros optional, and answers
 `{"trace": {"resourceSpans": […]}}` with ids in base64, as Tempo does: protobuf's JSON mapping of
-bytes. `GET /ready` answers 200. `GET /api/problems` answers with what the sink found wrong.
+bytes. Of a trace that is not there it answers, like Tempo, 200 and `{"trace": {}}`.
+`GET /api/search?q={ link:traceID = "<id>" }` answers `{"traces": [{"traceID": …}]}`, ids in hex; no
+other search is known. `GET /ready` answers 200. `GET /api/problems`, which Tempo does not have,
+answers with what the sink found wrong.
 """
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler
 from itertools import groupby
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from .http import HttpServer
 from .model import Span
 from .sink import OtlpSink
+
+_LINK_QUERY = re.compile(r'\{ *link:traceID *= *"([0-9a-f]{32})" *\}')
 
 
 class QueryServer(HttpServer):
@@ -31,20 +38,32 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        prefix, _, trace_id = path.rpartition("/")
-        if path == "/ready":
+        url = urlsplit(self.path)
+        prefix, _, trace_id = url.path.rpartition("/")
+        if url.path == "/ready":
             self._answer(200, "ready")
-        elif path == "/api/problems":
+        elif url.path == "/api/problems":
             self._answer(200, self.server.sink.problems)
+        elif url.path == "/api/search":
+            self._search(parse_qs(url.query).get("q", [""])[0])
         elif prefix == "/api/v2/traces":
             spans = self.server.sink.trace(trace_id.lower().rjust(32, "0"))
-            if spans:
-                self._answer(200, {"trace": {"resourceSpans": resource_spans(spans)}})
-            else:
-                self._answer(404, "trace not found")
+            trace = {"resourceSpans": resource_spans(spans)} if spans else {}
+            self._answer(200, {"trace": trace})
         else:
-            self._answer(404, f"nothing at {path}")
+            self._answer(404, f"nothing at {url.path}")
+
+    def _search(self, query: str) -> None:
+        asked = _LINK_QUERY.fullmatch(query)
+        if asked is None:
+            self._answer(400, 'only { link:traceID = "<id>" } can be searched for')
+            return
+        found = {
+            span.trace_id
+            for span in self.server.sink.spans
+            if any(link.trace_id == asked[1] for link in span.links)
+        }
+        self._answer(200, {"traces": [{"traceID": trace_id} for trace_id in sorted(found)]})
 
     def _answer(self, status: int, content: Any) -> None:
         text = isinstance(content, str)

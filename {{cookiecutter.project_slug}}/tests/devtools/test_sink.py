@@ -248,14 +248,21 @@ def test_taken_port_is_an_error(sink: OtlpSink) -> None:
 
 def test_query_answers_as_tempo_does(sink: OtlpSink) -> None:
     send_all(*exporters(sink, "http/protobuf"))
+    send, process = sink.spans
     query = QueryServer(sink)
     query.start()
     try:
         assert tempo.answers(query.endpoint)
-        for span in sink.spans:
-            assert tempo.trace(query.endpoint, span.trace_id) == [span]
-        assert web.get(f"{query.endpoint}/api/v2/traces/{'f' * 32}").status == 404
+        assert tempo.trace(query.endpoint, send.trace_id) == [send]
+        assert tempo.trace(query.endpoint, process.trace_id) == [process]
+        assert tempo.linked(query.endpoint, send.trace_id) == [process.trace_id]
+        assert tempo.linked(query.endpoint, process.trace_id) == []
+        assert tempo.wait_for_family(query.endpoint, send.trace_id) == [send, process]
+        assert web.get(f"{query.endpoint}/api/v2/traces/{'f' * 32}").body == {"trace": {}}
         assert tempo.trace(query.endpoint, "f" * 32) == []
+        assert web.status(f"{query.endpoint}/api/search?q=true") == 400
+        assert web.get(f"{query.endpoint}/api/problems").body == []
     finally:
         query.stop()
     assert not tempo.answers(query.endpoint)
+    assert tempo.wait_for_family(query.endpoint, send.trace_id, timeout=0.1) == []
