@@ -1,5 +1,6 @@
 """One stack for all tests, brought down whatever happens; the tests that end it come last."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The default project, baked and up."""
+    # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
         stack = Stack.bake(Path(folder))
         try:

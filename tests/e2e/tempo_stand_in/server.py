@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import threading
+import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -47,7 +48,7 @@ def answer(path: str, spans: list[Span]) -> bytes:
         return json.dumps({"trace": trace([s for s in spans if s.trace_id == wanted])}).encode()
     if path.startswith("/api/search?"):
         # The one query there is: by the trace id of a link.
-        cause = re.search("[0-9a-f]{32}", path)
+        cause = re.search("[0-9a-f]{32}", urllib.parse.unquote(path))
         found = {
             span.trace_id
             for span in spans

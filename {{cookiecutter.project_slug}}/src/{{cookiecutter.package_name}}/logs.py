@@ -1,8 +1,14 @@
 """What a service prints: one line per record, with the trace that it belongs to."""
 
+import logging
 import logging.config
 
 from .telemetry.logs import TraceContextFilter
+
+
+class _AboutMessages(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("callback for Task")
 
 
 def configure_logging(level: str) -> None:
@@ -14,7 +20,10 @@ def configure_logging(level: str) -> None:
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "filters": {"trace": {"()": TraceContextFilter}},
+            "filters": {
+                "trace": {"()": TraceContextFilter},
+                "messages": {"()": _AboutMessages},
+            },
             "formatters": {
                 "line": {
                     "format": "%(asctime)s %(levelname)s %(name)s"
@@ -32,6 +41,8 @@ def configure_logging(level: str) -> None:
             "root": {"level": level, "handlers": ["stdout"]},
             "loggers": {
                 "faststream": {"level": level, "handlers": ["stdout"], "propagate": False},
+                # FastStream's own book-keeping of its tasks.
+                "faststream.messages": {"filters": ["messages"]},
                 # aiokafka tells of every failed connection attempt to a broker that is down.
                 "aiokafka": {"level": "ERROR" if level != "DEBUG" else "DEBUG"},
             },

@@ -122,7 +122,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     async def _bury(self, message: StreamMessage[Any], error: Exception) -> None:
         attempts = 1 if isinstance(error, PERMANENT) else self._policy.attempts
         logger.error(
-            "Message %s goes to the dead letters after %d attempt(s): %s: %s",
+            "Message %s goes to the dead letters after attempt %d: %s: %s",
             message.message_id, attempts, type(error).__name__, error,
         )  # fmt: skip
         await self._policy.bury(DeadLetter(message, error, attempts))

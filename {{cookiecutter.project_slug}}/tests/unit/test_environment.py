@@ -4,15 +4,19 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import trustme
 from opentelemetry import propagate
 
 from {{ cookiecutter.package_name }}.telemetry import Telemetry
+from {{ cookiecutter.package_name }}.telemetry.exporters import Delivery, make_exporter
 
-from devtools.sink import OtlpSink
+from devtools.sink import OtlpSink, Tls
 
 SIGNALS = ("TRACES", "METRICS", "LOGS")
 
@@ -238,6 +242,67 @@ def test_log_level_is_the_sdks_own(
     monkeypatch.setenv("OTEL_LOG_LEVEL", value)
     with telemetry():
         assert logging.getLogger("opentelemetry.exporter").getEffectiveLevel() == level
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # over HTTP, they come first
+        monkeypatch.delenv(name, raising=False)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    pair = Tls(certificate=tmp_path / "server.pem", key=tmp_path / "server.pem")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    with OtlpSink(tls=pair) as sink:
+        endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        with telemetry() as made:  # not trusted without the variable
+            emit_all(made)
+        assert sink.spans == []
+
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "ca.pem"))
+        with telemetry() as made:
+            emit_all(made)
+        assert {export.signal for export in sink.exports} == {"traces", "metrics", "logs"}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_timeout(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+    """A receiver that accepts and never answers holds an export for the time-out, not for ever."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    waited = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        for seconds in (0.3, 1.5):
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(seconds))
+            exporter = make_exporter("traces", Delivery())
+            assert exporter is not None
+            started = time.monotonic()
+            assert exporter.export([]).name == "FAILURE"
+            waited.append(time.monotonic() - started)
+            exporter.shutdown()
+    assert waited[1] > 2 * waited[0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "fields"),
+    [
+        ("tracecontext", {"traceparent", "tracestate"}),
+        ("baggage", {"baggage"}),
+        ("baggage,tracecontext", {"traceparent", "tracestate", "baggage"}),
+    ],
+)
+def test_propagators(monkeypatch: pytest.MonkeyPatch, chosen: str, fields: set[str]) -> None:
+    """Read once, when OpenTelemetry's API is imported: in a process of its own."""
+    monkeypatch.setenv("OTEL_PROPAGATORS", chosen)
+    script = "from opentelemetry import propagate; print(*propagate.get_global_textmap().fields)"
+    printed = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout
+    assert set(printed.split()) == fields
 
 
 def test_propagators_are_tracecontext_and_baggage() -> None:
