@@ -134,7 +134,8 @@ async def create_channels(settings: Settings) -> None:
                     NewTopic(
                         channel,
                         num_partitions=PARTITIONS,
-                        replication_factor=-1,
+                        replication_factor=-1,  # the broker's default
+                        replica_assignments={},  # aiokafka asks for them beside a -1
                         topic_configs={"max.message.bytes": str(limit)},
                     )
                 ]
