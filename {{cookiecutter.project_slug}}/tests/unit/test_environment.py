@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 from opentelemetry import propagate
+from opentelemetry.exporter.otlp.proto.common import _internal as encoder
+from opentelemetry.util.types import AttributeValue
 
 from {{ cookiecutter.package_name }}.telemetry import Telemetry
 from {{ cookiecutter.package_name }}.telemetry.exporters import Delivery, make_exporter
@@ -94,6 +96,24 @@ def test_a_signals_own_variables_come_first(
     }
     own = [export for export in sink.exports if export.signal == signal.lower()]
     assert all(export.headers["x-own"] == "1" for export in own)
+
+
+def test_encoding_remembers_constants_and_changes_nothing(sink: OtlpSink) -> None:
+    attributes: list[dict[str, AttributeValue]] = [
+        {"messaging.system": "kafka", "messaging.destination.partition.id": str(number % 2)}
+        | {"messaging.kafka.offset": number, "flag": True, "one": 1, "list": ("a", "b")}
+        for number in range(4)
+    ]
+    with telemetry() as made:
+        for one in attributes:
+            made.tracer_provider.get_tracer("test").start_span("span", attributes=one).end()
+        made.close()
+
+    assert [dict(span.attributes) for span in sink.spans] == attributes
+    remembered = getattr(encoder._encode_key_value, "remembers", None)
+    assert remembered, "this exporter has no _encode_key_value: nothing is remembered"
+    assert ("messaging.destination.partition.id", "1") in remembered
+    assert not any(key == "messaging.kafka.offset" for key, _ in remembered)
 
 
 def test_headers_and_compression(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:

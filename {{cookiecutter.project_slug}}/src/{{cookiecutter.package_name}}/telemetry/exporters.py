@@ -12,6 +12,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
 
+from .encoding import encode_constants_once
+
 Signal = Literal["traces", "metrics", "logs"]
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
     if chosen == "console":
         return _load(_CONSOLE[signal])()
     if chosen == "otlp":
+        encode_constants_once()
         path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
         return delivery.watch(_load(path)(), signal)
     msg = f"{variable}={chosen!r} is not known; use otlp, console or none: {variable}=otlp"

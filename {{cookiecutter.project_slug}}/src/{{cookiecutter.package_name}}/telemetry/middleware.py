@@ -39,7 +39,7 @@ Attributes = dict[str, AttributeValue]
 Headers = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would double the cost of making one
 class Received:
     """What the telemetry of a received message, or batch, needs to know of it.
 

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from functools import cached_property
 from importlib import metadata
 
 from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
@@ -32,7 +33,18 @@ def make_resource(service_name: str) -> Resource:
         named.pop(service.SERVICE_NAME, None)
     if f"{service.SERVICE_INSTANCE_ID}=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         named.pop(service.SERVICE_INSTANCE_ID, None)
-    return Resource({**defaults, **named})
+    return _Resource({**defaults, **named})
+
+
+class _Resource(Resource):
+    """A resource that is hashed once: the exporters do so for every span, by way of its JSON."""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
 
 
 def _names_service() -> bool:
