@@ -26,29 +26,31 @@ def middlewares(name: str, package: str) -> tuple[list[Any], Callable[[], None]]
     """The middlewares of a variant, and what ends its telemetry."""
     if name == "bare":
         return [], lambda: None
-    from faststream.kafka.prometheus import KafkaPrometheusMiddleware
-    from prometheus_client import CollectorRegistry
-
-    prometheus = KafkaPrometheusMiddleware(registry=CollectorRegistry(), app_name="bench")
     if name.startswith("ours"):
         telemetry = import_module(f"{package}.telemetry").Telemetry("bench")
         kafka = import_module(f"{package}.telemetry.kafka")
-        cache = import_module(f"{package}.telemetry.prometheus").cache_labels
-        middleware = kafka.KafkaTelemetryMiddleware(**telemetry.providers)
-        return [middleware, cache(prometheus)], telemetry.close
+        metrics = import_module(f"{package}.telemetry.kafka_prometheus")
+        registry = import_module(f"{package}.telemetry.prometheus").ServiceRegistry
+        counting = metrics.KafkaPrometheusMiddleware(
+            registry=registry(telemetry.resource), app_name="bench"
+        )
+        return [kafka.KafkaTelemetryMiddleware(**telemetry.providers), counting], telemetry.close
 
     from faststream.kafka.opentelemetry import KafkaTelemetryMiddleware
+    from faststream.kafka.prometheus import KafkaPrometheusMiddleware
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from prometheus_client import CollectorRegistry
 
     # FastStream's documentation, "Tracing", to the letter.
     provider = TracerProvider(resource=Resource.create({"service.name": "bench"}))
     trace.set_tracer_provider(provider)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     stock = KafkaTelemetryMiddleware(tracer_provider=provider)
+    prometheus = KafkaPrometheusMiddleware(registry=CollectorRegistry(), app_name="bench")
     return ([stock] if name == "recipe" else [stock, prometheus]), provider.shutdown
 
 

@@ -1,1 +1,1 @@
-"""Event-driven services: orders, payments, shipping and notifications."""
+"""Event-driven services: each is a module in `services`."""

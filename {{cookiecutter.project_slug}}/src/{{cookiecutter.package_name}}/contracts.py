@@ -13,6 +13,7 @@ class OrderRequest(BaseModel):
     """The body of `POST /orders`."""
 
     model_config = ConfigDict(
+        strict=True,  # a number is a number: neither "2" nor true is one
         extra="forbid",
         json_schema_extra={
             "examples": [

@@ -41,6 +41,7 @@ class RetryPolicy:
             drawn between half of that and the whole.
         timeout: Seconds for one attempt.
         bury: Publishes a dead letter. When it fails, the message stays unacknowledged.
+        retried: Is told of each further attempt.
         singles: Takes a batch apart, so that one bad message does not take the others along.
     """
 
@@ -48,6 +49,7 @@ class RetryPolicy:
     backoff: float
     timeout: float
     bury: Callable[[DeadLetter], Awaitable[object]]
+    retried: Callable[[StreamMessage[Any]], object]
     singles: Callable[[StreamMessage[Any]], list[StreamMessage[Any]]]
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Attempts":
@@ -117,6 +119,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
                 )  # fmt: skip
                 trace.get_current_span().record_exception(error, {"retry.attempt": number})
                 await asyncio.sleep(pause)
+                policy.retried(msg)
         raise AssertionError  # the loop returns or raises
 
     async def _bury(self, message: StreamMessage[Any], error: Exception) -> None:

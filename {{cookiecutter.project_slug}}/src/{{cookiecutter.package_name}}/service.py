@@ -13,7 +13,7 @@ from faststream.asgi import AsgiFastStream, AsgiResponse, Request, get
 from faststream.asgi.response import JSONResponse
 from faststream.specification import AsyncAPI
 from opentelemetry.trace import Tracer
-from prometheus_client import CollectorRegistry, make_asgi_app
+from prometheus_client import make_asgi_app
 
 from . import messaging
 from .channels import Publisher
@@ -22,6 +22,7 @@ from .logs import configure_logging
 from .settings import Settings
 from .telemetry import Telemetry
 from .telemetry.http import serve_traced
+from .telemetry.prometheus import ServiceRegistry
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Service:
         self.settings = settings or Settings()
         configure_logging(self.settings.log_level)
         self.telemetry = Telemetry(name, message_metrics=self.settings.messaging_metrics == "otlp")
-        self.registry = CollectorRegistry()
+        self.registry = ServiceRegistry(self.telemetry.resource)
         self.broker = messaging.make_broker(self.settings, self.telemetry, self.registry, name)
         self.app = _Application(self)
 
@@ -89,6 +90,7 @@ class _Application(AsgiFastStream):
             logger=logging.getLogger("faststream"),
             specification=AsyncAPI(title=f"{service.name} service", version="1"),
             asgi_routes=[
+                ("/", get(_to_its_page, include_in_schema=False)),
                 ("/health/live", get(_alive, include_in_schema=False)),
                 ("/health/ready", get(self._ready, include_in_schema=False)),
                 ("/metrics", make_asgi_app(service.registry)),
@@ -97,7 +99,7 @@ class _Application(AsgiFastStream):
                  get(_page("asyncapi.js", "text/javascript"), include_in_schema=False)),
                 ("/asyncapi.json", get(self._asyncapi, include_in_schema=False)),
             ],
-            on_startup=[self._connect],
+            on_startup=[service.telemetry.watch_event_loop, self._connect],
             after_shutdown=[self._flush],
         )  # fmt: skip
 
@@ -154,6 +156,10 @@ class _Application(AsgiFastStream):
 
 async def _alive(request: Request) -> AsgiResponse:
     return AsgiResponse(b"", 204)
+
+
+async def _to_its_page(request: Request) -> AsgiResponse:
+    return AsgiResponse(b"", 307, {"Location": "/asyncapi"})
 
 
 def _page(name: str, media_type: str) -> Callable[[Request], Any]:

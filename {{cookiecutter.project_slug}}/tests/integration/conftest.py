@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ..ports import free_port
 from devtools.kafka import embedded_kafka
 from devtools.sink import OtlpSink
 
@@ -60,13 +60,6 @@ def kafka() -> Iterator[str]:
 def sink() -> Iterator[OtlpSink]:
     with OtlpSink() as sink:
         yield sink
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 @pytest.fixture

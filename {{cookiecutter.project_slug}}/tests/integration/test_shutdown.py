@@ -1,22 +1,32 @@
 """No span is lost at the end of a process, whichever way it was started and stopped."""
 
+import json
 import signal
 import socket
+import urllib.request
 
 import pytest
 
-from .conftest import PACKAGE, Start
-from .test_flow import order
+from .conftest import Process, Start
 from devtools.sink import OtlpSink
 
-APP = f"{PACKAGE}.services.orders:app"
+MODULE = f"{__package__}.probe"
+APP = f"{MODULE}:app"
 WAYS = {
-    "own command": ["-m", PACKAGE, "orders"],
+    "own": ["-m", MODULE],
     "uvicorn": ["-m", "uvicorn", APP, "--port", "{port}"],
     "workers": ["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"],
     "faststream": ["-m", "faststream", "run", APP, "--port", "{port}"],
 }
-ORDERS = 25
+PINGS = 25
+
+
+def ping(process: Process) -> str:
+    """Have a message sent; return its trace id."""
+    url = f"http://127.0.0.1:{process.port}/ping"
+    with urllib.request.urlopen(urllib.request.Request(url, b""), timeout=10) as answer:
+        trace_id: str = json.load(answer)["trace_id"]
+    return trace_id
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -28,13 +38,13 @@ def test_every_span_leaves(sink: OtlpSink, start: Start, way: str, number: signa
         OTEL_BSP_SCHEDULE_DELAY="60000",  # so that spans leave at the end, or never
     )
     process.wait_ready()
-    traces = [order(process) for _ in range(ORDERS)]
+    traces = [ping(process) for _ in range(PINGS)]
     process.stop(number)
 
     for trace_id in traces:
         assert sorted(span.name for span in sink.trace(trace_id)) == [
-            "POST /orders",
-            "send orders.placed",
+            "POST /ping",
+            "send pings",
         ], process.output.read_text()
     assert "Traceback" not in process.output.read_text()
 
@@ -43,7 +53,7 @@ def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
         process = start(
-            "-m", PACKAGE, "orders",
+            "-m", MODULE,
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{closed.getsockname()[1]}",
             OTEL_EXPORTER_OTLP_TIMEOUT="1",
             OTEL_BSP_SCHEDULE_DELAY="200",
@@ -52,8 +62,8 @@ def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
             FLUSH_TIMEOUT_SECONDS="3",
         )  # fmt: skip
         process.wait_ready()
-        for _ in range(ORDERS):
-            order(process)
+        for _ in range(PINGS):
+            ping(process)
         assert process.stop() == 0
 
     output = process.output.read_text()

@@ -21,14 +21,23 @@ ORDER = {
 
 
 async def post(
-    path: str, body: object, headers: dict[str, str] | None = None
+    path: str,
+    body: object,
+    headers: dict[str, str] | None = None,
+    *,
+    method: str = "POST",
+    hang_up: bool = False,
 ) -> tuple[int, Any, dict[str, str]]:
     """Call the orders service as its HTTP server would."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    requests: list[dict[str, Any]] = [
+        {"type": "http.request", "body": content, "more_body": hang_up},
+        {"type": "http.disconnect"},
+    ]
     sent: list[Any] = []
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "query_string": b"",
         "scheme": "http",
@@ -37,7 +46,7 @@ async def post(
     }
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": content, "more_body": False}
+        return requests.pop(0)
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -45,7 +54,8 @@ async def post(
     await orders.app(scope, receive, send)
     start, answer = sent
     answered = {name.decode().lower(): value.decode() for name, value in start["headers"]}
-    return start["status"], json.loads(answer["body"]), answered
+    is_json = answered.get("content-type") == "application/json"
+    return start["status"], json.loads(answer["body"]) if is_json else None, answered
 
 
 async def test_an_order_is_one_chain(flow: InMemorySpanExporter) -> None:
@@ -161,6 +171,8 @@ async def test_messaging_attributes(flow: InMemorySpanExporter) -> None:
     ("body", "field"),
     [
         (ORDER | {"amount_cents": -1}, "amount_cents"),
+        (ORDER | {"amount_cents": "5"}, "amount_cents"),
+        (ORDER | {"quantity": True}, "quantity"),
         (ORDER | {"country": "Finland"}, "country"),
         (ORDER | {"colour": "red"}, "colour"),
         ({key: value for key, value in ORDER.items() if key != "sku"}, "sku"),
@@ -184,6 +196,32 @@ async def test_a_body_that_is_too_large_is_refused(flow: InMemorySpanExporter) -
 
     assert status == 413
     assert answer["errors"][0]["field"] == "body"
+
+
+async def test_a_body_with_many_errors_has_some_of_them_told(flow: InMemorySpanExporter) -> None:
+    status, answer, _ = await post("/orders", ORDER | dict.fromkeys(map(str, range(1000)), 1))
+
+    assert status == 422
+    assert len(answer["errors"]) == 20
+
+
+async def test_a_caller_that_hangs_up_is_no_error_of_ours(
+    flow: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, _, _ = await post("/orders", b"{", hang_up=True)
+
+    assert status == 400
+    assert named(flow.get_finished_spans(), "POST /orders").status.status_code is StatusCode.UNSET
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_only_post_places_an_order(flow: InMemorySpanExporter, method: str) -> None:
+    status, _, headers = await post("/orders", ORDER, method=method)
+
+    assert status == 405
+    assert headers["allow"] == "POST"
+    assert tree(flow.get_finished_spans()) == {f"{method} /orders": {}}
 
 
 async def test_openapi_describes_the_order() -> None:

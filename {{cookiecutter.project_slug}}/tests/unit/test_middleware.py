@@ -1,14 +1,13 @@
 """The telemetry middleware, each promise on the smallest broker that shows it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
 from faststream.exceptions import SkipMessage
 from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
-from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from faststream.opentelemetry import CurrentBaggage
 from opentelemetry import baggage
 from opentelemetry.metrics import NoOpMeterProvider
@@ -19,14 +18,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
-from prometheus_client import CollectorRegistry
 
 from {{ cookiecutter.package_name }}.telemetry.kafka import (
     KafkaConventions,
     KafkaTelemetryMiddleware,
 )
 from {{ cookiecutter.package_name }}.telemetry.metrics import DURATION_BOUNDARIES, VIEWS
-from {{ cookiecutter.package_name }}.telemetry.prometheus import cache_labels
 
 from ..spans import context, named, tree
 
@@ -315,43 +312,18 @@ async def test_stock_attributes_stay_available(
     assert attributes["messaging.kafka.message.key"] == "key"
 
 
-async def test_prometheus_counts_the_same_with_cached_labels() -> None:
-    def series(cached: bool) -> tuple[CollectorRegistry, KafkaBroker]:
-        registry = CollectorRegistry()
-        metrics = KafkaPrometheusMiddleware(registry=registry, app_name="tested")
-        return registry, KafkaBroker(
-            middlewares=[cache_labels(metrics) if cached else metrics], logger=None
-        )
-
-    counted = []
-    for cached in (False, True):
-        registry, broker = series(cached)
-
-        @broker.subscriber("first")
-        async def first(body: str) -> None:
-            if body == "fails":
-                raise LookupError(body)
-
-        async with TestKafkaBroker(broker):
-            for body in ("works", "works", "fails"):
-                with suppress(LookupError):
-                    await broker.publish(body, "first")
-        counted.append(
-            {
-                (sample.name, *sample.labels.items()): sample.value
-                for metric in registry.collect()
-                for sample in metric.samples
-                if not sample.name.endswith(("_created", "_sum", "_bucket"))
-            }
-        )
-
-    assert counted[0] == counted[1]
-    assert len(counted[0]) == 10
-
-
 def test_kafka_headers_that_are_no_text_do_not_cost_the_others() -> None:
     received = KafkaConventions().received(record("t", 0, [("a", b"\xff"), ("b", b"ok")]))
     assert received.headers == ({"a": "�", "b": "ok"},)
+
+
+@pytest.mark.parametrize(("timestamp", "published"), [(1500, [1.5]), (0, []), (-1, [])])
+def test_a_message_without_a_timestamp_has_not_waited_for_decades(
+    timestamp: int, published: list[float]
+) -> None:
+    one = replace(record("t", 0, []), timestamp=timestamp)
+    assert list(KafkaConventions().published_at(one)) == published
+    assert list(KafkaConventions().published_at((one, one))) == published * 2
 
 
 def record(

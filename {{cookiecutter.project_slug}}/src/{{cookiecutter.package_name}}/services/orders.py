@@ -2,8 +2,10 @@
 
 import logging
 import uuid
+from functools import partial
 
-from faststream.asgi import AsgiResponse, Request, get, post
+from faststream.asgi import AsgiResponse, HttpHandler, Request, get
+from faststream.asgi.request import ClientDisconnectError
 from faststream.asgi.response import JSONResponse
 from opentelemetry import trace
 from pydantic import ValidationError
@@ -14,6 +16,8 @@ from ..messaging import TooLarge, Unavailable
 from ..openapi import document
 from ..service import Service
 
+MAX_ERRORS = 20  # told of one body, however many it has
+
 logger = logging.getLogger(__name__)
 
 service = Service("orders")
@@ -21,14 +25,17 @@ placed = service.publisher(ORDERS, OrderPlaced)
 app = service.app
 
 
-@post
+@partial(HttpHandler, methods=("POST",))  # `post` takes HEAD too, which must not place an order
 async def place_order(request: Request) -> AsgiResponse:
     """Accept an order; what becomes of it is told by events."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > service.settings.max_body_bytes:
-            return _refusal(413, "body", f"larger than {service.settings.max_body_bytes} bytes")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > service.settings.max_body_bytes:
+                return _refusal(413, "body", f"larger than {service.settings.max_body_bytes} bytes")
+    except ClientDisconnectError:
+        return _refusal(400, "body", "not sent to its end")  # told to the span, nobody else listens
     try:
         order = OrderRequest.model_validate_json(bytes(body))
     except ValidationError as error:
@@ -36,7 +43,7 @@ async def place_order(request: Request) -> AsgiResponse:
             {
                 "errors": [
                     {"field": ".".join(map(str, one["loc"])) or "body", "reason": one["msg"]}
-                    for one in error.errors()
+                    for one in error.errors(include_url=False)[:MAX_ERRORS]
                 ]
             },
             422,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
 
-from .encoding import encode_constants_once
+from .encoding import install_encoder
 
 Signal = Literal["traces", "metrics", "logs"]
 
@@ -92,9 +92,11 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
     if chosen == "console":
         return _load(_CONSOLE[signal])()
     if chosen == "otlp":
-        encode_constants_once()
         path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
-        return delivery.watch(_load(path)(), signal)
+        exporter = _load(path)()
+        if signal == "traces":
+            install_encoder(exporter)
+        return delivery.watch(exporter, signal)
     msg = f"{variable}={chosen!r} is not known; use otlp, console or none: {variable}=otlp"
     raise ValueError(msg)
 

@@ -24,7 +24,7 @@ async def serve_traced(app: App, scope: Scope, receive: Receive, send: Send, *, 
     """Run an ASGI HTTP request in a SERVER span that continues the caller's trace, or starts one.
 
     Args:
-        route: `http.route`, of low cardinality. It names the span: `POST /orders`.
+        route: `http.route`, of low cardinality. It names the span: `GET /items/{id}`.
     """
     headers = _headers(scope)
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"

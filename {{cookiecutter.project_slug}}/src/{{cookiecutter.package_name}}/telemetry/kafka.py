@@ -45,7 +45,7 @@ class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
 
 
 class KafkaConventions:
-    """See `BrokerConventions`."""
+    """See `BrokerConventions`, and `MessageTimes` of `telemetry.prometheus`."""
 
     system = "kafka"
 
@@ -79,6 +79,12 @@ class KafkaConventions:
 
     def consumer_group(self, subscriber: Any) -> str | None:
         return getattr(subscriber, "group_id", None)
+
+    def published_at(self, message: Record | Sequence[Record]) -> Sequence[float]:
+        """Unix seconds, by the producer's clock (`message.timestamp.type=CreateTime`)."""
+        records = message if isinstance(message, Sequence) else (message,)
+        # A producer may leave it out: then it is -1.
+        return [record.timestamp / 1000 for record in records if record.timestamp > 0]
 
 
 def _headers(record: Record) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Metrics: histogram buckets that fit messaging."""
+"""Metrics: histogram buckets that fit durations of less than seconds."""
 
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
@@ -8,9 +8,10 @@ DURATION_BOUNDARIES = (
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
 )  # fmt: skip
 
-VIEWS = (
+VIEWS = tuple(
     View(
-        instrument_name="messaging.*.duration",
+        instrument_name=name,
         aggregation=ExplicitBucketHistogramAggregation(DURATION_BOUNDARIES),
-    ),
+    )
+    for name in ("messaging.*.duration", "otel.sdk.*.duration")
 )

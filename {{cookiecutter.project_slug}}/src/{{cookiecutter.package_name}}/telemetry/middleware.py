@@ -22,7 +22,7 @@ from faststream import BaseMiddleware, ContextRepo, PublishCommand
 from faststream.exceptions import HandlerException, IgnoredException
 from faststream.message import StreamMessage
 from faststream.opentelemetry import Baggage, TelemetryMiddleware, TelemetrySettingsProvider
-from opentelemetry import baggage, propagate, trace
+from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
@@ -32,6 +32,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from .correlation import remember
+from .propagation import extract, inject
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
@@ -174,7 +175,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         if received.batch:
             links = _links(received)
         else:
-            parent = propagate.extract(received.headers[0], context=parent)
+            parent = extract(received.headers[0])
         details: Attributes | None = None
         if _worth_details(parent):
             details = received.attributes()
@@ -246,7 +247,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
 
         # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
         cmd.headers = headers = dict(cmd.headers)
-        propagate.inject(headers, context=trace.set_span_in_context(span, context))
+        inject(headers, trace.set_span_in_context(span, context))
         started = time.perf_counter()
         error: BaseException | None = None
         try:
@@ -298,7 +299,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
                     messaging.MESSAGING_DESTINATION_NAME
                 ]
             }
-        return attributes | {ERROR_TYPE: _type_name(error)} if error else attributes.copy()
+        return attributes | {ERROR_TYPE: error_type(error)} if error else attributes.copy()
 
 
 def _worth_details(parent: Context) -> bool:
@@ -311,7 +312,7 @@ def _links(received: Received) -> list[Link]:
     """One link per message that carries a trace, in the batch's order."""
     links = []
     for headers, attributes in zip(received.headers, received.link_attributes, strict=True):
-        extracted = propagate.extract(headers, context=Context())
+        extracted = extract(headers)
         context = trace.get_current_span(extracted).get_span_context()
         if context.is_valid:
             links.append(Link(context, attributes))
@@ -334,10 +335,7 @@ class _ReceivedBaggage(Baggage):
 def _baggage(received: Received) -> Baggage:
     if not any("baggage" in headers for headers in received.headers):
         return Baggage({})
-    each = [
-        dict(baggage.get_all(propagate.extract(headers, context=Context())))
-        for headers in received.headers
-    ]
+    each = [dict(baggage.get_all(extract(headers))) for headers in received.headers]
     return _ReceivedBaggage(each, batch=received.batch)
 
 
@@ -355,11 +353,11 @@ def _failure(raised: BaseException | None) -> BaseException | None:
 def _record_failure(span: Span, error: BaseException) -> None:
     if span.is_recording():
         span.record_exception(error)
-        span.set_attribute(ERROR_TYPE, _type_name(error))
+        span.set_attribute(ERROR_TYPE, error_type(error))
         span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
 
 
-def _type_name(error: BaseException) -> str:
+def error_type(error: BaseException) -> str:
     """`error.type`: the fully qualified class, as the conventions ask; a builtin's name alone."""
     kind = type(error)
     return (
@@ -378,4 +376,4 @@ def _valid(attributes: Mapping[str, Any]) -> Attributes:
     }
 
 
-__all__ = ("BrokerConventions", "LinkedTelemetryMiddleware", "Received")
+__all__ = ("BrokerConventions", "LinkedTelemetryMiddleware", "Received", "error_type")

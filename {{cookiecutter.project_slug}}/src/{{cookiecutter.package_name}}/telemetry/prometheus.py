@@ -1,38 +1,321 @@
-"""FastStream's Prometheus middleware, without its look-up of labels for every message."""
+"""FastStream's Prometheus metrics, with the service that they are of, and what they leave out.
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+Beside FastStream's own there are
 
-from faststream.prometheus.middleware import PrometheusMiddleware
+- `messaging_receive_delay_seconds`: from the publication of a message to its receipt, that is how
+  long it waited in its topic, by destination and consumer group;
+- `messaging_flow_duration_seconds`: from the first publication of a flow to the end of the last
+  handler in it, by the destination where it ended and its outcome, `succeeded` or `failed`;
+- `messaging_retries_total`: attempts beyond the first, by destination;
+- `messaging_dead_letters_total`: messages that were given up, by the destination that they came
+  from and `error_type`.
+
+A flow is what follows from one message that was published outside of any handler: a header says
+when that was and travels along. It ends with each handler that publishes nothing more, and with
+each message that is given up. A message that comes again is counted again.
+"""
+
+import copy
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Protocol
+
+from faststream import ContextRepo, PublishCommand
+from faststream.exceptions import HandlerException, IgnoredException, NackMessage
+from faststream.message import SourceType, StreamMessage
+from faststream.prometheus.middleware import BasePrometheusMiddleware, PrometheusMiddleware
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.semconv._incubating.attributes import deployment_attributes as deployment
+from opentelemetry.semconv._incubating.attributes import service_attributes as service
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 
-Middleware = TypeVar("Middleware", bound=PrometheusMiddleware[Any, Any])
+from .middleware import error_type
+
+FLOW_STARTED = "flow-started"
+"""The header: Unix milliseconds, in decimal digits."""
+_MILLISECONDS = re.compile("[0-9]{1,15}")
+
+_DELAYS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
+_DURATIONS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+_RESOURCE_LABELS = (
+    service.SERVICE_NAME,
+    service.SERVICE_NAMESPACE,
+    service.SERVICE_INSTANCE_ID,
+    deployment.DEPLOYMENT_ENVIRONMENT_NAME,
+)
 
 
-def cache_labels(middleware: Middleware) -> Middleware:
+class ServiceRegistry(CollectorRegistry):
+    """A registry whose every series says whose it is, by the names that OTLP metrics have.
+
+    Labels that are the same in all series of a process are added when it is scraped, and cost
+    nothing per message. `target_info`, always 1, tells that the process is there.
+
+    Args:
+        resource: Has `service.name` and its like, which become `service_name` and so on.
+    """
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__()
+        self._labels = {
+            name.replace(".", "_"): str(resource.attributes[name])
+            for name in _RESOURCE_LABELS
+            if name in resource.attributes
+        }
+        self.set_target_info(self._labels)
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in super().collect():
+            labelled = copy.copy(metric)
+            labelled.samples = [
+                sample._replace(labels={**self._labels, **sample.labels})
+                for sample in metric.samples
+            ]
+            yield labelled
+
+
+class MessagingMetrics:
+    """The metrics beyond FastStream's own.
+
+    Args:
+        registry: Where they are registered; one object per registry.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        destination = "messaging_destination_name"
+        self.receive_delay = Histogram(
+            "messaging_receive_delay_seconds",
+            "Time from the publication of a message to its receipt.",
+            [destination, "messaging_consumer_group_name"],
+            buckets=_DELAYS,
+            registry=registry,
+        )
+        self.flow_duration = Histogram(
+            "messaging_flow_duration_seconds",
+            "Time from the first publication of a flow to the end of the last handler in it.",
+            [destination, "outcome"],
+            buckets=_DURATIONS,
+            registry=registry,
+        )
+        self._retries = Counter(
+            "messaging_retries_total",
+            "Attempts at handling a message, beyond the first.",
+            [destination],
+            registry=registry,
+        )
+        self._dead_letters = Counter(
+            "messaging_dead_letters_total",
+            "Messages that were given up.",
+            [destination, "error_type"],
+            registry=registry,
+        )
+        for metric in (self.receive_delay, self.flow_duration):
+            _remember_children(metric)
+
+    def retry(self, destination: str) -> None:
+        """Count an attempt beyond the first."""
+        self._retries.labels(destination).inc()
+
+    @contextmanager
+    def dead_letter(
+        self, destination: str, error: Exception, headers: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """Count a message as given up, if the block that puts it away succeeds.
+
+        Args:
+            destination: That it came from.
+            error: Over which it was given up.
+            headers: Of the message. What is published in the block is no part of its flow.
+        """
+        flow = _current.get()
+        token = _current.set(None)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+        self._dead_letters.labels(destination, error_type(error)).inc()
+        if flow:
+            flow.give_up(headers)
+
+
+class _Flow:
+    """What is being handled: when each message's flow began, and what became of it so far."""
+
+    __slots__ = ("given_up", "passed_on", "since", "started")
+
+    def __init__(self, started: list[float]) -> None:
+        self.started = started
+        """Of the messages that have not been given up, in Unix seconds."""
+        self.given_up: list[float] = []
+        self.since = min(started)
+        self.passed_on = False
+
+    def give_up(self, headers: Mapping[str, Any]) -> None:
+        if self.started:
+            started = _started(headers, self.started[0])
+            position = self.started.index(started) if started in self.started else 0
+            self.given_up.append(self.started.pop(position))
+
+
+_current: ContextVar[_Flow | None] = ContextVar("flow", default=None)
+
+
+class MessageTimes(Protocol):
+    """What is particular to one broker; `telemetry.kafka` has Kafka's."""
+
+    def published_at(self, message: Any) -> Sequence[float]:
+        """Unix seconds of each message, by the client library's own object; empty: not known."""
+
+    def consumer_group(self, subscriber: Any) -> str | None:
+        """`messaging.consumer.group.name` of a FastStream subscriber."""
+
+
+class MessagingPrometheusMiddleware(PrometheusMiddleware[Any, PublishCommand]):
+    """In place of FastStream's `PrometheusMiddleware`; takes what that one takes.
+
+    Args:
+        times: What is particular to the broker.
+        metrics: Those beyond FastStream's own, in the same registry.
+    """
+
+    def __init__(self, *, times: MessageTimes, metrics: MessagingMetrics, **options: Any) -> None:
+        super().__init__(**options)
+        _cache_labels(self)
+        self.times = times
+        self.metrics = metrics
+
+    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":
+        return _Scope(
+            msg,
+            shared=self,
+            metrics_manager=self._metrics_manager,
+            settings_provider_factory=self._settings_provider_factory,
+            context=context,
+            custom_labels=self._static_labels
+            | {name: label(msg) for name, label in self._dynamic_labels.items()},
+        )
+
+
+class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
+    __slots__ = ("_destination", "_flow", "_shared", "_token")
+
+    def __init__(
+        self, msg: Any, /, *, shared: MessagingPrometheusMiddleware, **options: Any
+    ) -> None:
+        super().__init__(msg, **options)
+        self._shared = shared
+        self._flow: _Flow | None = None
+
+    async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:
+        if msg.source_type is not SourceType.RESPONSE:
+            self._receive(msg)
+        return await super().consume_scope(call_next, msg)
+
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool | None:
+        # Not in `consume_scope`: what a handler returns is published when that has ended.
+        if (flow := self._flow) is not None:
+            _current.reset(self._token)
+            if not isinstance(exc_val, NackMessage) and not _is_interrupted(exc_val):
+                self._end(flow, failed=_is_failure(exc_val))
+        return False
+
+    async def publish_scope(
+        self, call_next: Callable[[PublishCommand], Any], cmd: PublishCommand
+    ) -> Any:
+        flow = _current.get()
+        if flow:
+            flow.passed_on = True
+        started = flow.since if flow else time.time()
+        # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
+        cmd.headers = {**cmd.headers, FLOW_STARTED: str(int(started * 1000))}
+        return await super().publish_scope(call_next, cmd)
+
+    def _receive(self, msg: StreamMessage[Any]) -> None:
+        """Observe how long the messages waited, and keep what flows they belong to."""
+        now = time.time()
+        times = self._shared.times
+        published = times.published_at(self.msg)
+        attributes = self._settings_provider.get_consume_attrs_from_message(msg)  # type: ignore[union-attr]
+        self._destination = attributes["destination_name"]
+        group = times.consumer_group(self.context.get_local("handler_")) or ""
+        delay = self._shared.metrics.receive_delay.labels(self._destination, group)
+        for then in published:
+            delay.observe(max(0.0, now - then))  # two machines' clocks never quite agree
+        each = msg.batch_headers or (msg.headers,)
+        since = published if len(published) == len(each) else (now,) * len(each)
+        self._flow = _Flow([*map(_started, each, since)])
+        self._token = _current.set(self._flow)
+
+    def _end(self, flow: _Flow, *, failed: bool) -> None:
+        """Observe the flows that end here."""
+        now = time.time()
+        duration = self._shared.metrics.flow_duration.labels
+        if failed and not flow.given_up:
+            flow.given_up, flow.started = flow.started, []
+        for started in flow.given_up:
+            duration(self._destination, "failed").observe(max(0.0, now - started))
+        if not flow.passed_on:
+            for started in flow.started:
+                duration(self._destination, "succeeded").observe(max(0.0, now - started))
+
+
+def _is_failure(raised: BaseException | None) -> bool:
+    """Whether a handler failed: a decision that was taken because of an error tells of it."""
+    if isinstance(raised, HandlerException | IgnoredException):
+        raised = raised.__cause__
+    return raised is not None
+
+
+def _is_interrupted(raised: BaseException | None) -> bool:
+    """Whether the process is about to stop, so that the message comes again."""
+    return raised is not None and not isinstance(raised, Exception)
+
+
+def _started(headers: Mapping[str, Any], otherwise: float) -> float:
+    """When a message's flow began, in Unix seconds; `otherwise` where no header says so."""
+    value = headers.get(FLOW_STARTED)
+    if isinstance(value, str) and _MILLISECONDS.fullmatch(value):
+        return int(value) / 1000
+    return otherwise
+
+
+def _cache_labels(middleware: PrometheusMiddleware[Any, Any]) -> None:
     """Have each metric of the middleware remember its children, by the values of their labels.
 
     `labels()` sorts, converts and locks on each call, seven times per message, and always finds
     the same few children.
-
-    Returns:
-        The same middleware.
     """
     container = middleware._metrics_container
     for name in container.__slots__:
         metric = getattr(container, name)
         if isinstance(metric, MetricWrapperBase):
-            metric.labels = _remembering(metric.labels)  # type: ignore[method-assign]
-    return middleware
+            _remember_children(metric)
+
+
+def _remember_children(metric: MetricWrapperBase) -> None:
+    metric.labels = _remembering(metric.labels)  # type: ignore[method-assign]
 
 
 def _remembering(labels: Callable[..., Any]) -> Callable[..., Any]:
     children: dict[tuple[str, ...], Any] = {}
 
-    def find(**names: str) -> Any:
-        key = tuple(names.values())  # each metric has one caller, which names them in one order
+    def find(*values: str, **named: str) -> Any:
+        # Each metric has one caller, which names them in one order.
+        key = values or tuple(named.values())
         if (child := children.get(key)) is None:
-            child = children[key] = labels(**names)
+            child = children[key] = labels(*values, **named)
         return child
 
     return find

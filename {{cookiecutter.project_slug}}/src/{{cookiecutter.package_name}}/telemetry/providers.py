@@ -29,7 +29,7 @@ from .exporters import Delivery, make_exporter
 from .logs import install_handler, remove_handler
 from .metrics import VIEWS
 from .resource import make_resource
-from .runtime import observe_runtime
+from .runtime import EventLoopWatch, observe_runtime
 
 _LEVELS = {"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL", "none": "CRITICAL"}
 
@@ -70,6 +70,7 @@ class Telemetry:
         self.resource = make_resource(service_name)
         self.enabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() != "true"
         self._closed = threading.Lock()
+        self._event_loop_watch: EventLoopWatch | None = None
 
         delivery = Delivery()
         if self.enabled:
@@ -95,6 +96,7 @@ class Telemetry:
                 BatchLogRecordProcessor(log_exporter, meter_provider=self.meter_provider)
             )
         self._log_handler = install_handler(self.logger_provider) if log_exporter else None
+        self._exports_metrics = metric_exporter is not None
         if metric_exporter:
             observe_runtime(self.meter_provider)
 
@@ -116,6 +118,11 @@ class Telemetry:
             "meter_provider": self.message_meter_provider,
         }
 
+    async def watch_event_loop(self) -> None:
+        """Measure the delay of the running event loop; for `on_startup` of the application."""
+        if self._exports_metrics and self._event_loop_watch is None:
+            self._event_loop_watch = EventLoopWatch(self.meter_provider)
+
     async def shutdown(self, seconds: float = 10.0) -> None:
         """Export what is queued, then stop; for `after_shutdown` of the application.
 
@@ -132,6 +139,8 @@ class Telemetry:
         if not self._closed.acquire(blocking=False):
             return
         atexit.unregister(self.close)
+        if self._event_loop_watch:
+            self._event_loop_watch.stop()
         remove_handler(self._log_handler)
         deadline = time.monotonic() + seconds
         ends: list[Callable[[], object]] = [

@@ -1,13 +1,19 @@
 """Who sends the telemetry: the OpenTelemetry resource of this process."""
 
 import os
+import socket
+import tempfile
 import uuid
 from functools import cached_property
 from importlib import metadata
+from pathlib import Path
 
 from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import service_attributes as service
+
+_INSTANCE_IDS = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
+_MOST_INSTANCES = 1000
 
 
 def make_resource(service_name: str) -> Resource:
@@ -17,13 +23,13 @@ def make_resource(service_name: str) -> Resource:
         service_name: `service.name`, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES has one.
 
     `service.namespace` and `service.version` are the distribution that this package was installed
-    from, where there is one; `service.instance.id` is a random UUID of this process. Whatever
+    from, where there is one; `service.instance.id` is a UUID that outlives a restart. Whatever
     OTEL_RESOURCE_ATTRIBUTES names wins over all of these, and it is where
     `deployment.environment.name` comes from.
     """
     defaults = {
         service.SERVICE_NAME: service_name,
-        service.SERVICE_INSTANCE_ID: str(uuid.uuid4()),
+        service.SERVICE_INSTANCE_ID: _instance_id(service_name),
         **_distribution(),
     }
     # `Resource.create` holds what the environment says, over its own defaults.
@@ -45,6 +51,42 @@ class _Resource(Resource):
     @cached_property
     def _hash(self) -> int:
         return super().__hash__()
+
+
+def _instance_id(service_name: str) -> str:
+    """The same UUID after a restart on the same host, and no other process's meanwhile.
+
+    A random one would make a new set of series with every restart. It is of version 5, in the
+    namespace that the conventions give ("Service", `service.instance.id`), and made of the host's
+    name, which in a container is the container's, the service's, and the first number that no
+    running process of this service on this host has.
+    """
+    number = _claim_number(service_name)
+    if number is None:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(_INSTANCE_IDS, f"{socket.gethostname()}/{service_name}/{number}"))
+
+
+def _claim_number(service_name: str) -> int | None:
+    """Lock the first free number until this process ends; None where that cannot be done."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    name = uuid.uuid5(_INSTANCE_IDS, f"{os.getuid()}/{service_name}").hex
+    for number in range(_MOST_INSTANCES):
+        path = Path(tempfile.gettempdir(), f"service-instance-{name}-{number}")
+        try:
+            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        return number  # the open file holds the lock, and ends with the process
+    return None
 
 
 def _names_service() -> bool:

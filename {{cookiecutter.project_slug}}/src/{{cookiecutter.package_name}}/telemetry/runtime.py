@@ -1,5 +1,10 @@
-"""The process and its interpreter as OTLP metrics (conventions 1.44, "Process", "CPython")."""
+"""The process, its interpreter and its event loop as OTLP metrics.
 
+Names are those of the conventions 1.44, "Process" and "CPython". They have none for asyncio:
+`asyncio.eventloop.delay` is modelled on their `nodejs.eventloop.delay.*`, as a histogram.
+"""
+
+import asyncio
 import gc
 import os
 import sys
@@ -40,6 +45,47 @@ def observe_runtime(provider: MeterProvider) -> None:
         unit="{collection}",
         description="The number of times a generation was collected since interpreter start.",
     )
+    meter.create_observable_counter(
+        "cpython.gc.collected_objects",
+        [_read(lambda: _collections("collected"))],
+        unit="{object}",
+        description="The total number of objects collected since interpreter start.",
+    )
+
+
+class EventLoopWatch:
+    """Measures how late the running event loop calls what is due: the price of blocking it.
+
+    Args:
+        provider: Takes `asyncio.eventloop.delay`, in seconds.
+        interval: Seconds between two measurements.
+    """
+
+    BOUNDARIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+    def __init__(self, provider: MeterProvider, interval: float = 0.1) -> None:
+        self._interval = interval
+        self._delay = provider.get_meter(__name__).create_histogram(
+            "asyncio.eventloop.delay",
+            unit="s",
+            description="How much later than due the event loop calls what was scheduled.",
+            explicit_bucket_boundaries_advisory=self.BOUNDARIES,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._schedule()
+
+    def stop(self) -> None:
+        """Measure no more; for any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._next.cancel)
+
+    def _schedule(self) -> None:
+        self._due = self._loop.time() + self._interval
+        self._next = self._loop.call_at(self._due, self._measure)
+
+    def _measure(self) -> None:
+        self._delay.record(max(0.0, self._loop.time() - self._due))
+        self._schedule()
 
 
 def _read(read: Read) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -17,9 +17,7 @@ from aiokafka.errors import (
 from faststream import AckPolicy
 from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker, Topic
-from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from faststream.message import StreamMessage
-from prometheus_client import CollectorRegistry
 
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
@@ -27,7 +25,9 @@ from .retry import DeadLetter, RetryPolicy
 from .settings import Settings
 from .telemetry import Telemetry
 from .telemetry.kafka import KafkaTelemetryMiddleware
-from .telemetry.prometheus import cache_labels
+from .telemetry.kafka_prometheus import KafkaPrometheusMiddleware
+from .telemetry.middleware import error_type
+from .telemetry.prometheus import MessagingMetrics, ServiceRegistry
 
 PARTITIONS = 3
 PUBLISH_TIMEOUT_SECONDS = 5.0
@@ -41,11 +41,12 @@ TooLarge = MessageSizeTooLargeError
 
 
 def make_broker(
-    settings: Settings, telemetry: Telemetry, registry: CollectorRegistry, service: str
+    settings: Settings, telemetry: Telemetry, registry: ServiceRegistry, service: str
 ) -> KafkaBroker:
     """Make the broker of a service: telemetry first, so that all else runs inside of its spans."""
-    metrics = (
-        [cache_labels(KafkaPrometheusMiddleware(registry=registry, app_name=service))]
+    metrics = MessagingMetrics(registry)
+    counting = (
+        [KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)]
         if settings.messaging_metrics == "prometheus"
         else []
     )
@@ -53,7 +54,8 @@ def make_broker(
         attempts=settings.retry_attempts,
         backoff=settings.retry_backoff_seconds,
         timeout=settings.handler_timeout_seconds,
-        bury=lambda letter: _bury(broker, letter),
+        bury=lambda letter: _bury(broker, letter, metrics),
+        retried=lambda message: metrics.retry(_first(message).topic),
         singles=_singles,
     )
     broker = KafkaBroker(
@@ -70,7 +72,7 @@ def make_broker(
             KafkaTelemetryMiddleware(
                 **telemetry.providers, server_address=settings.broker_url.partition(":")[0]
             ),
-            *metrics,
+            *counting,
             policy,
         ],
         logger=logging.getLogger("faststream.messages"),
@@ -148,24 +150,30 @@ async def create_channels(settings: Settings) -> None:
         await admin.close()
 
 
-async def _bury(broker: KafkaBroker, letter: DeadLetter) -> None:
-    raw = letter.message.raw_message
+async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetrics) -> None:
+    record = _first(letter.message)
+    with metrics.dead_letter(record.topic, letter.error, letter.message.headers):
+        await broker.publish(
+            record.value or b"",
+            DEAD_LETTERS,
+            key=record.key,
+            correlation_id=letter.message.correlation_id,
+            headers={
+                "content-type": letter.message.content_type or "",
+                "dead-letter.topic": record.topic,
+                "dead-letter.partition": str(record.partition),
+                "dead-letter.offset": str(record.offset),
+                "dead-letter.attempts": str(letter.attempts),
+                "dead-letter.error.type": error_type(letter.error),
+                "dead-letter.reason": str(letter.error)[:1000],
+            },
+        )
+
+
+def _first(message: StreamMessage[Any]) -> "ConsumerRecord[Any, Any]":
+    raw = message.raw_message
     record: ConsumerRecord[Any, Any] = raw[0] if isinstance(raw, tuple) else raw
-    await broker.publish(
-        record.value or b"",
-        DEAD_LETTERS,
-        key=record.key,
-        correlation_id=letter.message.correlation_id,
-        headers={
-            "content-type": letter.message.content_type or "",
-            "dead-letter.topic": record.topic,
-            "dead-letter.partition": str(record.partition),
-            "dead-letter.offset": str(record.offset),
-            "dead-letter.attempts": str(letter.attempts),
-            "dead-letter.error.type": type(letter.error).__name__,
-            "dead-letter.reason": str(letter.error)[:1000],
-        },
-    )
+    return record
 
 
 def _singles(message: StreamMessage[Any]) -> list[StreamMessage[Any]]:

@@ -1,0 +1,201 @@
+"""What /metrics counts beyond FastStream's own metrics, and whose series they are."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from faststream.exceptions import NackMessage, RejectMessage
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream.kafka.prometheus import KafkaPrometheusMiddleware as StockMiddleware
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from {{ cookiecutter.package_name }}.telemetry.kafka_prometheus import (
+    KafkaPrometheusMiddleware,
+)
+from {{ cookiecutter.package_name }}.telemetry.prometheus import (
+    FLOW_STARTED,
+    MessagingMetrics,
+    ServiceRegistry,
+)
+
+DELAY = "messaging_receive_delay_seconds"
+FLOW = "messaging_flow_duration_seconds"
+
+
+class Measured:
+    """A broker whose metrics can be read."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = MessagingMetrics(self.registry)
+        self.broker = KafkaBroker(
+            middlewares=[KafkaPrometheusMiddleware(registry=self.registry, metrics=self.metrics)],
+            logger=None,
+        )
+
+    def read(self, name: str) -> dict[tuple[str, ...], float]:
+        """Values of a metric's samples by those of their labels."""
+        return {
+            tuple(sample.labels.values()): sample.value
+            for metric in self.registry.collect()
+            for sample in metric.samples
+            if sample.name == name
+        }
+
+
+@pytest.fixture
+def measured() -> Measured:
+    return Measured()
+
+
+async def count(middleware: Callable[..., Any]) -> dict[tuple[Any, ...], float]:
+    """What FastStream's own metrics are after three messages, one of which fails."""
+    registry = CollectorRegistry()
+    broker = KafkaBroker(middlewares=[middleware(registry=registry, app_name="a")], logger=None)
+
+    @broker.subscriber("first")
+    async def first(body: str) -> None:
+        if body == "fails":
+            raise LookupError(body)
+
+    async with TestKafkaBroker(broker):
+        for body in ("works", "works", "fails"):
+            with suppress(LookupError):
+                await broker.publish(body, "first")
+    return {
+        (sample.name, *sample.labels.items()): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name.startswith("faststream_")
+        and not sample.name.endswith(("_created", "_sum", "_bucket"))
+    }
+
+
+async def test_faststreams_own_metrics_stay_as_they_are() -> None:
+    ours = await count(KafkaPrometheusMiddleware)
+    assert ours == await count(StockMiddleware)
+    assert len(ours) == 10
+
+
+async def test_a_flow_ends_where_nothing_more_is_published(measured: Measured) -> None:
+    @measured.broker.subscriber("first", group_id="service.first")
+    @measured.broker.publisher("second")
+    async def first(body: str) -> str:
+        return body
+
+    @measured.broker.subscriber("second", group_id="service.second")
+    async def second(body: str) -> None: ...
+
+    async with TestKafkaBroker(measured.broker):
+        await measured.broker.publish("x", "first")
+        await measured.broker.publish("x", "first")
+
+    assert measured.read(f"{DELAY}_count") == {
+        ("first", "service.first"): 2,
+        ("second", "service.second"): 2,
+    }
+    assert measured.read(f"{FLOW}_count") == {("second", "succeeded"): 2}
+
+
+async def publish_plainly(measured: Measured, value: str) -> float:
+    """Have a message with this header handled; return how old its flow was."""
+    plain = KafkaBroker(logger=None)
+
+    @measured.broker.subscriber("first")
+    @measured.broker.publisher("second")
+    async def first(body: str) -> str:
+        return body
+
+    @measured.broker.subscriber("second")
+    async def second(body: str) -> None: ...
+
+    async with TestKafkaBroker(measured.broker, plain):
+        await plain.publish("x", "first", headers={FLOW_STARTED: value})
+    (duration,) = measured.read(f"{FLOW}_sum").values()
+    return duration
+
+
+async def test_a_flow_is_as_old_as_its_first_publication(measured: Measured) -> None:
+    a_minute_ago = str(int((time.time() - 60) * 1000))
+    assert 59 < await publish_plainly(measured, a_minute_ago) < 65
+
+
+@pytest.mark.parametrize("value", ["", "yesterday", "-5", "1e4", "٣", "9" * 400])
+async def test_a_header_that_says_no_time_is_passed_over(measured: Measured, value: str) -> None:
+    assert 0 <= await publish_plainly(measured, value) < 5
+
+
+async def test_the_callers_headers_stay_as_they_were(measured: Measured) -> None:
+    headers = {"mine": "kept"}
+    async with TestKafkaBroker(measured.broker):
+        await measured.broker.publish("x", "first", headers=headers)
+    assert headers == {"mine": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("raised", "ended"),
+    [
+        (LookupError(), {("first", "failed"): 1}),
+        (RejectMessage(), {("first", "succeeded"): 1}),  # a decision, not an error
+        (NackMessage(), {}),  # comes again
+    ],
+)
+async def test_how_a_flow_ends_in_an_error(
+    measured: Measured, raised: Exception, ended: dict[tuple[str, str], int]
+) -> None:
+    @measured.broker.subscriber("first")
+    async def first(body: str) -> None:
+        raise raised
+
+    async with TestKafkaBroker(measured.broker):
+        with suppress(type(raised)):
+            await measured.broker.publish("x", "first")
+    assert measured.read(f"{FLOW}_count") == ended
+
+
+async def test_of_a_batch_each_message_ends_its_own_flow(measured: Measured) -> None:
+    @measured.broker.subscriber("first", batch=True)
+    async def first(bodies: list[str]) -> None:
+        with measured.metrics.dead_letter("first", ValueError(), {}):
+            await measured.broker.publish("bad", "dead-letters")
+        raise RejectMessage from ValueError()
+
+    async with TestKafkaBroker(measured.broker):
+        with suppress(RejectMessage):
+            await measured.broker.publish_batch("good", "good", "bad", topic="first")
+    assert measured.read(f"{FLOW}_count") == {("first", "failed"): 1, ("first", "succeeded"): 2}
+    assert measured.read("messaging_dead_letters_total") == {("first", "ValueError"): 1}
+
+
+async def test_a_dead_letter_that_could_not_be_put_away_is_not_counted(measured: Measured) -> None:
+    with pytest.raises(ConnectionError), measured.metrics.dead_letter("first", ValueError(), {}):
+        raise ConnectionError
+    assert measured.read("messaging_dead_letters_total") == {}
+
+
+def test_every_series_says_whose_it_is() -> None:
+    registry = ServiceRegistry(
+        Resource(
+            {
+                "service.name": "orders",
+                "service.instance.id": "one",
+                "deployment.environment.name": "test",
+                "process.pid": 1,
+            }
+        )
+    )
+    Counter("mine", "Of a user's own.", ["kind", "service_name"], registry=registry).labels(
+        "a", "another"
+    ).inc()
+    series = (
+        'mine_total{deployment_environment_name="test",kind="a",'
+        'service_instance_id="one",service_name="another"} 1.0'
+    )
+    for exposition in (generate_latest, generate_openmetrics):
+        text = exposition(registry).decode()
+        assert series in text
+        assert text.count("\ntarget_info{") == 1
