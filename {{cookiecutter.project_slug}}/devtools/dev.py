@@ -6,7 +6,7 @@ from rich.console import Console
 
 from .live import LiveTraces
 from .local import run_locally
-from .project import ROOT, package
+from .project import NEXT_STEP, ROOT, package
 
 
 def run(console: Console) -> None:
@@ -23,7 +23,7 @@ def run(console: Console) -> None:
             console.print(f"  {name:<14} {url}", highlight=False)
         console.print(f"  {'output':<14} {local.log}", highlight=False)
         console.print("Each has /asyncapi (its messages), /metrics and /health/ready.")
-        console.print("Place an order with `make order`; Ctrl-C ends.", style="bold")
+        console.print(f"{NEXT_STEP} (Ctrl-C ends this run)", style="bold", highlight=False)
         console.print()
         traces = LiveTraces(local.sink, console)
         told: set[str] = set()

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+# `list_topics` imports it when first called, and makes an ImportError of a Ctrl-C just then.
+import confluent_kafka.admin  # noqa: F401
 from confluent_kafka import Producer
 
 

@@ -69,9 +69,8 @@ def run_locally(show: Callable[[str], None], root: Path = project.ROOT) -> Itera
         UserError: A port is taken, or a package is missing.
     """
     package, names = project.package(root), project.services(root)
-    if not names:
-        raise UserError(f"There is no service in {root / 'src' / package / 'services'}.")
-    ports = service_ports(names, project.port("ORDERS_PORT", root), "ORDERS_PORT")
+    variable = project.ENTRANCE_PORT
+    ports = service_ports(names, project.port(variable, root), variable)
     path = root / LOG
     path.parent.mkdir(exist_ok=True)
     path.with_name(".gitignore").write_text("*\n", encoding="utf-8")

@@ -5,8 +5,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+ENTRANCE = "orders"
+"""The service where work comes in: it has the port that .env names, and is stopped first."""
+NEXT_STEP = "Place an order and see its trace: make order"
+"""What to do when everything runs."""
+
+ENTRANCE_PORT = f"{ENTRANCE.upper()}_PORT"
 PORTS = {
-    "ORDERS_PORT": 8000,
+    ENTRANCE_PORT: 8000,
     "GRAFANA_PORT": 3000,
     "PROMETHEUS_PORT": 9090,
     "TEMPO_PORT": 3200,
@@ -37,10 +43,19 @@ def package(root: Path = ROOT) -> str:
 
 
 def services(root: Path = ROOT) -> list[str]:
-    """Name the services, the one that takes orders first."""
+    """Name the services, the one where work comes in first.
+
+    Raises:
+        UserError: That one is not there.
+    """
     folder = root / "src" / package(root) / "services"
-    names = (path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
-    return sorted(names, key=lambda name: (name != "orders", name))
+    names = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    if ENTRANCE not in names:
+        raise UserError(
+            f"There is no service {ENTRANCE} in {folder}: let ENTRANCE in devtools/project.py name"
+            f" the one where work comes in, of {', '.join(sorted(names)) or 'those to come'}."
+        )
+    return [ENTRANCE, *sorted(names - {ENTRANCE})]
 
 
 def port(variable: str, root: Path = ROOT) -> int:

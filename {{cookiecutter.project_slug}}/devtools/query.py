@@ -3,9 +3,10 @@
 `GET /api/v2/traces/<id>` takes an id in hex, leading zeros optional, and answers
 `{"trace": {"resourceSpans": […]}}` with ids in base64, as Tempo does: protobuf's JSON mapping of
 bytes. Of a trace that is not there it answers, like Tempo, 200 and `{"trace": {}}`.
-`GET /api/search?q={ link:traceID = "<id>" }` answers `{"traces": [{"traceID": …}]}`, ids in hex; no
-other search is known. `GET /ready` answers 200. `GET /api/problems`, which Tempo does not have,
-answers with what the sink found wrong.
+`GET /api/search?q={ link:traceID = "<id>" }`, the id without its leading zeros, answers
+`{"traces": [{"traceID": …}]}`, ids in hex; no other search is known. `GET /ready` answers 200, and
+`GET /metrics` has nothing to count.
+`GET /api/problems`, which Tempo does not have, answers with what the sink found wrong.
 """
 
 import base64
@@ -21,7 +22,7 @@ from .http import HttpServer
 from .model import Span
 from .sink import OtlpSink
 
-_LINK_QUERY = re.compile(r'\{ *link:traceID *= *"([0-9a-f]{32})" *\}')
+_LINK_QUERY = re.compile(r'\{ *link:traceID *= *"([0-9a-f]{1,32})" *\}')
 
 
 class QueryServer(HttpServer):
@@ -42,6 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
         prefix, _, trace_id = url.path.rpartition("/")
         if url.path == "/ready":
             self._answer(200, "ready")
+        elif url.path == "/metrics":
+            self._answer(200, "")
         elif url.path == "/api/problems":
             self._answer(200, self.server.sink.problems)
         elif url.path == "/api/search":
@@ -58,10 +61,11 @@ class _Handler(BaseHTTPRequestHandler):
         if asked is None:
             self._answer(400, 'only { link:traceID = "<id>" } can be searched for')
             return
+        cause = asked[1].rjust(32, "0")
         found = {
             span.trace_id
             for span in self.server.sink.spans
-            if any(link.trace_id == asked[1] for link in span.links)
+            if any(link.trace_id == cause for link in span.links)
         }
         self._answer(200, {"traces": [{"traceID": trace_id} for trace_id in sorted(found)]})
 

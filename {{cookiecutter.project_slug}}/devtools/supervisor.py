@@ -101,6 +101,7 @@ class Supervisor:
         """Stop all, in order; kill what does not end in time, or at once if interrupted again."""
         with self._lock:
             processes = list(self._running.values())
+            self._running.clear()  # from here on, no end of theirs is by itself
             try:
                 for group in (processes[:1], processes[1:]):
                     for process in group:
@@ -116,7 +117,6 @@ class Supervisor:
             finally:
                 for process in processes:
                     process.kill()
-                self._running.clear()
 
     def ended(self) -> dict[str, int]:
         """Name the services that ended by themselves, with their exit codes."""
@@ -143,7 +143,8 @@ class Supervisor:
                 if self._ended.is_set():
                     return
                 names = sorted({str(Path(path).relative_to(folder)) for _, path in changes})
-                self._show(f"{', '.join(names)} changed: restarting the services")
+                changed = names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} others"]
+                self._show(f"{', '.join(changed)} changed: restarting the services")
                 self.stop()
                 self.start()
 
@@ -234,7 +235,7 @@ def service_ports(names: Sequence[str], first: int, variable: str) -> dict[str, 
         other = next((port for port in range(first + 1000, 32768) if _is_free(port)), 18000)
         raise UserError(
             f"Port {first} on 127.0.0.1 is taken by another program: end that one, or choose"
-            f" another port, for example {variable}={other}."
+            f" another port, for example with {variable}={other} in .env."
         )
     ports = iter(port for port in range(first + 1, 65536) if _is_free(port))
     return {name: first if name == names[0] else next(ports) for name in names}

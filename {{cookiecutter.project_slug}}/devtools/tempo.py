@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
 from google.protobuf.json_format import ParseDict, ParseError
@@ -35,7 +34,8 @@ def trace(url: str, trace_id: str) -> list[Span]:
 def linked(url: str, trace_id: str) -> list[str]:
     """Name the traces of the last hour that have a link to this one."""
     now = int(time.time())
-    linking = '{ link:traceID = "%s" }' % trace_id  # noqa: UP031 (TraceQL has braces of its own)
+    # Tempo compares ids without the zeros that they begin with.
+    linking = '{ link:traceID = "%s" }' % trace_id.lstrip("0")  # noqa: UP031 (braces of its own)
     query = urlencode({"q": linking, "start": now - 3600, "end": now + 60})
     try:
         found = web.get(f"{url}/api/search?{query}", timeout=5).body or {}
@@ -45,16 +45,11 @@ def linked(url: str, trace_id: str) -> list[str]:
     return sorted(set(ids) - {trace_id})
 
 
-def wait_for_family(
-    url: str,
-    trace_id: str,
-    timeout: float = 20.0,
-    pause: Callable[[float], None] = time.sleep,
-) -> list[Span]:
+def wait_for_family(url: str, trace_id: str, timeout: float) -> list[Span]:
     """Wait for a trace and those that link to it; after so many seconds return what is there.
 
-    It is whole when every parent and every linked span has arrived. An order that nothing links to
-    (it failed) is whole when nothing came for a while.
+    It is whole when every parent and every linked span has arrived. One that nothing links to is
+    whole when nothing came for a while.
     """
     deadline = time.monotonic() + timeout
     spans: list[Span] = []
@@ -70,7 +65,7 @@ def wait_for_family(
             break
         if own and time.monotonic() - grown > QUIET_SECONDS:
             break
-        pause(0.5)
+        time.sleep(0.5)
     return spans
 
 

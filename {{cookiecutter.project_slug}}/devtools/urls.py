@@ -2,15 +2,14 @@
 
 from rich.console import Console
 
-from .project import port
+from .project import ENTRANCE, ENTRANCE_PORT, NEXT_STEP, port
 
 
 def run(console: Console) -> None:
-    orders, grafana = f"http://127.0.0.1:{port('ORDERS_PORT')}", port("GRAFANA_PORT")
     rows = [
-        ("Grafana", f"http://127.0.0.1:{grafana}", "user admin; password: see .env"),
-        ("Orders", f"{orders}/orders", "POST; what it takes: /openapi.json"),
-        ("Messages", f"{orders}/asyncapi", "of the orders service (AsyncAPI)"),
+        ("Grafana", f"http://127.0.0.1:{port('GRAFANA_PORT')}", "user admin; password: see .env"),
+        (ENTRANCE.capitalize(), f"http://127.0.0.1:{port(ENTRANCE_PORT)}",
+         "its messages: /asyncapi"),
         ("Prometheus", f"http://127.0.0.1:{port('PROMETHEUS_PORT')}", ""),
         ("Tempo", f"http://127.0.0.1:{port('TEMPO_PORT')}", "API"),
         ("Loki", f"http://127.0.0.1:{port('LOKI_PORT')}", "API"),
@@ -18,6 +17,8 @@ def run(console: Console) -> None:
          f"gRPC; HTTP on {port('OTLP_HTTP_PORT')}"),
         ("Kafka", f"127.0.0.1:{port('KAFKA_PORT')}", ""),
     ]  # fmt: skip
+    width = max(len(name) for name, _, _ in rows)
     for name, url, note in rows:
-        console.print(f"  {name:<11} {url:<32} {note}".rstrip(), highlight=False, soft_wrap=True)
-    console.print("\nPlace an order and see its trace: make order", highlight=False)
+        line = f"  {name:<{width}} {url:<32} {note}".rstrip()
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"\n{NEXT_STEP}", highlight=False)

@@ -257,11 +257,12 @@ def test_query_answers_as_tempo_does(sink: OtlpSink) -> None:
         assert tempo.trace(query.endpoint, process.trace_id) == [process]
         assert tempo.linked(query.endpoint, send.trace_id) == [process.trace_id]
         assert tempo.linked(query.endpoint, process.trace_id) == []
-        assert tempo.wait_for_family(query.endpoint, send.trace_id) == [send, process]
+        assert tempo.wait_for_family(query.endpoint, send.trace_id, timeout=5) == [send, process]
         assert web.get(f"{query.endpoint}/api/v2/traces/{'f' * 32}").body == {"trace": {}}
         assert tempo.trace(query.endpoint, "f" * 32) == []
         assert web.status(f"{query.endpoint}/api/search?q=true") == 400
         assert web.get(f"{query.endpoint}/api/problems").body == []
+        assert web.status(f"{query.endpoint}/metrics") == 200
     finally:
         query.stop()
     assert not tempo.answers(query.endpoint)

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ..ports import free_port
 from devtools.project import ROOT, UserError
 from devtools.supervisor import Command, Supervisor, service_ports
 
@@ -35,9 +37,10 @@ while True:
 
 # A supervisor of its own process, to be killed.
 SUPERVISOR = """
-import pathlib, sys, time
+import os, pathlib, signal, sys, time
 from devtools.supervisor import Command, Supervisor, orderly_signals
-import os
+# As in a terminal: what a script runs in the background inherits that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 commands = [Command(n, "worker", [n], os.environ) for n in ("first", "second")]
 with orderly_signals(), Supervisor(commands, sys.stdout, print, pathlib.Path.cwd()):
     time.sleep(60)
@@ -102,6 +105,19 @@ def test_what_ends_by_itself_is_told_with_its_last_lines(folder: Path) -> None:
         until(lambda: supervisor.last_lines("broken") == ["broken runs"], "its output")
 
 
+def test_being_stopped_is_no_end_by_itself(folder: Path) -> None:
+    with Supervisor(
+        commands("first", "stubborn"), io.StringIO(), print, folder, stop_seconds=0.5
+    ) as supervisor:
+        pids = [pid(folder, "first"), pid(folder, "stubborn")]
+        stopping = threading.Thread(target=supervisor.stop)
+        stopping.start()
+        until(lambda: not alive(pids[0]), "the end of the first")
+        assert alive(pids[1])
+        assert supervisor.ended() == {}
+        stopping.join()
+
+
 def test_change_restarts(folder: Path) -> None:
     said: list[str] = []
     code = folder / "code"
@@ -134,15 +150,14 @@ def test_busy_port_is_named_with_its_cure() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"^Port {port} .* ORDERS_PORT=\d+\.$"):
+        with pytest.raises(UserError, match=rf"^Port {port} .* ORDERS_PORT=\d+ in \.env\.$"):
             service_ports(["orders", "payments"], port, "ORDERS_PORT")
 
 
 def test_others_pass_by_a_busy_port() -> None:
+    port = free_port(consecutive=3)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", port + 1))
         taken.listen()
-        port = taken.getsockname()[1]
-        ports = service_ports(["orders", "payments"], port - 1, "ORDERS_PORT")
-    assert ports["orders"] == port - 1
-    assert ports["payments"] > port
+        ports = service_ports(["orders", "payments"], port, "ORDERS_PORT")
+    assert ports == {"orders": port, "payments": port + 2}

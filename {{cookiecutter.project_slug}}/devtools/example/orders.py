@@ -4,8 +4,8 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from . import web
-from .project import UserError
+from .. import web
+from ..project import ENTRANCE_PORT, UserError, port
 
 Outcome = Literal["succeeds", "is declined", "fails"]
 
@@ -47,6 +47,11 @@ def mixed(declined: float = 0.1, failing: float = 0.02) -> Order:
     sku = random.choice(("keyboard", "mouse", "screen", "cable"))
     country = random.choice(("FI", "DE", "FR", "SE"))
     return Order(sku, random.randint(1, 3), random.randrange(900, 60_000), country=country)
+
+
+def url() -> str:
+    """Where the orders service is, whatever it runs in."""
+    return f"http://127.0.0.1:{port(ENTRANCE_PORT)}"
 
 
 def place(url: str, order: Order) -> Placed:

@@ -7,8 +7,8 @@ from threading import Semaphore
 
 from rich.console import Console
 
+from ..project import UserError
 from .orders import mixed, place
-from .project import UserError
 
 WORKERS = 16
 

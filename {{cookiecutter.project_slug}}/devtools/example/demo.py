@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.rule import Rule
 
-from .local import Local, run_locally
-from .model import Span
+from ..local import Local, run_locally
+from ..model import Span
+from ..project import ROOT, UserError, services
+from ..sink import OtlpSink
+from ..waterfall import Waterfall, linked_traces, orphans
 from .orders import ORDERS, Order, Outcome, place
-from .project import ROOT, UserError, services
-from .sink import OtlpSink
-from .waterfall import Waterfall, linked_traces, orphans
 
 TRACE_SECONDS = 20.0
 
