@@ -111,10 +111,33 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
         assert metadata["license"] == answers["license"]
 
 
-def test_the_collector_accepts_its_configuration(project: Path, bakery: Bakery) -> None:
+@pytest.mark.parametrize("sampling", ["all", "tail"])
+def test_the_collector_accepts_its_configuration(
+    project: Path, sampling: str, bakery: Bakery
+) -> None:
+    """Merged as the compose files have it, with and without the broker's part."""
     collector = tool("otelcol-contrib", "the Collector reads its configuration")
-    parts = files(project / "observability/otel-collector/config", ".yaml")
-    bakery.run(project, collector, "validate", *(f"--config={part}" for part in parts))
+    for compose in ("compose.yaml", "compose.broker.yaml"):
+        text = (project / "observability" / compose).read_text("utf-8")
+        command = yaml.safe_load(text)["services"]["otel-collector"]["command"]
+        parts = [
+            part.replace("/etc/otelcol", "observability/otel-collector/config").replace(
+                "${TRACE_SAMPLING:-all}", sampling
+            )
+            for part in command
+        ]
+        bakery.run(project, "env", "KAFKA_BROKERS=kafka:9092", collector, "validate", *parts)
+
+
+def test_the_brokers_part_adds_to_the_collectors_command(project: Path) -> None:
+    """A list replaces the one before it: what stands in both must be the same."""
+    base, broker = (
+        yaml.safe_load((project / "observability" / compose).read_text("utf-8"))["services"][
+            "otel-collector"
+        ]["command"]
+        for compose in ("compose.yaml", "compose.broker.yaml")
+    )
+    assert broker[: len(base)] == base
 
 
 def test_prometheus_accepts_its_configuration(project: Path, bakery: Bakery) -> None:
