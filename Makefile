@@ -8,10 +8,10 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bake test e2e bench lint format git
+.PHONY: help demo bake test e2e bench dashboards lint format git
 
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: bake ## Bake the default project into build/ and watch it work, without Docker
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' demo
@@ -29,6 +29,9 @@ e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order th
 
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	$(RUN) python -m bench $(ARGS)
+
+dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
+	$(RUN) python -m dashboards
 
 lint: $(NEEDS_UV) ## Check the template's own code and configuration
 	$(RUN) ruff format --check .

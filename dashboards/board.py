@@ -1,0 +1,107 @@
+"""What all boards share: variables, links to each other, the sentence on top, the layout."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import dashboard as model
+
+from .panels import PROMETHEUS, sentence
+
+TAG = "observability"
+"""Every board with it stands in the list of links; give it to your own."""
+
+WIDTH = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels side by side."""
+
+    height: int
+    panels: Sequence[Builder[model.Panel]]
+    widths: Sequence[int] = ()
+    """Of 24; all the same unless said."""
+
+
+def board(
+    uid: str,
+    title: str,
+    purpose: str,
+    *rows: Row,
+    since: str = "now-15m",
+    extra_variables: Sequence[Builder[model.VariableModel]] = (),
+) -> model.Dashboard:
+    """Return a board.
+
+    Args:
+        uid: Part of its address: links and alerts of users name it, so it never changes.
+        purpose: One sentence on what question it answers.
+        since: Where its time range begins.
+    """
+    built = (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(purpose)
+        .tags([TAG])
+        .editable()
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .time(since, "now")
+        .refresh("30s")
+        .variables([*variables(), *extra_variables])
+        .link(
+            dashboard.DashboardLink("Boards")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .include_vars(True)
+            .keep_time(True)
+            .placement("")  # the SDK's choice hides it in a menu
+        )
+        .build()
+    )
+    built.panels = list(_placed([Row(2, [sentence(purpose)]), *rows]))
+    return built
+
+
+def variables() -> list[Builder[model.VariableModel]]:
+    calls = "traces_span_metrics_calls_total"
+    chosen = 'deployment_environment_name=~"$environment"'
+    return [
+        _choice("environment", "Environment", calls, "deployment_environment_name"),
+        _choice("service", "Service", f"{calls}{{{chosen}}}", "service_name"),
+        _choice("destination", "Destination", f"{calls}{{{chosen}}}", "messaging_destination_name"),
+    ]
+
+
+def _choice(name: str, label: str, series: str, values_of: str) -> dashboard.QueryVariable:
+    query = f"label_values({series}, {values_of})"
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(PROMETHEUS)
+        .query(
+            {"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"}
+        )
+        .definition(query)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")  # the regular expression that a series without the label matches too
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def _placed(rows: Sequence[Row]) -> Iterator[model.Panel]:
+    top = 0
+    for row in rows:
+        left = 0
+        widths = row.widths or [WIDTH // len(row.panels)] * len(row.panels)
+        for builder, width in zip(row.panels, widths, strict=True):
+            panel = builder.build()
+            panel.grid_pos = model.GridPos(x=left, y=top, w=width, h=row.height)
+            yield panel
+            left += width
+        assert left == WIDTH, f"panels side by side are {left} wide, not {WIDTH}"
+        top += row.height

@@ -1,0 +1,197 @@
+"""Per destination and consumer group: what goes in, what comes out, what waits, what fails."""
+
+from grafana_foundation_sdk.builders import heatmap, timeseries
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from ..board import Row
+from ..board import board as board_with
+from ..panels import (
+    BYTES,
+    COUNT,
+    PER_SECOND,
+    SECONDS,
+    counts,
+    heat_map,
+    series,
+    time_series,
+)
+from ..promql import (
+    CALLS,
+    DESTINATION,
+    DURATION,
+    ENVIRONMENT,
+    EVERYTHING_CHOSEN,
+    FAILED,
+    WINDOW,
+    grown,
+    quantile,
+    rate,
+    select,
+    total,
+)
+
+TOPIC = "messaging_destination_name"
+GROUP = "messaging_consumer_group_name"
+
+BY_TOPIC = "{{messaging_destination_name}}"
+BY_GROUP = "{{messaging_destination_name}} → {{messaging_consumer_group_name}}"
+
+NO_TROUBLE = "None in this time range"
+
+
+def board() -> Dashboard:
+    return board_with(
+        "messaging",
+        "Messaging",
+        "Does every message that is published get processed, how soon, and which do not?",
+        Row(8, [published(), consumed()]),
+        Row(8, [lag(), waiting()]),
+        Row(8, [processing(), in_process()]),
+        Row(8, [waiting_heat_map(), processing_outcomes()]),
+        Row(7, [retries(), dead_letters(), errors(), size()]),
+    )
+
+
+def chosen(metric: str, *more: str) -> str:
+    return select(metric, *EVERYTHING_CHOSEN, *more)
+
+
+def published() -> timeseries.Panel:
+    return time_series(
+        "Published",
+        "Messages that services published per second, by destination and outcome.",
+        PER_SECOND,
+        series(
+            total(rate(chosen("faststream_published_messages_total")), TOPIC, "status"),
+            f"{BY_TOPIC}, {{{{status}}}}",
+        ),
+    )
+
+
+def consumed() -> timeseries.Panel:
+    return time_series(
+        "Consumed",
+        "Messages received per second, by destination and consumer group; each group gets all.",
+        PER_SECOND,
+        series(
+            total(rate(chosen("messaging_receive_delay_seconds_count")), TOPIC, GROUP), BY_GROUP
+        ),
+    )
+
+
+def lag() -> timeseries.Panel:
+    return time_series(
+        "Lag",
+        "Messages that wait in a topic for a consumer group. A line that only rises is a group that"
+        " does not keep up, or is not there.",
+        COUNT,
+        series(
+            total(select("kafka_consumer_group_lag_sum", DESTINATION, ENVIRONMENT), TOPIC, GROUP),
+            BY_GROUP,
+        ),
+        empty="The broker tells no lag: is there a consumer group?",
+    )
+
+
+def waiting() -> timeseries.Panel:
+    return time_series(
+        "Time in the topic, 95th percentile",
+        "From publication to receipt, by destination and consumer group.",
+        SECONDS,
+        series(
+            quantile(0.95, chosen("messaging_receive_delay_seconds_bucket"), TOPIC, GROUP),
+            BY_GROUP,
+        ),
+    )
+
+
+def waiting_heat_map() -> heatmap.Panel:
+    return heat_map(
+        "Time in the topic",
+        "How many messages waited how long between publication and receipt.",
+        series(
+            total(f"increase({chosen('messaging_receive_delay_seconds_bucket')}[{WINDOW}])", "le"),
+            "{{le}}",
+        ),
+    )
+
+
+def processing() -> timeseries.Panel:
+    spans = chosen(DURATION, 'messaging_operation_type="process"')
+    return time_series(
+        "Processing time, 95th percentile",
+        "From receipt until the results are published, retries included, by destination and"
+        " consumer group; a batch counts once. A dot is a sample: it leads to its trace.",
+        SECONDS,
+        series(quantile(0.95, spans, TOPIC, GROUP), BY_GROUP, exemplars=True),
+    )
+
+
+def in_process() -> timeseries.Panel:
+    spent = chosen("faststream_received_processed_messages_duration_seconds_sum")
+    return time_series(
+        "In process",
+        "Messages being handled at the same time: on average, from the time that was spent on them,"
+        " and at the moment of the scrape, which also shows those that never end.",
+        COUNT,
+        series(total(rate(spent), TOPIC), f"{BY_TOPIC}, on average"),
+        series(total(chosen("faststream_received_messages_in_process"), TOPIC), f"{BY_TOPIC}, now"),
+    )
+
+
+def processing_outcomes() -> timeseries.Panel:
+    return time_series(
+        "Processed, by outcome",
+        "Messages that handlers finished per second, by what became of them.",
+        PER_SECOND,
+        series(
+            total(rate(chosen("faststream_received_processed_messages_total")), TOPIC, "status"),
+            f"{BY_TOPIC}, {{{{status}}}}",
+        ),
+        stacked=True,
+    )
+
+
+def size() -> timeseries.Panel:
+    return time_series(
+        "Payload size, 95th percentile",
+        "Bytes of a received message's body; a batch counts as one.",
+        BYTES,
+        series(
+            quantile(0.95, chosen("faststream_received_messages_size_bytes_bucket"), TOPIC),
+            BY_TOPIC,
+        ),
+    )
+
+
+def retries() -> timeseries.Panel:
+    return counts(
+        "Retries",
+        "Attempts beyond the first, by destination. A message that the last one fails, too, goes to"
+        " the dead letters.",
+        series(total(grown(chosen("messaging_retries_total")), TOPIC), BY_TOPIC),
+        empty=NO_TROUBLE,
+    )
+
+
+def dead_letters() -> timeseries.Panel:
+    return counts(
+        "Dead letters",
+        "Messages given up, by the topic that they came from and the type of their error.",
+        series(
+            total(grown(chosen("messaging_dead_letters_total")), TOPIC, "error_type"),
+            f"{BY_TOPIC}, {{{{error_type}}}}",
+        ),
+        empty=NO_TROUBLE,
+    )
+
+
+def errors() -> timeseries.Panel:
+    # FastStream's own counter of exceptions misses those that a middleware turned into a retry.
+    failed = chosen(CALLS, 'messaging_operation_type="process"', FAILED)
+    return counts(
+        "Errors, by type",
+        "Messages, or batches, whose processing failed for good, by the type of the exception.",
+        series(total(grown(failed), TOPIC, "error_type"), f"{BY_TOPIC}, {{{{error_type}}}}"),
+        empty=NO_TROUBLE,
+    )

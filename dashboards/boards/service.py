@@ -1,0 +1,150 @@
+"""One service in depth; with several chosen, they stand beside each other."""
+
+from grafana_foundation_sdk.builders import logs, table, timeseries
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from .. import red
+from ..board import Row
+from ..board import board as board_with
+from ..panels import (
+    BYTES,
+    COUNT,
+    PER_SECOND,
+    SECONDS,
+    SHARE,
+    joined_table,
+    log_lines,
+    series,
+    time_series,
+)
+from ..promql import (
+    ENVIRONMENT,
+    EVERYTHING_CHOSEN,
+    RANGE,
+    SERVICE,
+    SPARSE,
+    quantile,
+    rate,
+    select,
+    share,
+    total,
+)
+from ..tracestore import TraceStore
+
+HANDLER = ("service_name", "handler")
+INSTANCE = "{{service_name}} {{short}}"
+
+NO_RUNTIME = "The service sends no metrics over OTLP: see OTEL_METRICS_EXPORTER"
+
+
+def board(store: TraceStore) -> Dashboard:
+    return board_with(
+        "service",
+        "Service",
+        "How does one service fare: its requests and handlers, its logs beside its traces, its"
+        " process? Choose it above.",
+        Row(7, red.by("service_name")),
+        Row(8, [handlers()]),
+        Row(12, [store.newest_traces(), logs_of_service()]),
+        Row(7, [cpu(), memory(), loop_delay(), garbage()]),
+    )
+
+
+def handlers() -> table.Panel:
+    done = total(rate(_received("faststream_received_processed_messages_total"), RANGE), *HANDLER)
+    failed = total(
+        rate(_received("faststream_received_processed_messages_total", 'status!="acked"'), RANGE),
+        *HANDLER,
+    )
+    durations = _received("faststream_received_processed_messages_duration_seconds_bucket")
+    return joined_table(
+        "Handlers",
+        "What each handler of the service did in the time range. Not acked: the handler"
+        " rejected the message, sent it back or failed.",
+        {"service_name": "Service", "handler": "Handler of"},
+        {
+            "Processed": (PER_SECOND, done),
+            "Median": (SECONDS, quantile(0.5, durations, *HANDLER, window=RANGE) + " >= 0"),
+            "95th percentile": (
+                SECONDS,
+                quantile(0.95, durations, *HANDLER, window=RANGE) + " >= 0",
+            ),
+            "Not acked": (SHARE, share(failed, done)),
+        },
+        empty="The service has handled no message in this time range",
+        sort_by="Processed",
+    )
+
+
+def logs_of_service() -> logs.Panel:
+    return log_lines(
+        "Logs",
+        "What the service logged. Open a line: its trace id leads to its trace.",
+        '{service_name=~".+", service_name=~"$service"}'
+        ' | deployment_environment_name=~"$environment"',
+        empty="The service has logged nothing in this time range",
+    )
+
+
+def cpu() -> timeseries.Panel:
+    return _process(
+        "CPU",
+        "Cores in use, of one process. A service with one event loop cannot use more than one.",
+        COUNT,
+        total(
+            rate(_process_metric("process_cpu_time_seconds_total"), SPARSE),
+            "service_name",
+            "instance",
+        ),
+    )
+
+
+def memory() -> timeseries.Panel:
+    return _process(
+        "Memory",
+        "Memory of the process (resident set).",
+        BYTES,
+        total(_process_metric("process_memory_usage_bytes"), "service_name", "instance"),
+    )
+
+
+def loop_delay() -> timeseries.Panel:
+    return _process(
+        "Event loop delay, 99th percentile",
+        "How late the event loop wakes up: handlers that block it make everything else wait.",
+        SECONDS,
+        quantile(
+            0.99, _process_metric("asyncio_eventloop_delay_seconds_bucket"),
+            "service_name", "instance", window=SPARSE,
+        ),
+    )  # fmt: skip
+
+
+def garbage() -> timeseries.Panel:
+    return time_series(
+        "Garbage collections",
+        "Runs of Python's garbage collector since the process began, by generation; those of the"
+        " last one cost most.",
+        COUNT,
+        series(
+            total(
+                _process_metric("cpython_gc_collections_total"),
+                "service_name", "cpython_gc_generation",
+            ),
+            "{{service_name}}, generation {{cpython_gc_generation}}",
+        ),
+        empty=NO_RUNTIME,
+    )  # fmt: skip
+
+
+def _received(metric: str, *more: str) -> str:
+    return select(metric, *EVERYTHING_CHOSEN, *more)
+
+
+def _process_metric(metric: str) -> str:
+    return select(metric, SERVICE, ENVIRONMENT)
+
+
+def _process(title: str, description: str, unit: str, expr: str) -> timeseries.Panel:
+    expr = f'label_replace({expr}, "short", "$1", "instance", "(.{{0,8}}).*")'
+    return time_series(title, description, unit, series(expr, INSTANCE), empty=NO_RUNTIME)

@@ -1,0 +1,202 @@
+"""Do flows end well and soon enough, and how much of what may go wrong is used up?
+
+A flow is all that follows from one first message, to the end of its last process. What counts as
+bad, and how much of it is allowed, stands in the recording rules.
+"""
+
+from grafana_foundation_sdk.builders import heatmap, stat, table, timeseries
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from ..board import Row
+from ..board import board as board_with
+from ..panels import (
+    COUNT,
+    GREEN,
+    ORANGE,
+    PER_SECOND,
+    RED,
+    SECONDS,
+    SHARE,
+    heat_map,
+    instant,
+    joined_table,
+    series,
+    single,
+    time_series,
+)
+from ..promql import (
+    ENVIRONMENT,
+    EVERYTHING_CHOSEN,
+    WINDOW,
+    quantile,
+    rate,
+    select,
+    total,
+)
+
+TOPIC = "messaging_destination_name"
+FLOW = "{{service_namespace}} {{deployment_environment_name}}"
+ALLOWED = "(1 - flow:objective:ratio)"
+"""The share of flows that may be bad."""
+
+NO_FLOWS = "No flow ended in this time range"
+BURN_WINDOWS = ("5m", "1h", "6h", "3d")
+
+
+def board() -> Dashboard:
+    return board_with(
+        "slo",
+        "SLO",
+        "Do flows end well and soon enough, from the first message to the end of the last"
+        " process, and how fast is the error budget spent?",
+        Row(5, [good(), objective(), budget(), burn_now(), ended()], [5, 4, 5, 5, 5]),
+        Row(8, [burn(), bad_flows()]),
+        Row(8, [durations(), latency()]),
+        Row(7, [by_destination(), alerts()]),
+        since="now-1h",
+    )
+
+
+def bad(window: str) -> str:
+    return select(f"flow:bad:ratio_rate{window}", ENVIRONMENT)
+
+
+def burn_rate(window: str) -> str:
+    return f"{bad(window)} / on () group_left () {ALLOWED}"
+
+
+def good() -> stat.Panel:
+    return single(
+        "Good flows, last hour",
+        "The share of flows that succeeded in time, averaged over the last hour.",
+        SHARE,
+        instant(f"1 - {bad('1h')}", FLOW),
+        empty=NO_FLOWS,
+        thresholds=[(0, RED), (0.99, GREEN)],
+        decimals=2,
+    )
+
+
+def objective() -> stat.Panel:
+    return single(
+        "Objective",
+        "The share of flows that are to succeed in time. It stands in the recording rules.",
+        SHARE,
+        instant("flow:objective:ratio", "objective"),
+        empty="The recording rules are not loaded",
+        thresholds=[(0, "dark-blue")],
+        decimals=1,
+    )
+
+
+def budget() -> stat.Panel:
+    return single(
+        "Error budget left, 3 days",
+        "What is left of the bad flows that three days may have: 1 is all, below 0 the objective is"
+        " missed.",
+        SHARE,
+        instant(f"1 - {burn_rate('3d')}", FLOW),
+        empty=NO_FLOWS,
+        thresholds=[(0, RED), (0.001, ORANGE), (0.25, GREEN)],
+        decimals=0,
+    )
+
+
+def burn_now() -> stat.Panel:
+    return single(
+        "Burn rate, last hour",
+        "How fast the budget is spent: at 1 it lasts exactly as long as it should.",
+        COUNT,
+        instant(burn_rate("1h"), FLOW),
+        empty=NO_FLOWS,
+        thresholds=[(0, GREEN), (1, ORANGE), (14.4, RED)],
+        decimals=1,
+    )
+
+
+def ended() -> stat.Panel:
+    return single(
+        "Flows ended",
+        "Flows that ended per second, whether well or not, averaged over five minutes.",
+        PER_SECOND,
+        instant(select("flow:ended:rate5m", ENVIRONMENT), FLOW),
+        empty=NO_FLOWS,
+        thresholds=[(0, "dark-blue")],
+        decimals=2,
+    )
+
+
+def burn() -> timeseries.Panel:
+    return time_series(
+        "Burn rate",
+        "How fast the budget is spent, over several windows: the short ones tell that it is still"
+        " so, the long ones that it matters. An alert needs both.",
+        COUNT,
+        *(series(burn_rate(window), f"{FLOW}, {window}") for window in BURN_WINDOWS),
+        empty=NO_FLOWS,
+        thresholds=[(1, ORANGE), (14.4, RED)],
+    )
+
+
+def bad_flows() -> timeseries.Panel:
+    failed = _chosen("count", 'outcome="failed"')
+    succeeded = _chosen("count", 'outcome="succeeded"')
+    in_time = _chosen("bucket", 'outcome="succeeded"', 'le="5.0"')
+    late = f"{total(rate(succeeded), TOPIC)} - {total(rate(in_time), TOPIC)}"
+    return time_series(
+        "Bad flows, by where they ended",
+        "Flows that failed, and flows that succeeded too late (after five seconds), per second.",
+        PER_SECOND,
+        series(total(rate(failed), TOPIC), "{{messaging_destination_name}}, failed"),
+        series(late, "{{messaging_destination_name}}, late"),
+        empty=NO_FLOWS,
+        stacked=True,
+    )
+
+
+def durations() -> heatmap.Panel:
+    return heat_map(
+        "Duration of flows",
+        "How many flows took how long, from the first publish to the end of the last process.",
+        series(total(f"increase({_chosen('bucket')}[{WINDOW}])", "le"), "{{le}}"),
+        empty=NO_FLOWS,
+    )
+
+
+def latency() -> timeseries.Panel:
+    return time_series(
+        "Duration of flows, percentiles",
+        "From the first publish to the end of the last process.",
+        SECONDS,
+        *(series(quantile(q, _chosen("bucket")), f"{q * 100:g} %") for q in (0.5, 0.95, 0.99)),
+        empty=NO_FLOWS,
+        thresholds=[(5, RED)],
+    )
+
+
+def by_destination() -> timeseries.Panel:
+    return time_series(
+        "All flows, by where they ended",
+        "Flows that ended per second, by the destination of their last message and how they ended.",
+        PER_SECOND,
+        series(
+            total(rate(_chosen("count")), TOPIC, "outcome"),
+            "{{messaging_destination_name}}, {{outcome}}",
+        ),
+        empty=NO_FLOWS,
+    )
+
+
+def alerts() -> table.Panel:
+    return joined_table(
+        "Alerts",
+        "Alerts of Prometheus that fire, or are about to. Each has a runbook: see Alerting.",
+        {"alertname": "Alert", "severity": "Severity", "alertstate": "State"},
+        {"Series": (COUNT, "count by (alertname, severity, alertstate) (ALERTS)")},
+        empty="No alert fires",
+        sort_by="Series",
+    )
+
+
+def _chosen(part: str, *more: str) -> str:
+    return select(f"messaging_flow_duration_seconds_{part}", *EVERYTHING_CHOSEN, *more)

@@ -1,0 +1,216 @@
+"""Is what the other boards show complete? Every place where telemetry can get lost."""
+
+from grafana_foundation_sdk.builders import stat, timeseries
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from ..board import Row
+from ..board import board as board_with
+from ..panels import (
+    BYTES,
+    COUNT,
+    GREEN,
+    PER_SECOND,
+    RED,
+    SHARE,
+    instant,
+    series,
+    single,
+    time_series,
+)
+from ..promql import ENVIRONMENT, RANGE, SERVICE, SPARSE, rate, select, total
+from ..tracestore import TraceStore
+
+SIGNALS = {"spans": "spans", "log_records": "log records", "metric_points": "metric points"}
+NOT_SCRAPED = "The Collector is not scraped"
+NO_SDK = "No SDK tells: see OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+
+REFUSED = "telemetry:refused:rate5m"
+LOST = "telemetry:lost:increase10m"
+"""What the alert TelemetryLost reads; each place where something can get lost has its rule."""
+
+
+def board(store: TraceStore) -> Dashboard:
+    return board_with(
+        "telemetry",
+        "Telemetry pipeline",
+        "Is what I see complete? Follows traces, metrics and logs from the services through the"
+        " Collector into the stores.",
+        Row(7, [whole(), losses()], [6, 18]),
+        Row(7, [sdk_exports(), sdk_queues(), scrapes()]),
+        Row(7, [accepted(), refused(), sent(), queues()]),
+        Row(7, [store.ingestion(), log_store(), metric_store()]),
+        Row(7, [series_kept(), memory()]),
+    )
+
+
+def whole() -> stat.Panel:
+    lost = f"(sum(max_over_time({LOST}[{RANGE}])) or vector(0))"
+    return single(
+        "Telemetry is",
+        "Whole: everything that is scraped answers, and no span, log record or metric point got"
+        " lost in the time range. Otherwise the panels here say where.",
+        COUNT,
+        # Nothing is known without the rules, of which one always has an answer.
+        instant(
+            f'min(up{{job!="grafana"}}) * ({lost} == bool 0) and on () count({REFUSED})', "state"
+        ),
+        empty="unknown: nothing is scraped, or the rules are not loaded",
+        words={"1": ("whole", GREEN), "0": ("incomplete", RED)},
+    )
+
+
+def losses() -> timeseries.Panel:
+    return time_series(
+        "Lost within ten minutes",
+        "Spans, log records and metric points that got lost, by where and why.",
+        COUNT,
+        series(f"{LOST} > 0", "{{signal}}, {{stage}} {{service_name}}{{exporter}}, {{reason}}"),
+        empty="Nothing got lost in this time range",
+    )
+
+
+def sdk_queues() -> timeseries.Panel:
+    return time_series(
+        "SDK: queue fill",
+        "How full the queues are in which a service keeps what it has not exported yet. A full one"
+        " drops the oldest.",
+        SHARE,
+        *(
+            series(
+                f"max by (service_name) ({_sdk(f'processor_{signal}_queue_size')}"
+                f" / {_sdk(f'processor_{signal}_queue_capacity')})",
+                f"{{{{service_name}}}}, {signal}s",
+            )
+            for signal in ("span", "log")
+        ),
+        empty=NO_SDK,
+        thresholds=[(0.8, RED)],
+    )
+
+
+def sdk_exports() -> timeseries.Panel:
+    return time_series(
+        "SDK: exported",
+        "Spans and log records that services hand to the Collector per second.",
+        PER_SECOND,
+        *(
+            series(
+                total(rate(_sdk(f"exporter_{signal}_exported_total"), SPARSE), "service_name"),
+                f"{{{{service_name}}}}, {signal}s",
+            )
+            for signal in ("span", "log")
+        ),
+        empty=NO_SDK,
+    )
+
+
+def accepted() -> timeseries.Panel:
+    return time_series(
+        "Collector: accepted",
+        "What the Collector takes in per second.",
+        PER_SECOND,
+        *(
+            series(f"sum({rate(f'otelcol_receiver_accepted_{signal}')})", name)
+            for signal, name in SIGNALS.items()
+        ),
+        empty=NOT_SCRAPED,
+    )
+
+
+def refused() -> timeseries.Panel:
+    return time_series(
+        "Collector: refused",
+        "What the Collector sent back for want of memory. Senders that try again lose nothing.",
+        PER_SECOND,
+        series(f"{REFUSED} > 0", "{{signal}}, {{receiver}}"),
+        empty="Nothing was refused in this time range",
+    )
+
+
+def sent() -> timeseries.Panel:
+    return time_series(
+        "Collector: sent",
+        "What the Collector hands to the stores per second, by exporter.",
+        PER_SECOND,
+        *(
+            series(
+                total(rate(f"otelcol_exporter_sent_{signal}"), "exporter"),
+                f"{name} → {{{{exporter}}}}",
+            )
+            for signal, name in SIGNALS.items()
+        ),
+        empty=NOT_SCRAPED,
+    )
+
+
+def queues() -> timeseries.Panel:
+    return time_series(
+        "Collector: queue fill",
+        "How full each exporter's queue is. It fills while a store is away and empties when it is"
+        " back; a full one loses what comes next.",
+        SHARE,
+        series(
+            "max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
+            "{{exporter}}",
+        ),
+        empty=NOT_SCRAPED,
+        thresholds=[(0.8, RED)],
+        most=1,
+    )
+
+
+def memory() -> timeseries.Panel:
+    return time_series(
+        "Memory of the stack",
+        "Memory of the Collector and the stores (resident set).",
+        BYTES,
+        series("sum(otelcol_process_memory_rss)", "otel-collector"),
+        series(total('process_resident_memory_bytes{job!="services"}', "job"), "{{job}}"),
+        empty=NOT_SCRAPED,
+    )
+
+
+def log_store() -> timeseries.Panel:
+    return time_series(
+        "Log store: lines taken",
+        "Log records that Loki takes per second.",
+        PER_SECOND,
+        series(f"sum({rate('loki_distributor_lines_received_total')})", "taken"),
+        empty="Loki is not scraped",
+    )
+
+
+def metric_store() -> timeseries.Panel:
+    return time_series(
+        "Metric store: samples taken",
+        "Samples that Prometheus takes per second, scraped and sent to it.",
+        PER_SECOND,
+        series(f"sum({rate('prometheus_tsdb_head_samples_appended_total')})", "taken"),
+        empty="Prometheus is not scraped",
+    )
+
+
+def series_kept() -> timeseries.Panel:
+    return time_series(
+        "Metric store: series",
+        "Series that Prometheus has in memory. Restarts, retries and new ids must not add to them.",
+        COUNT,
+        series("sum(prometheus_tsdb_head_series)", "series"),
+        empty="Prometheus is not scraped",
+    )
+
+
+def scrapes() -> timeseries.Panel:
+    return time_series(
+        "Scraped targets that answer",
+        "The share of each job's targets that Prometheus reaches.",
+        SHARE,
+        series("avg by (job) (up)", "{{job}}"),
+        empty="Nothing is scraped",
+        most=1,
+    )
+
+
+def _sdk(metric: str) -> str:
+    return select(f"otel_sdk_{metric}", SERVICE, ENVIRONMENT)

@@ -1,0 +1,46 @@
+"""Which boards there are, and in which files they end."""
+
+import json
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from .boards import messaging, service, slo, telemetry, topology, traces
+from .tempo import Tempo
+from .tracestore import TraceStore
+
+BAKED = Path("{{cookiecutter.project_slug}}")
+DASHBOARDS = Path("observability/grafana/dashboards")
+
+STORES: dict[str, TraceStore] = {"tempo": Tempo()}
+"""By the name of the answer, which is the overlay's."""
+
+
+def overlay(store: str) -> Path:
+    return BAKED / "overlays" / "trace_backend" / store / DASHBOARDS
+
+
+FOLDERS = [BAKED / DASHBOARDS, *map(overlay, STORES)]
+
+
+def boards() -> dict[Path, list[Dashboard]]:
+    """Return the boards by folder: those of all projects, and those that show a trace store."""
+    shared = [topology.board(), messaging.board(), slo.board()]
+    own = {
+        overlay(name): [traces.board(store), service.board(store), telemetry.board(store)]
+        for name, store in STORES.items()
+    }
+    return {BAKED / DASHBOARDS: shared, **own}
+
+
+def files() -> dict[Path, str]:
+    """Return the text of every file, the same at every call."""
+    return {
+        folder / f"{board.uid}.json": json.dumps(
+            board, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False
+        )
+        + "\n"
+        for folder, folder_boards in boards().items()
+        for board in folder_boards
+    }

@@ -1,0 +1,123 @@
+"""Every metric that a board shows, with the labels that boards use of it.
+
+The one place to look when a metric is renamed: a test holds the boards to this list, and the tests
+of the running stack hold this list to what is scraped.
+"""
+
+SERVICE = ["service_name", "service_namespace", "deployment_environment_name"]
+TOPIC = "messaging_destination_name"
+GROUP = "messaging_consumer_group_name"
+
+
+def _named(names: str, *labels: str) -> dict[str, list[str]]:
+    return {
+        name: [*labels, "le"] if name.endswith("_bucket") else list(labels)
+        for name in names.split()
+    }
+
+
+METRICS: dict[str, list[str]] = {
+    # The Collector counts spans.
+    **_named(
+        """
+        traces_span_metrics_calls_total
+        traces_span_metrics_duration_seconds_bucket
+        """,
+        *SERVICE, "span_name", "span_kind", "status_code", TOPIC, GROUP,
+        "messaging_operation_type", "error_type",
+    ),
+    **_named(
+        """
+        traces_service_graph_request_total
+        traces_service_graph_request_failed_total
+        traces_service_graph_request_server_seconds_bucket
+        """,
+        "client", "server", "connection_type",
+    ),
+    # FastStream's own, scraped from the services.
+    **_named("faststream_published_messages_total", *SERVICE, TOPIC, "status"),
+    **_named(
+        """
+        faststream_received_messages_in_process
+        faststream_received_messages_size_bytes_bucket
+        faststream_received_processed_messages_duration_seconds_bucket
+        faststream_received_processed_messages_duration_seconds_sum
+        """,
+        *SERVICE, TOPIC, "handler",
+    ),
+    **_named("faststream_received_processed_messages_total", *SERVICE, TOPIC, "handler", "status"),
+    # The telemetry package's, scraped from the services.
+    **_named(
+        "messaging_receive_delay_seconds_bucket messaging_receive_delay_seconds_count",
+        *SERVICE, TOPIC, GROUP,
+    ),
+    **_named(
+        "messaging_flow_duration_seconds_bucket messaging_flow_duration_seconds_count",
+        *SERVICE, TOPIC, "outcome",
+    ),
+    **_named("messaging_retries_total", *SERVICE, TOPIC),
+    **_named("messaging_dead_letters_total", *SERVICE, TOPIC, "error_type"),
+    # The process and the SDK, over OTLP from the services.
+    **_named("process_cpu_time_seconds_total", *SERVICE, "instance", "cpu_mode"),
+    **_named("process_memory_usage_bytes", *SERVICE, "instance"),
+    **_named("cpython_gc_collections_total", *SERVICE, "instance", "cpython_gc_generation"),
+    **_named("asyncio_eventloop_delay_seconds_bucket", *SERVICE, "instance"),
+    **_named(
+        """
+        otel_sdk_processor_log_queue_capacity
+        otel_sdk_processor_log_queue_size
+        otel_sdk_processor_span_queue_capacity
+        otel_sdk_processor_span_queue_size
+        """,
+        *SERVICE, "instance",
+    ),
+    **_named(
+        """
+        otel_sdk_exporter_log_exported_total
+        otel_sdk_exporter_span_exported_total
+        """,
+        *SERVICE, "instance",
+    ),
+    # Kafka, asked by the Collector.
+    **_named("kafka_consumer_group_lag_sum", "deployment_environment_name", TOPIC, GROUP),
+    # The stack watches itself.
+    **_named(
+        """
+        otelcol_receiver_accepted_log_records
+        otelcol_receiver_accepted_metric_points
+        otelcol_receiver_accepted_spans
+        """,
+        "receiver", "transport",
+    ),
+    **_named(
+        """
+        otelcol_exporter_queue_capacity
+        otelcol_exporter_queue_size
+        otelcol_exporter_sent_log_records
+        otelcol_exporter_sent_metric_points
+        otelcol_exporter_sent_spans
+        """,
+        "exporter",
+    ),
+    **_named("otelcol_process_memory_rss"),
+    **_named("process_resident_memory_bytes", "job"),
+    **_named("up", "job", "instance"),
+    **_named("prometheus_tsdb_head_samples_appended_total prometheus_tsdb_head_series"),
+    **_named("loki_distributor_lines_received_total"),
+    **_named("tempo_distributor_spans_received_total"),
+    # Recording rules and what Prometheus says of its alerts.
+    **_named(
+        """
+        flow:bad:ratio_rate1h
+        flow:bad:ratio_rate3d
+        flow:bad:ratio_rate5m
+        flow:bad:ratio_rate6h
+        flow:ended:rate5m
+        """,
+        "service_namespace", "deployment_environment_name",
+    ),
+    **_named("flow:objective:ratio"),
+    **_named("telemetry:lost:increase10m", "signal", "stage", "reason"),
+    **_named("telemetry:refused:rate5m", "signal", "receiver"),
+    **_named("ALERTS", "alertname", "alertstate", "severity"),
+}  # fmt: skip

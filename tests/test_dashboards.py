@@ -1,0 +1,214 @@
+"""The boards are what the code builds, and name only what there is."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql
+import pytest
+import yaml
+from matrix import OPTIONS, TEMPLATE
+
+from dashboards.build import FOLDERS, STORES, files
+from dashboards.faults import NEEDS_FAULT
+from dashboards.metrics import METRICS
+
+BAKED = TEMPLATE / "{{cookiecutter.project_slug}}"
+PROVISIONING = "observability/grafana/provisioning"
+SERVICES = [
+    path.stem for path in (BAKED / "src/{{cookiecutter.package_name}}/services").glob("[!_]*.py")
+]
+
+Json = dict[str, Any]
+
+BOARDS: dict[str, Json] = {
+    path.stem: json.loads(path.read_text("utf-8"))
+    for folder in FOLDERS
+    for path in sorted((TEMPLATE / folder).glob("*.json"))
+}
+PANELS = [(uid, panel) for uid, board in BOARDS.items() for panel in board["panels"]]
+
+
+def title_of(value: object) -> str:
+    return str(value["title"] or value["type"]) if isinstance(value, dict) else str(value)
+
+
+def values_of(key: str, tree: object) -> Iterator[Any]:
+    """Return whatever stands below a key, at any depth."""
+    if isinstance(tree, dict):
+        if key in tree:
+            yield tree[key]
+        for branch in tree.values():
+            yield from values_of(key, branch)
+    elif isinstance(tree, list):
+        for branch in tree:
+            yield from values_of(key, branch)
+
+
+def queries(datasource: str) -> list[tuple[str, str, str]]:
+    """Return board, panel and text of every query of a kind of data source."""
+    return [
+        (uid, panel["title"], target.get("expr", target.get("query", "")))
+        for uid, panel in PANELS
+        for target in panel.get("targets", [])
+        if target["datasource"]["type"] == datasource
+    ]
+
+
+def test_the_committed_files_are_what_the_code_builds() -> None:
+    committed = {
+        path.relative_to(TEMPLATE): path.read_text("utf-8")
+        for folder in FOLDERS
+        for path in (TEMPLATE / folder).glob("*.json")
+    }
+    assert committed == files(), "run: make dashboards"
+
+
+def test_every_trace_backend_has_its_boards() -> None:
+    assert set(STORES) == set(OPTIONS["trace_backend"])
+
+
+def test_uids_are_the_ones_that_links_and_alerts_rely_on() -> None:
+    names = [path.stem for path in files()]
+    assert Counter(names) == Counter(
+        ["traces", "topology", "messaging", "service", "telemetry", "slo"]
+    )
+    assert {uid: board["uid"] for uid, board in BOARDS.items()} == {uid: uid for uid in BOARDS}
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_a_board_says_what_it_is_for_and_can_be_narrowed_down(board: Json) -> None:
+    first = board["panels"][0]
+    assert first["type"] == "text"
+    assert first["options"]["content"] == board["description"]
+    variables = board["templating"]["list"]
+    assert [one["name"] for one in variables[:3]] == ["environment", "service", "destination"]
+    for one in variables[:3]:
+        assert one["multi"]
+        assert one["includeAll"]
+        assert one["allValue"] == ".*"
+        assert one["current"]["value"] == ["$__all"]
+    assert board["editable"] is True
+    assert "id" not in board
+
+
+@pytest.mark.parametrize(("uid", "panel"), PANELS, ids=title_of)
+def test_a_panel_explains_itself_also_when_it_is_empty(uid: str, panel: Json) -> None:
+    if panel["type"] == "text":
+        return
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["noValue"]
+    assert "id" not in panel, f"{uid}: an id would change with the order of the panels"
+
+
+@pytest.mark.parametrize(("uid", "panel"), PANELS, ids=title_of)
+def test_a_number_has_a_unit(uid: str, panel: Json) -> None:
+    if panel["type"] in {"timeseries", "stat", "heatmap"}:
+        assert panel["fieldConfig"]["defaults"]["unit"], uid
+
+
+def test_titles_tell_panels_apart() -> None:
+    titles = Counter((uid, panel["title"]) for uid, panel in PANELS)
+    assert [name for name, times in titles.items() if times > 1] == []
+
+
+def test_faults_belong_to_queries_that_there_are() -> None:
+    asked = {
+        (uid, panel["title"], target["refId"])
+        for uid, panel in PANELS
+        for target in panel.get("targets", [])
+    }
+    assert set(NEEDS_FAULT) - asked == set()
+
+
+def test_every_data_source_is_provisioned() -> None:
+    provisioned = {
+        (source["type"], source["uid"])
+        for path in BAKED.glob(f"**/{PROVISIONING}/datasources/*.yaml")
+        for source in yaml.safe_load(path.read_text("utf-8"))["datasources"]
+    }
+    used = {(one["type"], one["uid"]) for one in values_of("datasource", BOARDS)}
+    assert used
+    assert used - provisioned == set()
+
+
+def test_every_link_leads_to_a_board() -> None:
+    urls = [url for url in values_of("url", BOARDS) if url]
+    assert urls
+    names = "|".join(BOARDS)
+    known = re.compile(rf"/d/(({names})\?|\$\{{__data\.fields\.board\}}\?)")
+    assert [url for url in urls if not known.match(url)] == []
+    made = {
+        board
+        for _, _, query in queries("prometheus")
+        for board in re.findall(r'"board", "(\w+)"', query)
+    }
+    assert made <= set(BOARDS)
+    tags = {tag for board in BOARDS.values() for link in board["links"] for tag in link["tags"]}
+    assert all(tags == set(board["tags"]) for board in BOARDS.values())
+
+
+def test_no_service_is_known_by_name() -> None:
+    assert SERVICES
+    named = re.compile(rf"\b({'|'.join(SERVICES)})\b")
+    written = [
+        (uid, panel["title"], target)
+        for uid, panel in PANELS
+        for target in panel.get("targets", [])
+        if named.search(json.dumps(target))
+    ]
+    assert written == []
+
+
+@pytest.mark.parametrize(("uid", "title", "query"), queries("prometheus"))
+def test_a_query_names_known_metrics_and_labels(uid: str, title: str, query: str) -> None:
+    metrics, labels = promql.names(query)
+    assert metrics, query
+    assert metrics - set(METRICS) == set()
+    known = {label for metric in metrics for label in METRICS[metric]}
+    assert labels - known == set()
+
+
+def test_recorded_series_have_their_rules() -> None:
+    recorded = {
+        rule["record"]
+        for path in BAKED.glob("**/observability/prometheus/rules/*.yaml")
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    assert {metric for metric in METRICS if ":" in metric} - recorded == set()
+
+
+def test_no_metric_is_listed_in_vain() -> None:
+    used = {name for _, _, query in queries("prometheus") for name in promql.names(query)[0]}
+    assert set(METRICS) - used == set()
+
+
+def test_samples_lead_to_traces() -> None:
+    """Durations made of span metrics ask for exemplars; nothing else has any."""
+    for uid, panel in PANELS:
+        if panel["type"] not in {"timeseries", "heatmap"}:
+            continue
+        for target in panel["targets"]:
+            sampled = "traces_span_metrics_duration_seconds_bucket" in target.get("expr", "")
+            assert target.get("exemplar", False) == sampled, f"{uid}: {panel['title']}"
+
+
+def test_grafana_finds_the_boards_where_compose_mounts_them() -> None:
+    compose = yaml.safe_load((BAKED / "observability/compose.yaml").read_text("utf-8"))
+    grafana = compose["services"]["grafana"]
+    mounts = dict(volume.split(":")[:2] for volume in grafana["volumes"])
+    inside = mounts["./grafana/dashboards"]
+    (provider,) = yaml.safe_load(
+        (BAKED / PROVISIONING / "dashboards/boards.yaml").read_text("utf-8")
+    )["providers"]
+    assert provider["options"]["path"] == inside
+    assert mounts["./grafana/provisioning/dashboards"] == "/etc/grafana/provisioning/dashboards"
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == inside
+    assert home.stem in BOARDS
