@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -32,7 +33,7 @@ class Answer:
     body: Any
 
 
-def get(url: str, **query: str) -> Any:
+def get(url: str, headers: dict[str, str] | None = None, **query: str) -> Any:
     """Return the decoded JSON.
 
     Raises:
@@ -40,14 +41,15 @@ def get(url: str, **query: str) -> Any:
     """
     if query:
         url += "?" + urllib.parse.urlencode(query)
-    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+    request = urllib.request.Request(url, headers=headers or {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         return json.load(response)
 
 
-def post(url: str, body: object) -> Answer:
+def post(url: str, body: object, headers: dict[str, str] | None = None) -> Answer:
     """Return status and decoded body, whatever the status is."""
     request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        url, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
@@ -72,9 +74,16 @@ class Tempo:
 
     def traces_linked_to(self, trace_id: str) -> list[str]:
         """Return the ids of the traces that have a link to this one."""
-        found = get(f"{self.url}/api/search", q=f'{{ link:traceID = "{trace_id}" }}')
-        # Tempo writes ids without leading zeros here.
-        return [trace["traceID"].zfill(32) for trace in found.get("traces", [])]
+        # Tempo compares and writes ids without leading zeros here.
+        cause = trace_id.lstrip("0")
+        found = self.search(f'{{ link:traceID = "{cause}" }}', 3600)
+        return [trace["traceID"].zfill(32) for trace in found]
+
+    def search(self, query: str, seconds: int) -> list[dict[str, Any]]:
+        """Return the traces of the last so many seconds that a TraceQL query finds."""
+        now = int(time.time())
+        found = get(f"{self.url}/api/search", q=query, start=str(now - seconds), end=str(now + 60))
+        return list(found.get("traces", []))
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,13 @@ class Loki:
         )
         return [text for stream in found["data"]["result"] for _, text in stream["values"]]
 
+    def search(self, query: str, seconds: int) -> list[dict[str, Any]]:
+        """Return the streams, or series, of the last so many seconds."""
+        found = get(
+            f"{self.url}/loki/api/v1/query_range", query=query, since=f"{seconds}s", step="15"
+        )
+        return list(found["data"]["result"])
+
 
 @dataclass(frozen=True)
 class Prometheus:
@@ -98,6 +114,30 @@ class Prometheus:
         """Return the labels of each series in an instant query's answer."""
         found = get(f"{self.url}/api/v1/query", query=query)
         return [series["metric"] for series in found["data"]["result"]]
+
+    def values(self, query: str, seconds: int = 0) -> list[float]:
+        """Return all values of an answer: now, or in steps over the last so many seconds."""
+        if not seconds:
+            found = get(f"{self.url}/api/v1/query", query=query)["data"]["result"]
+            return [float(series["value"][1]) for series in found]
+        now = time.time()
+        found = get(
+            f"{self.url}/api/v1/query_range",
+            query=query, start=str(now - seconds), end=str(now), step="15",
+        )["data"]["result"]  # fmt: skip
+        return [float(value) for series in found for _, value in series["values"]]
+
+    def ever(self, selector: str, seconds: int) -> list[dict[str, str]]:
+        """Return the labels of each series that had a sample in the last so many seconds."""
+        start = str(time.time() - seconds)
+        found: list[dict[str, str]] = get(
+            f"{self.url}/api/v1/series", None, **{"match[]": selector}, start=start
+        )["data"]
+        return found
+
+    def rules(self) -> list[dict[str, Any]]:
+        groups = get(f"{self.url}/api/v1/rules")["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
 
     def exemplar_traces(self, query: str) -> set[str]:
         """Return the trace ids of the exemplars there are for a query."""
@@ -114,6 +154,62 @@ class Prometheus:
         for target in get(f"{self.url}/api/v1/targets")["data"]["activeTargets"]:
             pools.setdefault(target["scrapePool"], []).append(target["health"])
         return pools
+
+
+@dataclass(frozen=True)
+class Grafana:
+    """Asked as its user admin."""
+
+    url: str
+    password: str
+
+    def boards(self) -> list[str]:
+        """Return the uids of all boards."""
+        return [one["uid"] for one in self._get("/api/search?type=dash-db")]
+
+    def home(self) -> str:
+        """Return the uid of the board that a user sees first."""
+        return str(self._get("/api/dashboards/home")["dashboard"]["uid"])
+
+    def reaches(self, datasource: str, path: str) -> bool:
+        """Tell whether a data source answers to a path of its own, asked through Grafana."""
+        url = f"{self.url}/api/datasources/proxy/uid/{datasource}{path}"
+        request = urllib.request.Request(url, headers=self._authorization)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            return bool(response.status == 200)
+
+    def query(self, source: str, query: str, seconds: int, *, instant: bool) -> Any:
+        """Return the frames of an answer; the data source's uid is that of its kind.
+
+        Raises:
+            AssertionError: Grafana answers with an error.
+        """
+        now = int(time.time() * 1000)
+        one = {
+            "refId": "A",
+            "datasource": {"type": source, "uid": source},
+            "expr": query,
+            "instant": instant,
+            "range": not instant,
+            "queryType": "range",
+            "intervalMs": 15000,
+            "maxDataPoints": 500,
+        }
+        answer = post(
+            f"{self.url}/api/ds/query",
+            {"queries": [one], "from": str(now - seconds * 1000), "to": str(now)},
+            self._authorization,
+        )
+        assert answer.status == 200, answer.body
+        return answer.body["results"]["A"].get("frames")
+
+    def _get(self, path: str) -> Any:
+        return get(self.url + path, self._authorization)
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        credentials = base64.b64encode(f"admin:{self.password}".encode()).decode()
+        return {"Authorization": f"Basic {credentials}"}
 
 
 def _span(span: dict[str, Any], service: str) -> Span:

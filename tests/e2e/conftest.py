@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .apis import Answer, Loki, Prometheus, Span, Tempo, post
+from .apis import Answer, Grafana, Loki, Prometheus, Span, Tempo, post
 from .poll import poll_until
 from .stack import Stack
 from .tables import EDGES, ORDERS
@@ -65,6 +65,13 @@ def loki(stack: Stack) -> Loki:
 @pytest.fixture(scope="session")
 def prometheus(stack: Stack) -> Prometheus:
     return Prometheus(stack.url("PROMETHEUS_PORT"))
+
+
+@pytest.fixture(scope="session")
+def grafana(stack: Stack) -> Grafana:
+    if "grafana" not in stack.services:
+        pytest.skip("there is no image of Grafana")
+    return Grafana(stack.url("GRAFANA_PORT"), stack.password())
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 import json
 import os
-import random
 import secrets
 import shutil
-import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cookiecutter.main import cookiecutter
+from ports import free_ports
 
 from . import tempo_stand_in
 
@@ -27,8 +28,13 @@ PORTS = [
     "OTLP_GRPC_PORT",
     "OTLP_HTTP_PORT",
 ]
-# Client sockets take theirs from 32768 upwards: a port of ours belongs below.
-PORT_RANGE = range(20000, 32768)
+
+SETTINGS = """\
+DEPLOYMENT_ENVIRONMENT=e2e
+# So short that an outage of seconds fills them.
+OTEL_BSP_MAX_QUEUE_SIZE=600
+OTEL_BLRP_MAX_QUEUE_SIZE=600
+"""
 
 UP_SECONDS = 300
 COMMAND_SECONDS = 900
@@ -53,11 +59,11 @@ class Stack:
         folder = Path(
             cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where))
         )
-        ports = free_ports()
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         # The last mention of a variable counts; the password stays the one that baking made.
         settings = "".join(f"\n{name}={port}" for name, port in ports.items())
         with (folder / ".env").open("a") as env:
-            env.write(f"{settings}\nDEPLOYMENT_ENVIRONMENT=e2e\n")
+            env.write(f"{settings}\n{SETTINGS}")
         return cls(folder, f"e2e-{secrets.token_hex(4)}", ports)
 
     def prepare_images(self) -> list[str]:
@@ -88,14 +94,45 @@ class Stack:
 
     def up(self) -> None:
         """Start everything and wait until it is healthy."""
-        self._compose(
-            "up", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), "--no-build",
-            *self.services, timeout=UP_SECONDS + 60,
-        )  # fmt: skip
+        self._up(*self.services)
 
     def start(self, service: str) -> None:
         """Start a stopped service again."""
         self._compose("start", service)
+
+    @contextmanager
+    def without(self, *services: str) -> Iterator[None]:
+        """Stop these services; start them again at the end, and wait until they are healthy."""
+        self._compose("stop", *services, timeout=120)
+        try:
+            yield
+        finally:
+            self._up(*services)
+
+    def restart(self, *services: str) -> None:
+        """Restart containers and wait until they are healthy."""
+        self._compose("restart", *services, timeout=300)
+        self._up(*services)
+
+    def scale(self, service: str, replicas: int) -> None:
+        """Run so many replicas of a service, all healthy."""
+        self._up("--scale", f"{service}={replicas}", service)
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes of memory in use, by service."""
+        names = {one["Id"][:12]: service for service, one in self.containers().items()}
+        lines = _run(["docker", "stats", "--no-stream", "--format", "{{.ID}} {{.MemUsage}}"])
+        used = (line.split()[:2] for line in lines.splitlines())
+        return {names[identity]: _bytes(size) for identity, size in used if identity in names}
+
+    def password(self) -> str:
+        """Return that of Grafana's user admin."""
+        (line,) = (
+            line
+            for line in (self.folder / ".env").read_text().splitlines()
+            if line.startswith("GRAFANA_ADMIN_PASSWORD=")
+        )
+        return line.partition("=")[2]
 
     def stop(self) -> None:
         """Stop all containers, each within its grace period."""
@@ -142,6 +179,12 @@ class Stack:
     def last_logs(self) -> str:
         return self._compose("ps", "--all") + self._compose("logs", "--no-color", "--tail", "40")
 
+    def _up(self, *arguments: str) -> None:
+        self._compose(
+            "up", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), "--no-build",
+            "--no-recreate", *arguments, timeout=UP_SECONDS + 60,
+        )  # fmt: skip
+
     def _config(self) -> Any:
         return json.loads(self._compose("config", "--format", "json"))
 
@@ -152,19 +195,6 @@ class Stack:
         )  # fmt: skip
 
 
-def free_ports() -> dict[str, int]:
-    """Return a free port of 127.0.0.1 for each variable."""
-    ports: dict[str, int] = {}
-    candidates = random.sample(PORT_RANGE, len(PORT_RANGE))
-    for name in PORTS:
-        while name not in ports:
-            port = candidates.pop()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) != 0:
-                    ports[name] = port
-    return ports
-
-
 def _is_at_hand(image: str) -> bool:
     """Tell whether the real image is here, pulling it if need be."""
     tempo_stand_in.remove(image)  # left over from a run that was killed
@@ -173,6 +203,14 @@ def _is_at_hand(image: str) -> bool:
         subprocess.run(["docker", *command, image], **quiet).returncode == 0  # type: ignore[call-overload]
         for command in (["image", "inspect"], ["pull"])
     )
+
+
+def _bytes(size: str) -> int:
+    """Read what Docker writes as, say, 12.5MiB."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
+        if size.endswith(unit):
+            return round(float(size.removesuffix(unit)) * factor)
+    raise ValueError(size)
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,119 @@
+"""From each signal to the others, by the very links that Grafana is provisioned with."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .apis import Loki, Prometheus, Span, Tempo
+from .boards import boards
+from .conftest import Order
+from .poll import poll_until
+from .stack import Stack
+from .tables import DURATIONS
+
+RANGE_SECONDS = 900
+
+
+@pytest.fixture(scope="module")
+def datasources(stack: Stack) -> dict[str, dict[str, Any]]:
+    """Each provisioned data source's jsonData, by its uid, `$$` being what Grafana reads as `$`."""
+    folder = Path(stack.folder, "observability/grafana/provisioning/datasources")
+    texts = (path.read_text("utf-8").replace("$$", "$") for path in folder.glob("*.yaml"))
+    return {
+        one["uid"]: one["jsonData"] for text in texts for one in yaml.safe_load(text)["datasources"]
+    }
+
+
+def leads_to_the_open_trace(url: str, uids: set[str]) -> bool:
+    found = re.fullmatch(r"/d/(\w+)\?var-traceId=\$\{__value\.raw\}", url)
+    return found is not None and found[1] in uids
+
+
+def matchers(link: dict[str, Any], span: Span) -> str:
+    """What Grafana puts for __tags: a matcher for each attribute of the span's resource."""
+    values = {"service.name": span.service}
+    return ", ".join(f'{tag["value"]}="{values[tag["key"]]}"' for tag in link["tags"])
+
+
+def test_exemplar_leads_to_its_trace(
+    datasources: dict[str, Any], orders: dict[str, Order], prometheus: Prometheus, tempo: Tempo,
+    stack: Stack,
+) -> None:  # fmt: skip
+    links = datasources["prometheus"]["exemplarTraceIdDestinations"]
+    assert {link["name"] for link in links} == {"trace_id"}
+    assert {link["datasourceUid"] for link in links if "datasourceUid" in link} <= set(datasources)
+    uids = set(boards(stack.folder))
+    assert all(leads_to_the_open_trace(link["url"], uids) for link in links if "url" in link)
+
+    ids = poll_until(lambda: prometheus.exemplar_traces(DURATIONS), "exemplars")
+    poll_until(lambda: any(map(tempo.trace, sorted(ids)[:20])), "the trace of an exemplar")
+
+
+def test_trace_leads_to_its_logs(
+    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki
+) -> None:
+    link = datasources["tempo"]["tracesToLogsV2"]
+    assert link["datasourceUid"] in datasources
+    span = next(one for one in traces["good"] if one.service == "payments")
+    query = link["query"].replace("${__tags}", matchers(link, span))
+    query = query.replace("${__trace.traceId}", span.trace_id)
+    assert "$" not in query
+    poll_until(lambda: loki.search(query, RANGE_SECONDS), f"log records of a span: {query}")
+
+
+def test_log_record_leads_to_its_trace(
+    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, tempo: Tempo,
+    stack: Stack,
+) -> None:  # fmt: skip
+    links = datasources["loki"]["derivedFields"]
+    assert {link["matcherType"] for link in links} == {"label"}
+    assert {link["datasourceUid"] for link in links if "datasourceUid" in link} <= set(datasources)
+    uids = set(boards(stack.folder))
+    assert all(
+        leads_to_the_open_trace(link["url"], uids) for link in links if "datasourceUid" not in link
+    )
+    (field,) = {link["matcherRegex"] for link in links}
+    records = poll_until(
+        lambda: loki.search(f'{{service_name="shipping"}} | {field}!=""', RANGE_SECONDS),
+        "log records with a trace",
+    )
+    assert any(tempo.trace(record["stream"][field]) for record in records)
+
+
+def test_trace_leads_to_its_services_metrics(
+    datasources: dict[str, Any], traces: dict[str, list[Span]], prometheus: Prometheus
+) -> None:
+    link = datasources["tempo"]["tracesToMetrics"]
+    assert link["datasourceUid"] in datasources
+    span = next(one for one in traces["failing"] if one.status == "ERROR")
+    for one in link["queries"]:
+        query = one["query"].replace("$__tags", matchers(link, span))
+        poll_until(lambda query=query: prometheus.values(query), f"{one['name']}: {query}")  # type: ignore[misc]
+
+
+def rules_with_links(prometheus: Prometheus) -> Iterator[tuple[str, dict[str, str]]]:
+    for rule in prometheus.rules():
+        assert rule["health"] != "err", rule.get("lastError")
+        if rule["type"] == "alerting":
+            yield rule["name"], rule["annotations"]
+
+
+def test_alerts_lead_to_boards_and_runbook(stack: Stack, prometheus: Prometheus) -> None:
+    uids = set(boards(stack.folder))
+    found = list(rules_with_links(prometheus))
+    assert found
+    for name, annotations in found:
+        assert annotations["dashboard"].partition("?")[0].removeprefix("/d/") in uids, name
+        page, _, section = annotations["runbook"].partition("#")
+        text = Path(stack.folder, page).read_text("utf-8").lower()
+        assert f"\n## {section}\n" in text, name
+
+
+def test_rules_can_be_evaluated(orders: dict[str, Order], prometheus: Prometheus) -> None:
+    poll_until(
+        lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), "rules evaluated"
+    )

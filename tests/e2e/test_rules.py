@@ -1,0 +1,51 @@
+"""Rules and alerts ask for what is really there, by the names that it really has."""
+
+from pathlib import Path
+from typing import Any
+
+import promql
+import pytest
+import yaml
+from matrix import TEMPLATE
+
+from .apis import Prometheus
+from .conftest import Order
+from .poll import poll_until
+
+WINDOW_SECONDS = 3600
+RULES: list[dict[str, Any]] = [
+    rule
+    for path in sorted(
+        Path(TEMPLATE, "{{cookiecutter.project_slug}}").rglob("prometheus/rules/*.yaml")
+    )
+    for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+]
+
+BORN_WITH_A_FAILURE = {
+    "loki_discarded_samples_total",
+    "otelcol_exporter_enqueue_failed_log_records",
+    "otelcol_exporter_enqueue_failed_metric_points",
+    "otelcol_exporter_send_failed_log_records",
+    "otelcol_exporter_send_failed_metric_points",
+    "otelcol_exporter_send_failed_spans",
+    "tempo_discarded_spans_total",
+}
+"""Counters that are not there before the failure that they count, and no test brings it about."""
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rule_names_what_there_is(
+    rule: dict[str, Any], orders: dict[str, Order], prometheus: Prometheus
+) -> None:
+    metrics, labels = promql.names(rule["expr"])
+    assert metrics or rule["expr"].startswith("vector("), rule["expr"]
+    there: set[str] = set()
+    for metric in metrics - BORN_WITH_A_FAILURE:
+        series = poll_until(
+            lambda metric=metric: prometheus.ever(f'{{__name__="{metric}"}}', WINDOW_SECONDS),  # type: ignore[misc]
+            f"series of {metric}",
+        )
+        there |= {label for one in series for label in one}
+    if not metrics & BORN_WITH_A_FAILURE:
+        assert labels - there == set()
