@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from faststream.exceptions import NackMessage, RejectMessage
+from faststream import AckPolicy
+from faststream.exceptions import AckMessage, NackMessage, RejectMessage, SkipMessage
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from faststream.kafka.prometheus import KafkaPrometheusMiddleware as StockMiddleware
 from opentelemetry.sdk.resources import Resource
@@ -52,22 +53,45 @@ def measured() -> Measured:
     return Measured()
 
 
-async def count(middleware: Callable[..., Any]) -> dict[tuple[Any, ...], float]:
-    """What FastStream's own metrics are after three messages, one of which fails."""
+async def count(middleware: Callable[..., Any], **options: Any) -> dict[tuple[Any, ...], float]:
+    """What FastStream's own metrics are after messages that end in every way there is."""
     registry = CollectorRegistry()
-    broker = KafkaBroker(middlewares=[middleware(registry=registry, app_name="a")], logger=None)
+    options = {"registry": registry, "app_name": "a", **options}
+    broker = KafkaBroker(middlewares=[middleware(**options)], logger=None)
+    ends: dict[str, Exception] = {
+        "fails": LookupError("fails"),
+        "rejects": RejectMessage(),
+        "comes again": NackMessage(),
+        "skips": SkipMessage(),
+        "acknowledges": AckMessage(),
+    }
 
-    @broker.subscriber("first")
-    async def first(body: str) -> None:
-        if body == "fails":
-            raise LookupError(body)
+    # Under the default policy all messages are acknowledged before anything is known of them.
+    @broker.subscriber("first", group_id="g", ack_policy=AckPolicy.NACK_ON_ERROR)
+    @broker.publisher("second")
+    async def first(body: str) -> str:
+        if body in ends:
+            raise ends[body]
+        return body
+
+    @broker.subscriber("batch", batch=True)
+    async def batch(bodies: list[str]) -> None: ...
+
+    @broker.subscriber("asked")
+    async def asked(body: str) -> str:
+        return body
 
     async with TestKafkaBroker(broker):
-        for body in ("works", "works", "fails"):
-            with suppress(LookupError):
+        for body in ("works", "works", *ends):
+            with suppress(LookupError, *map(type, ends.values())):
                 await broker.publish(body, "first")
+        await broker.publish_batch("one", "two", topic="batch")
+        await broker.request("question", "asked")
+        broker.config.broker_config.producer = Refusing()  # type: ignore[assignment]
+        with pytest.raises(ConnectionError):
+            await broker.publish("lost", "first")
     return {
-        (sample.name, *sample.labels.items()): sample.value
+        (sample.name, *sorted(sample.labels.items())): sample.value
         for metric in registry.collect()
         for sample in metric.samples
         if sample.name.startswith("faststream_")
@@ -75,10 +99,29 @@ async def count(middleware: Callable[..., Any]) -> dict[tuple[Any, ...], float]:
     }
 
 
-async def test_faststreams_own_metrics_stay_as_they_are() -> None:
-    ours = await count(KafkaPrometheusMiddleware)
-    assert ours == await count(StockMiddleware)
-    assert len(ours) == 10
+class Refusing:
+    """A producer of a broker that is away."""
+
+    async def publish(self, command: object) -> None:
+        raise ConnectionError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"custom_labels": {"team": "one"}},
+        {"custom_labels": {"team": "one", "kind": lambda message: type(message).__name__}},
+        {"metrics_prefix": "other"},
+    ],
+    ids=["plain", "custom labels", "labels by message", "prefix"],
+)
+async def test_faststreams_own_metrics_stay_as_they_are(options: dict[str, Any]) -> None:
+    ours = await count(KafkaPrometheusMiddleware, **options)
+    assert ours == await count(StockMiddleware, **options)
+    if "metrics_prefix" not in options:
+        statuses = {dict(labels).get("status") for _, *labels in ours}
+        assert statuses >= {"acked", "rejected", "nacked", "skipped", "error", "success"}
 
 
 async def test_a_flow_ends_where_nothing_more_is_published(measured: Measured) -> None:

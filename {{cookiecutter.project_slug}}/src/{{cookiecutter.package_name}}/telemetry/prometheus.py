@@ -27,7 +27,14 @@ from typing import Any, Protocol
 from faststream import ContextRepo, PublishCommand
 from faststream.exceptions import HandlerException, IgnoredException, NackMessage
 from faststream.message import SourceType, StreamMessage
+from faststream.prometheus.consts import (
+    PROCESSING_STATUS_BY_ACK_STATUS,
+    PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP,
+)
+from faststream.prometheus.container import MetricsContainer
 from faststream.prometheus.middleware import BasePrometheusMiddleware, PrometheusMiddleware
+from faststream.prometheus.types import ProcessingStatus, PublishingStatus
+from faststream.response import PublishType
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import deployment_attributes as deployment
 from opentelemetry.semconv._incubating.attributes import service_attributes as service
@@ -187,9 +194,30 @@ class MessagingPrometheusMiddleware(PrometheusMiddleware[Any, PublishCommand]):
 
     def __init__(self, *, times: MessageTimes, metrics: MessagingMetrics, **options: Any) -> None:
         super().__init__(**options)
-        _cache_labels(self)
         self.times = times
         self.metrics = metrics
+        self.labels_differ = bool(self._dynamic_labels)
+        """Whether `custom_labels` have a function of the message: then nothing is found already."""
+        self._consumed: dict[str, _Consumed] = {}
+        self._published: dict[str, _Published] = {}
+
+    def consumed(self, destination: str, system: str) -> "_Consumed":
+        if (known := self._consumed.get(destination)) is None:
+            known = _Consumed(self._metrics_container, self._labels(system, handler=destination))
+            self._consumed[destination] = known
+        return known
+
+    def published(self, destination: str, system: str) -> "_Published":
+        if (known := self._published.get(destination)) is None:
+            known = _Published(
+                self._metrics_container, self._labels(system, destination=destination)
+            )
+            self._published[destination] = known
+        return known
+
+    def _labels(self, system: str, **names: str) -> dict[str, str]:
+        app = self._metrics_manager._app_name
+        return {"app_name": app, "broker": system, **names, **self._static_labels}
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":
         return _Scope(
@@ -203,7 +231,50 @@ class MessagingPrometheusMiddleware(PrometheusMiddleware[Any, PublishCommand]):
         )
 
 
+class _Consumed:
+    """FastStream's metrics of what is consumed from one destination, their labels found already.
+
+    `labels()` sorts, converts and locks on each call, seven times per message, and always finds
+    the same few children.
+    """
+
+    def __init__(self, container: MetricsContainer, labels: dict[str, str]) -> None:
+        self.received = container.received_messages_total.labels(**labels)
+        self.size = container.received_messages_size_bytes.labels(**labels)
+        self.in_process = container.received_messages_in_process.labels(**labels)
+        self.duration = container.received_processed_messages_duration_seconds.labels(**labels)
+        self.processed = _Children(container.received_processed_messages_total, "status", labels)
+        self.exceptions = _Children(
+            container.received_processed_messages_exceptions_total, "exception_type", labels
+        )
+
+
+class _Published:
+    """FastStream's metrics of what is published to one destination, likewise."""
+
+    def __init__(self, container: MetricsContainer, labels: dict[str, str]) -> None:
+        self.duration = container.published_messages_duration_seconds.labels(**labels)
+        self.total = _Children(container.published_messages_total, "status", labels)
+        self.exceptions = _Children(
+            container.published_messages_exceptions_total, "exception_type", labels
+        )
+
+
+class _Children(dict[str, Counter]):
+    """Those of a counter, by the one label that differs."""
+
+    def __init__(self, counter: Counter, label: str, labels: dict[str, str]) -> None:
+        super().__init__()
+        self._counter, self._label, self._labels = counter, label, labels
+
+    def __missing__(self, value: str) -> Counter:
+        child = self[value] = self._counter.labels(**self._labels, **{self._label: value})
+        return child
+
+
 class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
+    """Counts as FastStream's does, but for the way to the metrics."""
+
     __slots__ = ("_destination", "_flow", "_shared", "_token")
 
     def __init__(
@@ -214,9 +285,31 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
         self._flow: _Flow | None = None
 
     async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:
-        if msg.source_type is not SourceType.RESPONSE:
-            self._receive(msg)
-        return await super().consume_scope(call_next, msg)
+        provider = self._settings_provider
+        if provider is None or msg.source_type is SourceType.RESPONSE:
+            return await call_next(msg)
+        attributes = provider.get_consume_attrs_from_message(msg)
+        self._receive(msg, attributes["destination_name"])
+        if self._shared.labels_differ:
+            return await super().consume_scope(call_next, msg)
+        count = attributes["messages_count"]
+        metrics = self._shared.consumed(self._destination, provider.messaging_system)
+        metrics.received.inc(count)
+        metrics.size.observe(attributes["message_size"])
+        metrics.in_process.inc(count)
+        error: Exception | None = None
+        started = time.perf_counter()
+        try:
+            return await call_next(msg)
+        except Exception as raised:
+            error = raised
+            if not isinstance(raised, IgnoredException):
+                metrics.exceptions[type(raised).__name__].inc()
+            raise
+        finally:
+            metrics.duration.observe(time.perf_counter() - started)
+            metrics.in_process.dec(count)
+            metrics.processed[_status(msg, error)].inc(count)
 
     async def after_processed(
         self,
@@ -240,15 +333,32 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
         started = flow.since if flow else time.time()
         # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
         cmd.headers = {**cmd.headers, FLOW_STARTED: str(int(started * 1000))}
-        return await super().publish_scope(call_next, cmd)
+        provider = self._settings_provider
+        if provider is None or cmd.publish_type is PublishType.REPLY:
+            return await call_next(cmd)
+        if self._shared.labels_differ:
+            return await super().publish_scope(call_next, cmd)
+        metrics = self._shared.published(
+            provider.get_publish_destination_name_from_cmd(cmd), provider.messaging_system
+        )
+        status = PublishingStatus.success
+        began = time.perf_counter()
+        try:
+            return await call_next(cmd)
+        except Exception as raised:
+            status = PublishingStatus.error
+            metrics.exceptions[type(raised).__name__].inc()
+            raise
+        finally:
+            metrics.duration.observe(time.perf_counter() - began)
+            metrics.total[status.value].inc(len(cmd.batch_bodies))
 
-    def _receive(self, msg: StreamMessage[Any]) -> None:
+    def _receive(self, msg: StreamMessage[Any], destination: str) -> None:
         """Observe how long the messages waited, and keep what flows they belong to."""
         now = time.time()
         times = self._shared.times
         published = times.published_at(self.msg)
-        attributes = self._settings_provider.get_consume_attrs_from_message(msg)  # type: ignore[union-attr]
-        self._destination = attributes["destination_name"]
+        self._destination = destination
         group = times.consumer_group(self.context.get_local("handler_")) or ""
         delay = self._shared.metrics.receive_delay.labels(self._destination, group)
         for then in published:
@@ -271,6 +381,18 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
                 duration(self._destination, "succeeded").observe(max(0.0, now - started))
 
 
+def _status(msg: StreamMessage[Any], error: Exception | None) -> str:
+    """The outcome, by FastStream's names."""
+    status = None
+    if msg.committed or error:
+        status = (
+            PROCESSING_STATUS_BY_ACK_STATUS.get(msg.committed)  # type: ignore[arg-type]
+            or PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP.get(type(error))
+            or ProcessingStatus.error
+        )
+    return (status or ProcessingStatus.acked).value
+
+
 def _is_failure(raised: BaseException | None) -> bool:
     """Whether a handler failed: a decision that was taken because of an error tells of it."""
     if isinstance(raised, HandlerException | IgnoredException):
@@ -289,19 +411,6 @@ def _started(headers: Mapping[str, Any], otherwise: float) -> float:
     if isinstance(value, str) and _MILLISECONDS.fullmatch(value):
         return int(value) / 1000
     return otherwise
-
-
-def _cache_labels(middleware: PrometheusMiddleware[Any, Any]) -> None:
-    """Have each metric of the middleware remember its children, by the values of their labels.
-
-    `labels()` sorts, converts and locks on each call, seven times per message, and always finds
-    the same few children.
-    """
-    container = middleware._metrics_container
-    for name in container.__slots__:
-        metric = getattr(container, name)
-        if isinstance(metric, MetricWrapperBase):
-            _remember_children(metric)
 
 
 def _remember_children(metric: MetricWrapperBase) -> None:
