@@ -1,4 +1,4 @@
-"""One stack for all tests, brought down whatever happens; the tests that end it come last."""
+"""One stack for all tests, brought down whatever happens; tests that disturb it come last."""
 
 import signal
 import tempfile
@@ -16,12 +16,19 @@ from .tables import EDGES, ORDERS
 _unproved: list[str] = []
 
 
+MARKERS = {
+    "disturbs_the_stack": "stops containers and starts them again, so it runs after the others",
+    "ends_the_stack": "stops the containers, so it runs last",
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("ends_the_stack") is not None)
+    items.sort(key=lambda item: [bool(item.get_closest_marker(one)) for one in reversed(MARKERS)])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "ends_the_stack: stops the containers, so it runs last")
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

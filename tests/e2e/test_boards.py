@@ -19,6 +19,8 @@ from .load import Load, flood
 from .poll import poll_until
 from .stack import Stack
 
+pytestmark = pytest.mark.disturbs_the_stack
+
 RANGE_SECONDS = 900
 CHOICES = {"environment": ".*", "service": ".*", "destination": ".*"}
 
@@ -57,9 +59,15 @@ def busy(stack: Stack, healthy: set[Target]) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def values(busy: Stack, orders: dict[str, Order], tempo: Tempo) -> dict[str, str]:
+def values(busy: Stack, orders: dict[str, Order]) -> dict[str, str]:
     """The values of all variables: everything, and a trace that others link to."""
-    return {**CHOICES, "traceId": orders["good"].trace_id}
+    # Tempo compares ids of links without the zeros that they begin with.
+    return {**CHOICES, "traceId": orders["good"].trace_id.lstrip("0")}
+
+
+def skip_if_only_tempo_tells(stack: Stack, text: str) -> None:
+    if stack.stand_in and "tempo_" in text:
+        pytest.skip("the sink that stands in for Tempo has no metrics")
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
@@ -68,6 +76,7 @@ def test_query_has_an_answer(
     stack: Stack,
 ) -> None:  # fmt: skip
     query = target.filled(values, RANGE_SECONDS)
+    skip_if_only_tempo_tells(stack, query)
     fault = NEEDS_FAULT.get((target.board, target.panel, target.ref), "load")
 
     def ask() -> Any:
@@ -108,9 +117,10 @@ def test_variable_has_values(
 
 @pytest.mark.parametrize("target", [one for one in TARGETS if one.source != "tempo"], ids=str)
 def test_query_has_an_answer_through_grafana(
-    target: Target, values: dict[str, str], grafana: Grafana
+    target: Target, values: dict[str, str], grafana: Grafana, stack: Stack
 ) -> None:
     query = target.filled(values, RANGE_SECONDS)
+    skip_if_only_tempo_tells(stack, query)
     frames = poll_until(
         lambda: grafana.query(target.source, query, RANGE_SECONDS, instant=target.instant),
         f"frames of {target}: {query}",
@@ -122,6 +132,7 @@ def test_query_has_an_answer_through_grafana(
 def test_metric_has_the_labels_that_boards_use(
     metric: str, busy: Stack, prometheus: Prometheus
 ) -> None:
+    skip_if_only_tempo_tells(busy, metric)
     series = poll_until(
         lambda: prometheus.ever(f'{{__name__="{metric}"}}', RANGE_SECONDS), f"series of {metric}"
     )

@@ -12,6 +12,8 @@ from .apis import Prometheus
 from .conftest import Order
 from .poll import poll_until
 
+pytestmark = pytest.mark.disturbs_the_stack  # not this, but what fills it does
+
 WINDOW_SECONDS = 3600
 RULES: list[dict[str, Any]] = [
     rule

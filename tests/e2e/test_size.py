@@ -10,6 +10,8 @@ from .load import Load, place
 from .poll import poll_until
 from .stack import Stack
 
+pytestmark = pytest.mark.disturbs_the_stack
+
 SERVICES = ["orders", "payments", "shipping", "notifications"]
 WINDOW_SECONDS = 3600
 SLOWEST_METRICS_SECONDS = 75  # OTLP metrics are pushed every 60 s
