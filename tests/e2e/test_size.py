@@ -98,9 +98,7 @@ def test_a_second_replica_adds_one_set_of_its_own(
     assert anonymous(new) - anonymous(before) == set()
 
 
-def test_the_stack_fits_its_memory(
-    stack: Stack, orders: dict[str, Order], request: pytest.FixtureRequest
-) -> None:
+def test_the_stack_fits_its_memory(stack: Stack, orders: dict[str, Order]) -> None:
     with Load(stack.url("ORDERS_PORT"), rate=5, seconds=60):
         used = poll_until(stack.memory, "figures of memory")
     table = "\n".join(f"{name:<16}{size / 2**20:7.0f} MiB" for name, size in used.items())

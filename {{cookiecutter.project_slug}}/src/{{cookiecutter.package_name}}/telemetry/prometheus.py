@@ -220,14 +220,16 @@ class MessagingPrometheusMiddleware(PrometheusMiddleware[Any, PublishCommand]):
         return {"app_name": app, "broker": system, **names, **self._static_labels}
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":
+        labels = self._static_labels
+        if self.labels_differ:
+            labels = labels | {name: label(msg) for name, label in self._dynamic_labels.items()}
         return _Scope(
             msg,
             shared=self,
             metrics_manager=self._metrics_manager,
             settings_provider_factory=self._settings_provider_factory,
             context=context,
-            custom_labels=self._static_labels
-            | {name: label(msg) for name, label in self._dynamic_labels.items()},
+            custom_labels=labels,
         )
 
 
