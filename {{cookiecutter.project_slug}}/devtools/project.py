@@ -61,18 +61,21 @@ def services(root: Path = ROOT) -> list[str]:
 def port(variable: str, root: Path = ROOT) -> int:
     """Read a port from the environment, else from .env, else take its default.
 
+    Of a range, such as 8000-8009 for several replicas, it is the first.
+
     Raises:
         UserError: It is no port number.
     """
     value = os.environ.get(variable) or _dotenv(root / ".env").get(variable)
     if not value:
         return PORTS[variable]
-    if not value.isdecimal() or not 1 <= int(value) <= 65535:
+    first, _, last = value.partition("-")
+    if not all(one.isdecimal() and 1 <= int(one) <= 65535 for one in (first, last or first)):
         raise UserError(
             f"{variable}={value} is no port: use a number from 1 to 65535, for example"
             f" {variable}={PORTS[variable]}."
         )
-    return int(value)
+    return int(first)
 
 
 def _dotenv(path: Path) -> dict[str, str]:

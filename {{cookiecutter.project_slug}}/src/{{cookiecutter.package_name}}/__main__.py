@@ -31,7 +31,7 @@ def _create_topics() -> int:
     settings = Settings()
     try:
         asyncio.run(messaging.create_channels(settings))
-    except messaging.Unavailable as error:
+    except messaging.Unreachable as error:
         print(f"no topics created at {settings.broker_url} (BROKER_URL): {error}", file=sys.stderr)
         return 1
     print(f"topics are there at {settings.broker_url}")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 # The message itself is wrong: no further attempt can mend it.
 PERMANENT = (HandlerValidationError, ValidationError, UnicodeDecodeError)
+# Time-outs that the messages of a failed batch may use up, each handled on its own.
+BATCH_TIMEOUTS = 10
+REDELIVERY_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class RetryPolicy:
             drawn between half of that and the whole.
         timeout: Seconds for one attempt.
         bury: Publishes a dead letter. When it fails, the message stays unacknowledged.
+        redeliver: An error of the broker's, not the message's, which is left to be delivered again.
         retried: Is told of each further attempt.
+        holding: A context around all that is done for a message.
         singles: Takes a batch apart, so that one bad message does not take the others along.
     """
 
@@ -49,24 +55,48 @@ class RetryPolicy:
     backoff: float
     timeout: float
     bury: Callable[[DeadLetter], Awaitable[object]]
+    redeliver: type[Exception]
+    holding: Callable[[StreamMessage[Any]], AbstractContextManager[None]]
     retried: Callable[[StreamMessage[Any]], object]
     singles: Callable[[StreamMessage[Any]], list[StreamMessage[Any]]]
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Attempts":
         return _Attempts(msg, policy=self, context=context)
 
+    def bound(self, message: StreamMessage[Any]) -> float:
+        """Seconds for which this message, or batch, may hold its partition at most.
+
+        Publishing dead letters comes on top, if the broker is slow to confirm them.
+        """
+        pauses = self.backoff * (2.0 ** (self.attempts - 1) - 1)
+        batch = BATCH_TIMEOUTS if len(self.singles(message)) > 1 else 0
+        return (self.attempts + batch) * self.timeout + pauses
+
 
 class _Attempts(BaseMiddleware[PublishCommand, Any]):
     def __init__(self, msg: Any | None, /, *, policy: RetryPolicy, context: ContextRepo) -> None:
         super().__init__(msg, context=context)
         self._policy = policy
+        self._made = 0
 
     async def consume_scope(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
     ) -> Any:
+        with self._policy.holding(msg):
+            try:
+                return await self._handle(call_next, msg)
+            except self._policy.redeliver:
+                # The broker is away: nothing is wrong with the message, and no dead letter could be
+                # published. It is left unacknowledged, after a pause that keeps this from spinning.
+                await asyncio.sleep(REDELIVERY_PAUSE_SECONDS)
+                raise
+
+    async def _handle(
+        self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
+    ) -> Any:
         try:
             return await self._attempt(call_next, msg)
-        except IgnoredException:
+        except (IgnoredException, self._policy.redeliver):
             raise
         except Exception as error:
             singles = self._policy.singles(msg)
@@ -83,14 +113,22 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         """Handle a failed batch's messages each on its own; return how many were buried.
 
         Handlers see a message again that they had handled as part of the batch: they must be
-        idempotent, as with any at-least-once delivery.
+        idempotent, as with any at-least-once delivery. Those that are left when the batch's time is
+        used up are buried, so that a handler that hangs does not hold the partitions for an hour.
         """
+        ends = time.monotonic() + BATCH_TIMEOUTS * self._policy.timeout
         buried = 0
         for message in messages:
+            left = ends - time.monotonic()
             try:
-                await self._attempt(call_next, message)
+                if left <= 0:
+                    raise TimeoutError("others of its batch used up the time to handle it")
+                async with asyncio.timeout(left):
+                    await self._attempt(call_next, message)
             except IgnoredException:
                 continue
+            except self._policy.redeliver:
+                raise
             except Exception as error:
                 await self._bury(message, error)
                 buried += 1
@@ -102,11 +140,12 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         """Call the handler until it succeeds or the policy says that it is enough."""
         policy = self._policy
         for number in range(1, policy.attempts + 1):
+            self._made = number
             try:
                 with _span(number):
                     async with asyncio.timeout(policy.timeout):
                         return await call_next(msg)
-            except IgnoredException:
+            except (IgnoredException, policy.redeliver):
                 raise
             except Exception as error:
                 if number == policy.attempts or isinstance(error, PERMANENT):
@@ -123,12 +162,11 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         raise AssertionError  # the loop returns or raises
 
     async def _bury(self, message: StreamMessage[Any], error: Exception) -> None:
-        attempts = 1 if isinstance(error, PERMANENT) else self._policy.attempts
         logger.error(
             "Message %s goes to the dead letters after attempt %d: %s: %s",
-            message.message_id, attempts, type(error).__name__, error,
+            message.message_id, self._made, type(error).__name__, error,
         )  # fmt: skip
-        await self._policy.bury(DeadLetter(message, error, attempts))
+        await self._policy.bury(DeadLetter(message, error, self._made))
 
 
 def _span(attempt: int) -> AbstractContextManager[Span | None]:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
+import anyio
 import uvicorn
 from faststream.asgi import AsgiFastStream, AsgiResponse, Request, get
 from faststream.asgi.response import JSONResponse
@@ -23,6 +25,7 @@ from .settings import Settings
 from .telemetry import Telemetry
 from .telemetry.http import serve_traced
 from .telemetry.prometheus import ServiceRegistry
+from .watchdog import EXIT_CODE, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,16 @@ class Service:
         configure_logging(self.settings.log_level)
         self.telemetry = Telemetry(name, message_metrics=self.settings.messaging_metrics == "otlp")
         self.registry = ServiceRegistry(self.telemetry.resource)
-        self.broker = messaging.make_broker(self.settings, self.telemetry, self.registry, name)
+        self.consumers = messaging.Consumers(self.settings)
+        self.broker = messaging.make_broker(
+            self.settings, self.telemetry, self.registry, name, self.consumers
+        )
+        self.watchdog = Watchdog(
+            self.settings.watchdog_timeout_seconds,
+            lambda: self.consumers.stalled(self.broker),
+            flush=lambda: self.telemetry.close(self.settings.flush_timeout_seconds),
+            shutdown_timeout=self.settings.shutdown_timeout_seconds,
+        )
         self.app = _Application(self)
 
     @property
@@ -51,7 +63,9 @@ class Service:
 
     def subscriber(self, channel: str, *, batch: bool = False) -> Callable[..., Any]:
         """Decorate a handler of the channel's messages, or of lists of them."""
-        return messaging.subscriber(self.broker, channel, service=self.name, batch=batch)
+        return messaging.subscriber(
+            self.broker, channel, service=self.name, consumers=self.consumers, batch=batch
+        )
 
     def publisher(self, channel: str, schema: type[Event] | None = None) -> Publisher:
         """Declare a channel to publish to: as a decorator of a handler, or with `send`."""
@@ -67,7 +81,11 @@ class Service:
         self.app.traced.add(path)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            SystemExit: It ended for another reason, which is in the log.
+        """
         # Uvicorn hands the signal on to the handler that was there before: having stopped in good
         # order is exit code 0, not a death by SIGTERM.
         signal.signal(signal.SIGTERM, lambda *_: None)
@@ -79,19 +97,23 @@ class Service:
             access_log=False,  # every request has a span
             timeout_graceful_shutdown=5,
         )
+        if self.app.failed or self.watchdog.reason:
+            sys.exit(EXIT_CODE)
 
 
 class _Application(AsgiFastStream):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.traced: set[str] = set()
+        self.failed = False
+        self._starting: anyio.CancelScope | None = None
         super().__init__(
             service.broker,
             logger=logging.getLogger("faststream"),
             specification=AsyncAPI(title=f"{service.name} service", version="1"),
             asgi_routes=[
                 ("/", get(_to_its_page, include_in_schema=False)),
-                ("/health/live", get(_alive, include_in_schema=False)),
+                ("/health/live", get(self._alive, include_in_schema=False)),
                 ("/health/ready", get(self._ready, include_in_schema=False)),
                 ("/metrics", make_asgi_app(service.registry)),
                 ("/asyncapi", get(_page("asyncapi.html", "text/html"), include_in_schema=False)),
@@ -99,8 +121,9 @@ class _Application(AsgiFastStream):
                  get(_page("asyncapi.js", "text/javascript"), include_in_schema=False)),
                 ("/asyncapi.json", get(self._asyncapi, include_in_schema=False)),
             ],
-            on_startup=[service.telemetry.watch_event_loop, self._connect],
-            after_shutdown=[self._flush],
+            on_startup=[service.telemetry.watch_event_loop, service.watchdog.start],
+            on_shutdown=[service.watchdog.stop],
+            after_shutdown=[self._flush, service.watchdog.done],
         )  # fmt: skip
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -110,52 +133,58 @@ class _Application(AsgiFastStream):
         else:
             await super().__call__(scope, receive, send)
 
-    async def _connect(self) -> None:
-        """Wait for the broker; without this FastStream would live on without any consumer."""
-        deadline = asyncio.get_running_loop().time() + self.service.settings.connect_timeout_seconds
-        pause = 0.5
-        while True:
-            try:
-                await self.service.broker.connect()
-            except Exception as error:
-                if asyncio.get_running_loop().time() + pause > deadline:
-                    logger.critical(
-                        "No broker at %s (BROKER_URL): %s", self.service.settings.broker_url, error
-                    )
-                    raise
-                logger.warning(
-                    "The broker at %s does not answer yet, next attempt in %.1f s: %s",
-                    self.service.settings.broker_url, pause, error,
-                )  # fmt: skip
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
-            else:
-                return
-
     async def _start_broker(self) -> None:
-        try:
-            await super()._start_broker()
-        except Exception:
-            # The server is up by now and would serve on without a consumer: end, to be restarted.
-            logger.critical("The consumers could not be started", exc_info=True)
-            signal.raise_signal(signal.SIGTERM)
-            raise
+        """Start the consumers as soon as the broker answers; until then HTTP answers with a 503.
+
+        It runs beside the server. Without it FastStream would live on without any consumer.
+        """
+        pause = 0.5
+        with anyio.CancelScope() as self._starting:
+            while True:
+                try:
+                    await super()._start_broker()
+                except messaging.Unreachable as error:
+                    logger.warning(
+                        "No broker at %s (BROKER_URL), next attempt in %.1f s: %s",
+                        self.service.settings.broker_url, pause, error,
+                    )  # fmt: skip
+                    await self.service.broker.stop()  # whatever was started before it failed
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                except Exception:
+                    self.failed = True
+                    logger.critical("The consumers could not be started", exc_info=True)
+                    signal.raise_signal(signal.SIGTERM)
+                    raise
+                else:
+                    return
+
+    async def stop(self) -> None:
+        if self._starting:
+            self._starting.cancel()
+        await super().stop()
 
     async def _flush(self) -> None:
         await self.service.telemetry.shutdown(self.service.settings.flush_timeout_seconds)
 
+    async def _alive(self, request: Request) -> AsgiResponse:
+        """Whether the service gets on; if not, it will soon end by itself."""
+        suspicion = self.service.watchdog.suspicion
+        return AsgiResponse(suspicion.encode(), 503 if suspicion else 204)
+
     async def _ready(self, request: Request) -> AsgiResponse:
         """Whether messages are consumed and can be published."""
-        consuming = all(subscriber.running for subscriber in self.service.broker.subscribers)
-        ready = consuming and await self.service.broker.ping(timeout=2.0)
+        service = self.service
+        ready = (
+            service.broker.running
+            and service.consumers.joined(service.broker)
+            and not service.watchdog.suspicion
+            and await service.broker.ping(timeout=2.0)
+        )
         return AsgiResponse(b"", 204 if ready else 503)
 
     async def _asyncapi(self, request: Request) -> AsgiResponse:
         return JSONResponse(json.dumps(self.schema.to_specification().to_jsonable()).encode())
-
-
-async def _alive(request: Request) -> AsgiResponse:
-    return AsgiResponse(b"", 204)
 
 
 async def _to_its_page(request: Request) -> AsgiResponse:

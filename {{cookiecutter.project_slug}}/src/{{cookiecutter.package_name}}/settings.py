@@ -25,11 +25,17 @@ class Settings(BaseSettings):
     handler_timeout_seconds: float = Field(10.0, gt=0)
     """For one attempt."""
 
-    connect_timeout_seconds: float = Field(60.0, gt=0)
-    """How long to wait for the broker at start before the process gives up."""
+    watchdog_timeout_seconds: float = Field(60.0, ge=0)
+    """How long the event loop may be blocked, or a consumer stand still while messages wait, before
+    the process ends to be started anew; 0: for ever. Messages in hand have their own limits."""
     drain_timeout_seconds: float = Field(15.0, gt=0)
     """At shutdown, for messages that are being handled."""
     flush_timeout_seconds: float = Field(10.0, gt=0)
     """At shutdown, for telemetry. With the one above, less than the container's grace period."""
     max_body_bytes: int = Field(1_048_576, ge=1)
     """Of an HTTP request; a larger one gets a 413."""
+
+    @property
+    def shutdown_timeout_seconds(self) -> float:
+        """For an orderly shutdown as a whole; less than the container's grace period."""
+        return self.drain_timeout_seconds + self.flush_timeout_seconds + 10

@@ -12,10 +12,12 @@ from pydantic import ValidationError
 
 from ..channels import ORDERS
 from ..contracts import OrderAccepted, OrderPlaced, OrderRequest
+from ..idempotency import derived_id
 from ..messaging import TooLarge, Unavailable
 from ..openapi import document
 from ..service import Service
 
+MAX_KEY_CHARACTERS = 255
 MAX_ERRORS = 20  # told of one body, however many it has
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,11 @@ app = service.app
 
 @partial(HttpHandler, methods=("POST",))  # `post` takes HEAD too, which must not place an order
 async def place_order(request: Request) -> AsgiResponse:
-    """Accept an order; what becomes of it is told by events."""
+    """Accept an order; what becomes of it is told by events.
+
+    The header Idempotency-Key makes it safe to try again; see the IETF's draft
+    "The Idempotency-Key HTTP Header Field".
+    """
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -48,7 +54,15 @@ async def place_order(request: Request) -> AsgiResponse:
             },
             422,
         )
-    event = OrderPlaced(order_id=str(uuid.uuid4()), **order.model_dump())
+    # A client that got no answer, or a 503, cannot know whether the order was placed. With the same
+    # key its next attempt is the same order, which all that follows takes for a second delivery.
+    key = request.headers.get("Idempotency-Key", "")
+    if len(key) > MAX_KEY_CHARACTERS:
+        return _refusal(
+            400, "Idempotency-Key", f"longer than {MAX_KEY_CHARACTERS} characters; a UUID will do"
+        )
+    order_id = derived_id("order", key) if key else str(uuid.uuid4())
+    event = OrderPlaced(order_id=order_id, **order.model_dump())
     try:
         await service.send(placed, event)
     except TooLarge:

@@ -1,12 +1,12 @@
 """Authorizes the payment of each order, or declines it."""
 
 import logging
-import uuid
 
 from faststream.opentelemetry import CurrentSpan
 
 from ..channels import DECLINES, ORDERS, PAYMENTS
 from ..contracts import OrderPlaced, PaymentAuthorized, PaymentDeclined
+from ..idempotency import derived_id
 from ..service import Service
 
 CARD_LIMIT_CENTS = 100_000
@@ -21,13 +21,16 @@ app = service.app
 
 @service.subscriber(ORDERS)
 async def authorize(order: OrderPlaced, span: CurrentSpan) -> None:
-    """Authorize the order's amount; a declined card is an answer, not an error."""
+    """Authorize the order's amount; a declined card is an answer, not an error.
+
+    An order that comes again gets the same answer and the same authorization.
+    """
     span.set_attribute("order.id", order.order_id)
     accepted = check_card(order.amount_cents)
     span.set_attribute("payment.outcome", "authorized" if accepted else "declined")
     if accepted:
         authorization = PaymentAuthorized(
-            authorization_id=str(uuid.uuid4()),
+            authorization_id=derived_id("authorization", order.order_id),
             **order.model_dump(include={"order_id", "sku", "quantity", "country"}),
         )
         logger.info("Payment of order %s authorized", order.order_id)

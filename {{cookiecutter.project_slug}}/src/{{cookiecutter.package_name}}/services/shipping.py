@@ -1,12 +1,12 @@
 """Dispatches what was paid for."""
 
 import logging
-import uuid
 
 from faststream.opentelemetry import CurrentSpan
 
 from ..channels import PAYMENTS, SHIPMENTS
 from ..contracts import OrderDispatched, PaymentAuthorized
+from ..idempotency import derived_id
 from ..service import Service
 
 NO_CARRIER = {"AQ"}  # Antarctica: the order that fails by design
@@ -30,5 +30,7 @@ async def dispatch(payment: PaymentAuthorized, span: CurrentSpan) -> OrderDispat
         raise NoCarrierError(f"no carrier delivers to {payment.country}")
     logger.info("Order %s dispatched", payment.order_id)
     return OrderDispatched(
-        order_id=payment.order_id, carrier="acme-express", tracking_id=str(uuid.uuid4())
+        order_id=payment.order_id,
+        carrier="acme-express",
+        tracking_id=derived_id("tracking", payment.order_id),
     )

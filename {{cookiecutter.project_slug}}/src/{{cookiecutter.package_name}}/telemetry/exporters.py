@@ -2,9 +2,11 @@
 
 Endpoint, headers, time-out, compression and certificate (OTEL_EXPORTER_OTLP_* and their per-signal
 forms) are read by the OTLP exporters themselves; see "OpenTelemetry Protocol Exporter" in the
-OpenTelemetry specification.
+OpenTelemetry specification. An export waits for a Collector that is away until its time-out: the
+exporters alone give a batch up after six attempts, which take about half a minute.
 """
 
+import json
 import logging
 import os
 import threading
@@ -93,7 +95,7 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
         return _load(_CONSOLE[signal])()
     if chosen == "otlp":
         path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
-        exporter = _load(path)()
+        exporter = _load(path)(**_patience(signal))
         if signal == "traces":
             install_encoder(exporter)
         return delivery.watch(exporter, signal)
@@ -114,6 +116,61 @@ def otlp_protocol(signal: Signal) -> str:
         )
         raise ValueError(msg)
     return protocol
+
+
+RECONNECT_SECONDS = 3
+
+
+def _patience(signal: Signal) -> dict[str, Any]:
+    """Arguments that have an exporter wait for a connection for as long as its time-out allows."""
+    if otlp_protocol(signal) == "grpc":
+        # Keys: gRPC's "Service Config" and its channel arguments.
+        wait = {"methodConfig": [{"name": [{}], "waitForReady": True}]}
+        options = {
+            "grpc.service_config": json.dumps(wait),
+            "grpc.initial_reconnect_backoff_ms": 500,
+            "grpc.max_reconnect_backoff_ms": RECONNECT_SECONDS * 1000,
+        }
+        return {"channel_options": tuple(options.items())}
+    if any(os.environ.get(variable) for variable in _credential_providers(signal)):
+        return {}  # they bring a session of their own
+    return {"session": _patient_session(_timeout(signal))}
+
+
+def _patient_session(seconds: float) -> Any:
+    """A session that goes on trying to connect for so long; a request that got through is not sent
+    again here, that is the exporter's business."""
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    retries = Retry(
+        total=None,
+        connect=int(seconds / RECONNECT_SECONDS) + 3,  # the first pauses are shorter
+        read=0,
+        status=0,
+        other=0,
+        backoff_factor=0.5,
+        backoff_max=RECONNECT_SECONDS,
+    )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retries))
+    return session
+
+
+def _credential_providers(signal: Signal) -> tuple[str, str]:
+    prefix = "OTEL_PYTHON_EXPORTER_OTLP_HTTP"
+    return f"{prefix}_CREDENTIAL_PROVIDER", f"{prefix}_{signal.upper()}_CREDENTIAL_PROVIDER"
+
+
+def _timeout(signal: Signal) -> float:
+    """OTEL_EXPORTER_OTLP_TIMEOUT or the signal's own, in seconds; 10 where neither is a number."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"
+    try:
+        return float(os.environ.get(own) or os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") or 10)
+    except ValueError:
+        return 10.0
 
 
 def _load(path: str) -> Any:

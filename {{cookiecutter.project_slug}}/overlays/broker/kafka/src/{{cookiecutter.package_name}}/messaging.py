@@ -3,10 +3,13 @@
 import asyncio
 import copy
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaError,
@@ -30,18 +33,27 @@ from .telemetry.middleware import error_type
 from .telemetry.prometheus import MessagingMetrics, ServiceRegistry
 
 PARTITIONS = 3
+MAX_BATCH = 100
 PUBLISH_TIMEOUT_SECONDS = 5.0
 # The dead-letter topic takes what any other does, plus the headers that say why.
 MAX_MESSAGE_BYTES = 2 * 1_048_576
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
 
-Unavailable = (KafkaError, IncorrectState, OSError)
-"""What publishing raises while the broker cannot be reached."""
+Unreachable = (KafkaError, IncorrectState, OSError)
+"""What the client raises while the broker cannot be reached."""
 TooLarge = MessageSizeTooLargeError
 
 
+class Unavailable(Exception):
+    """The broker did not confirm a message, which may still arrive."""
+
+
 def make_broker(
-    settings: Settings, telemetry: Telemetry, registry: ServiceRegistry, service: str
+    settings: Settings,
+    telemetry: Telemetry,
+    registry: ServiceRegistry,
+    service: str,
+    consumers: "Consumers",
 ) -> KafkaBroker:
     """Make the broker of a service: telemetry first, so that all else runs inside of its spans."""
     metrics = MessagingMetrics(registry)
@@ -54,6 +66,8 @@ def make_broker(
         attempts=settings.retry_attempts,
         backoff=settings.retry_backoff_seconds,
         timeout=settings.handler_timeout_seconds,
+        redeliver=Unavailable,
+        holding=lambda message: consumers.holding(_first(message).topic, policy.bound(message)),
         bury=lambda letter: _bury(broker, letter, metrics),
         retried=lambda message: metrics.retry(_first(message).topic),
         singles=_singles,
@@ -62,6 +76,7 @@ def make_broker(
         settings.broker_url.split(","),
         client_id=service,
         acks="all",
+        enable_idempotence=True,  # what the client sends again is stored once
         max_request_size=MAX_DEAD_LETTER_BYTES,
         graceful_timeout=settings.drain_timeout_seconds,
         # The retry policy ends every failure in the dead letters. What escapes it could not be
@@ -83,17 +98,23 @@ def make_broker(
 
 
 def subscriber(
-    broker: KafkaBroker, channel: str, *, service: str, batch: bool = False
+    broker: KafkaBroker,
+    channel: str,
+    *,
+    service: str,
+    consumers: "Consumers",
+    batch: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Subscribe a handler. Each has a consumer group of its own, so none rebalances another."""
     options: dict[str, Any] = {
         "group_id": f"{service}.{channel}",
+        "listener": consumers.member(channel),
         # `latest` would skip what was published before the group first committed.
         "auto_offset_reset": "earliest",
         "max_partition_fetch_bytes": MAX_DEAD_LETTER_BYTES,
     }
     if batch:
-        options |= {"batch": True, "max_records": 100, "batch_timeout_ms": 200}
+        options |= {"batch": True, "max_records": MAX_BATCH, "batch_timeout_ms": 200}
     # Topics are made by `create_channels` before any service starts, with their limits.
     decorate: Callable[[Callable[..., Any]], Any] = broker.subscriber(
         Topic(channel, declare=False), **options
@@ -114,10 +135,24 @@ async def send(publisher: Publisher, event: Event) -> None:
         Unavailable: The broker did not confirm it.
         TooLarge: The broker does not take messages of this size.
     """
-    # The client's own limit is 40 s, and a shorter one would also end its requests to join a
-    # consumer group, which rightly take as long as the other members need.
-    async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+    async with _confirmation():
         await publisher.publish(event, key=event.order_id.encode())
+
+
+@asynccontextmanager
+async def _confirmation() -> AsyncIterator[None]:
+    """Limits the time of a publication; raises `Unavailable` where the broker is to blame."""
+    try:
+        # The client's own limit is 40 s, and a shorter one would also end its requests to join a
+        # consumer group, which rightly take as long as the other members need.
+        async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+            yield
+    except TooLarge:
+        raise
+    except TimeoutError as error:
+        raise Unavailable(f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
+    except Unreachable as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 
 async def create_channels(settings: Settings) -> None:
@@ -150,24 +185,134 @@ async def create_channels(settings: Settings) -> None:
         await admin.close()
 
 
+class Consumers:
+    """Tells of the consumers of a service whether they get on.
+
+    One gets on while its position moves, while it finishes messages, or while there is nothing for
+    it to do. It does not while it is not a member of its group, or while Kafka has messages for it
+    that it does not take. A message in hand may take as long as the retry policy allows.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._servers = settings.broker_url.split(",")
+        self._members: dict[str, _Member] = {}
+
+    def member(self, channel: str) -> "_Member":
+        """The one that consumes this channel."""
+        return self._members.setdefault(channel, _Member(time.monotonic()))
+
+    @contextmanager
+    def holding(self, channel: str, seconds: float) -> Iterator[None]:
+        """While a message is handled, which may take so long."""
+        member = self.member(channel)
+        member.held_until = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            member.held_until = None
+            member.finished += 1
+
+    def joined(self, broker: KafkaBroker) -> bool:
+        """Whether each is a member of its group, be it one that no partition is left for."""
+        return all(
+            subscriber.running and self.member(channel).joined
+            for channel, subscriber in self._subscribers(broker)
+        )
+
+    async def stalled(self, broker: KafkaBroker) -> dict[str, float]:
+        """Say of each consumer that does not get on for how many seconds it has not.
+
+        While the broker accepts no connection, nobody is to blame: the answer is empty.
+        """
+        now = time.monotonic()
+        if not broker.running or not await _accepts_connections(self._servers):
+            for member in self._members.values():
+                member.since = now
+            return {}
+        stalled = {}
+        for channel, subscriber in self._subscribers(broker):
+            member = self.member(channel)
+            try:
+                standing = await asyncio.wait_for(self._standing(member, subscriber.consumer), 5)
+            except (*Unreachable, TimeoutError):
+                standing = "no answer"  # though the broker is there
+            now = time.monotonic()
+            if standing is None or standing != member.standing:
+                member.standing = standing
+                member.since = now
+            since = max(member.since, member.held_until or 0)
+            if now - since > 1:
+                stalled[f"the consumer of {channel}"] = now - since
+        return stalled
+
+    async def _standing(self, member: "_Member", consumer: AIOKafkaConsumer | None) -> Any:
+        """What would be different if it had got on; None if there is nothing to get on with."""
+        if consumer is None or not member.joined:
+            return "not in its group"
+        partitions = consumer.assignment()
+        ends = await consumer.end_offsets(partitions) if partitions else {}
+        positions = {one: await consumer.position(one) for one in partitions}
+        if all(positions[one] >= ends[one] for one in partitions) and member.held_until is None:
+            return None
+        return positions, member.finished
+
+    def _subscribers(self, broker: KafkaBroker) -> Iterator[tuple[str, Any]]:
+        subscribers: Sequence[Any] = broker.subscribers
+        for subscriber in subscribers:
+            for channel in subscriber.topic_names:
+                if channel in self._members:
+                    yield channel, subscriber
+
+
+@dataclass(eq=False)
+class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
+    """What is known of one consumer; times are those of the monotonic clock."""
+
+    since: float
+    joined: bool = False
+    finished: int = 0
+    held_until: float | None = None
+    standing: Any = None
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self.joined = False
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self.joined = True
+
+
+async def _accepts_connections(servers: Sequence[str]) -> bool:
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            async with asyncio.timeout(2):
+                _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            continue
+        writer.close()
+        return True
+    return False
+
+
 async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetrics) -> None:
     record = _first(letter.message)
     with metrics.dead_letter(record.topic, letter.error, letter.message.headers):
-        await broker.publish(
-            record.value or b"",
-            DEAD_LETTERS,
-            key=record.key,
-            correlation_id=letter.message.correlation_id,
-            headers={
-                "content-type": letter.message.content_type or "",
-                "dead-letter.topic": record.topic,
-                "dead-letter.partition": str(record.partition),
-                "dead-letter.offset": str(record.offset),
-                "dead-letter.attempts": str(letter.attempts),
-                "dead-letter.error.type": error_type(letter.error),
-                "dead-letter.reason": str(letter.error)[:1000],
-            },
-        )
+        async with _confirmation():
+            await broker.publish(
+                record.value or b"",
+                DEAD_LETTERS,
+                key=record.key,
+                correlation_id=letter.message.correlation_id,
+                headers={
+                    "content-type": letter.message.content_type or "",
+                    "dead-letter.topic": record.topic,
+                    "dead-letter.partition": str(record.partition),
+                    "dead-letter.offset": str(record.offset),
+                    "dead-letter.attempts": str(letter.attempts),
+                    "dead-letter.error.type": error_type(letter.error),
+                    "dead-letter.reason": str(letter.error)[:1000],
+                },
+            )
 
 
 def _first(message: StreamMessage[Any]) -> "ConsumerRecord[Any, Any]":
