@@ -34,6 +34,9 @@ DEPLOYMENT_ENVIRONMENT=e2e
 # So short that an outage of seconds fills them.
 OTEL_BSP_MAX_QUEUE_SIZE=600
 OTEL_BLRP_MAX_QUEUE_SIZE=600
+TRACE_QUEUE_SIZE=100000
+# And so short that what is given up is counted soon.
+OTEL_EXPORTER_OTLP_TIMEOUT=10
 """
 
 UP_SECONDS = 300

@@ -1,5 +1,8 @@
 """The smallest service that takes a request and sends a message, for tests of what all share."""
 
+import time
+from typing import Any
+
 from faststream.asgi import AsgiResponse, Request, post
 from faststream.asgi.response import JSONResponse
 from opentelemetry import trace
@@ -11,6 +14,11 @@ pinged = service.publisher("pings")
 app = service.app
 
 
+@service.subscriber("pings")
+async def take(ping: str) -> None:
+    """Take a message, and do nothing with it."""
+
+
 @post
 async def ping(request: Request) -> AsgiResponse:
     """Send a message, and answer with the trace that it is part of."""
@@ -19,7 +27,25 @@ async def ping(request: Request) -> AsgiResponse:
     return JSONResponse({"trace_id": trace.format_trace_id(trace_id)})
 
 
+@post
+async def block(request: Request) -> AsgiResponse:
+    """Block the event loop, as a forgotten synchronous call does."""
+    time.sleep(60)  # noqa: ASYNC251
+    return AsgiResponse(b"", 204)
+
+
+@post
+async def stick(request: Request) -> AsgiResponse:
+    """Let the consumer take nothing any more, though it stays in its group."""
+    subscriber: Any = service.broker.subscribers[0]
+    consumer = subscriber.consumer
+    consumer.pause(*consumer.assignment())
+    return AsgiResponse(b"", 204)
+
+
 service.route("/ping", ping)
+app.mount("/block", block)
+app.mount("/stick", stick)
 
 if __name__ == "__main__":
     service.run()

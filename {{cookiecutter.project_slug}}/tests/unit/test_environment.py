@@ -14,7 +14,7 @@ import pytest
 import trustme
 from opentelemetry import propagate
 
-from {{ cookiecutter.package_name }}.telemetry import Telemetry
+from {{ cookiecutter.package_name }}.telemetry import Telemetry, exporters
 from {{ cookiecutter.package_name }}.telemetry.exporters import Delivery, make_exporter
 
 from devtools.sink import OtlpSink, Tls
@@ -334,3 +334,27 @@ def closed_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     return port
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_an_export_waits_for_the_collector_until_its_time_out(
+    protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exporter alone gives up after some 3 of these 6 seconds, as its next pause is longer."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setattr(exporters, "RECONNECT_SECONDS", 0.5)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "6")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    with telemetry() as made:
+        with made.tracer_provider.get_tracer("test").start_as_current_span("span"):
+            pass
+        time.sleep(4.3)
+        ports = {"grpc_port" if protocol == "grpc" else "http_port": port}
+        with OtlpSink(**ports) as late:
+            late.wait_for(lambda sink: sink.spans, "the span")
+    assert "cannot be exported" not in caplog.text

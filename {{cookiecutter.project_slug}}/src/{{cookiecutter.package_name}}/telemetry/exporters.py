@@ -118,7 +118,7 @@ def otlp_protocol(signal: Signal) -> str:
     return protocol
 
 
-RECONNECT_SECONDS = 3
+RECONNECT_SECONDS = 3.0
 
 
 def _patience(signal: Signal) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _patience(signal: Signal) -> dict[str, Any]:
         options = {
             "grpc.service_config": json.dumps(wait),
             "grpc.initial_reconnect_backoff_ms": 500,
-            "grpc.max_reconnect_backoff_ms": RECONNECT_SECONDS * 1000,
+            "grpc.max_reconnect_backoff_ms": int(RECONNECT_SECONDS * 1000),
         }
         return {"channel_options": tuple(options.items())}
     if any(os.environ.get(variable) for variable in _credential_providers(signal)):

@@ -1,0 +1,129 @@
+"""A service recovers by itself, or ends to be started anew; it is never up and of no use."""
+
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from .conftest import Process, Start
+from .test_shutdown import MODULE, ping
+from devtools.sink import OtlpSink
+
+EX_SOFTWARE = 70
+
+
+def status(process: Process, path: str, data: bytes | None = None) -> int:
+    """The status that the service answers with; 0 if it does not answer."""
+    request = urllib.request.Request(f"http://127.0.0.1:{process.port}{path}", data)
+    try:
+        with urllib.request.urlopen(request, timeout=3) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def wait_until(condition: Callable[[], object], process: Process, seconds: float = 30.0) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, process.output.read_text()
+        time.sleep(0.1)
+
+
+@contextmanager
+def relay(port: int, target: str) -> Iterator[None]:
+    """Hand connections to `port` on to the target, for as long as this is open."""
+    host, _, number = target.rpartition(":")
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                upstream = socket.create_connection((host, int(number)))
+                for ends in ((client, upstream), (upstream, client)):
+                    threading.Thread(target=copy, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", port)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_http_answers_while_there_is_no_broker_and_works_when_there_is(
+    start: Start, kafka: str
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+        port = closed.getsockname()[1]
+        process = start("-m", MODULE, BROKER_URL=f"127.0.0.1:{port}", OTEL_SDK_DISABLED="true")
+        wait_until(lambda: status(process, "/health/live") == 204, process)
+        wait_until(lambda: "next attempt" in process.output.read_text(), process)
+        assert status(process, "/health/ready") == 503
+        assert process.popen.poll() is None
+    with relay(port, kafka):
+        process.wait_ready()
+        assert ping(process)
+    assert process.stop() == 0
+
+
+def test_it_stops_while_it_waits_for_the_broker(start: Start) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        process = start("-m", MODULE, BROKER_URL=address, OTEL_SDK_DISABLED="true")
+        wait_until(lambda: "next attempt" in process.output.read_text(), process)
+        assert process.stop() == 0, process.output.read_text()
+    assert "Traceback" not in process.output.read_text()
+
+
+def test_a_blocked_event_loop_ends_the_process_and_says_what_blocked_it(
+    start: Start, sink: OtlpSink
+) -> None:
+    process = start(
+        "-m", MODULE,
+        WATCHDOG_TIMEOUT_SECONDS="2",
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="60000",
+    )  # fmt: skip
+    process.wait_ready()
+    trace_id = ping(process)
+    threading.Thread(target=status, args=(process, "/block", b""), daemon=True).start()
+
+    assert process.popen.wait(30) == EX_SOFTWARE
+    output = process.output.read_text()
+    assert "the event loop has been blocked" in output
+    assert "time.sleep(60)" in output
+    assert {span.name for span in sink.trace(trace_id)} >= {"POST /ping", "send pings"}
+
+
+def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
+    process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="6", OTEL_SDK_DISABLED="true")
+    process.wait_ready()
+    assert status(process, "/stick", b"") == 204
+    ping(process)
+
+    wait_until(lambda: status(process, "/health/live") == 503, process)
+    assert status(process, "/health/ready") in {503, 0}
+    assert process.popen.wait(40) == EX_SOFTWARE
+    assert "the consumer of pings has not got on for" in process.output.read_text()
+
+
+def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
+    process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="2", OTEL_SDK_DISABLED="true")
+    process.wait_ready()
+    for _ in range(4):
+        ping(process)
+        time.sleep(1.5)
+    assert process.popen.poll() is None, process.output.read_text()
+    assert status(process, "/health/live") == 204
+    assert process.stop() == 0
