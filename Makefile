@@ -8,7 +8,7 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bake test e2e bench dashboards lint format git
+.PHONY: help demo bake test e2e bench drills dashboards lint format git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order th
 
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	$(RUN) python -m bench $(ARGS)
+
+drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (ARGS="--list", ARGS="sigterm stop")
+	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
+	PYTHONPATH=tests $(RUN) python -m bench.drills $(ARGS)
 
 dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
 	$(RUN) python -m dashboards

@@ -25,6 +25,9 @@ class Span:
     status: str
     links: list[tuple[str, str]] = field(default_factory=list)
     """Trace id and span id of each."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    start_ns: int = 0
+    end_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,7 @@ class Tempo:
 
     def trace(self, trace_id: str) -> list[Span]:
         """Return the spans there are so far."""
-        answer = get(f"{self.url}/api/v2/traces/{trace_id}")
-        return [
-            _span(span, _text(resource["resource"], "service.name"))
-            for resource in answer.get("trace", {}).get("resourceSpans", [])
-            for scope in resource["scopeSpans"]
-            for span in scope["spans"]
-        ]
+        return spans_of(get(f"{self.url}/api/v2/traces/{trace_id}"))
 
     def traces_linked_to(self, trace_id: str) -> list[str]:
         """Return the ids of the traces that have a link to this one."""
@@ -82,7 +79,21 @@ class Tempo:
     def search(self, query: str, seconds: int) -> list[dict[str, Any]]:
         """Return the traces of the last so many seconds that a TraceQL query finds."""
         now = int(time.time())
-        found = get(f"{self.url}/api/search", q=query, start=str(now - seconds), end=str(now + 60))
+        return self.search_between(query, now - seconds, now + 60)
+
+    def search_between(
+        self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
+    ) -> list[dict[str, Any]]:
+        """Return what a query finds between two Unix seconds.
+
+        Args:
+            traces: At most so many,
+            spans: and of each at most so many of the spans that match.
+        """
+        found = get(
+            f"{self.url}/api/search",
+            q=query, start=str(start), end=str(end), limit=str(traces), spss=str(spans),
+        )  # fmt: skip
         return list(found.get("traces", []))
 
 
@@ -212,6 +223,16 @@ class Grafana:
         return {"Authorization": f"Basic {credentials}"}
 
 
+def spans_of(answer: dict[str, Any]) -> list[Span]:
+    """Read the answer to a question for a trace."""
+    return [
+        _span(span, _text(resource["resource"], "service.name"))
+        for resource in answer.get("trace", {}).get("resourceSpans", [])
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
 def _span(span: dict[str, Any], service: str) -> Span:
     return Span(
         trace_id=_hex(span["traceId"]),
@@ -222,11 +243,20 @@ def _span(span: dict[str, Any], service: str) -> Span:
         kind=span["kind"].removeprefix("SPAN_KIND_"),
         status=span.get("status", {}).get("code", "STATUS_CODE_UNSET").removeprefix("STATUS_CODE_"),
         links=[(_hex(link["traceId"]), _hex(link["spanId"])) for link in span.get("links", [])],
+        attributes={one["key"]: _value(one["value"]) for one in span.get("attributes", [])},
+        start_ns=int(span.get("startTimeUnixNano", 0)),
+        end_ns=int(span.get("endTimeUnixNano", 0)),
     )
 
 
 def _hex(identifier: str) -> str:
     return base64.b64decode(identifier).hex()
+
+
+def _value(value: dict[str, Any]) -> Any:
+    """Read a scalar; of what is made of others the JSON is good enough."""
+    (kind, what), *_ = [*value.items(), ("", None)]
+    return int(what) if kind == "intValue" else what
 
 
 def _text(resource: dict[str, Any], key: str) -> str:

@@ -57,17 +57,26 @@ class Stack:
     """The image name under which a stand-in was made, if one was."""
 
     @classmethod
-    def bake(cls, where: Path) -> "Stack":
-        """Bake the default project below `where`, with free ports in its .env."""
+    def bake(cls, where: Path, kind: str = "e2e", settings: str = SETTINGS) -> "Stack":
+        """Bake the default project below `where`, with free ports in its .env.
+
+        Args:
+            kind: What the Compose project's name begins with.
+            settings: Lines of .env over and above the ports.
+        """
         folder = Path(
             cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where))
         )
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         # The last mention of a variable counts; the password stays the one that baking made.
-        settings = "".join(f"\n{name}={port}" for name, port in ports.items())
-        with (folder / ".env").open("a") as env:
-            env.write(f"{settings}\n{SETTINGS}")
-        return cls(folder, f"e2e-{secrets.token_hex(4)}", ports)
+        stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports)
+        stack.configure("".join(f"{name}={port}\n" for name, port in ports.items()) + settings)
+        return stack
+
+    def configure(self, settings: str) -> None:
+        """Add lines to .env; containers that they concern must be made anew."""
+        with (self.folder / ".env").open("a") as env:
+            env.write(f"\n{settings}")
 
     def prepare_images(self) -> list[str]:
         """Build, pull or stand in for all images; return what is left unproved for want of one.
@@ -76,7 +85,7 @@ class Stack:
             AssertionError: An image is missing that the others cannot run without.
         """
         unproved = []
-        self._compose("build", timeout=COMMAND_SECONDS)
+        self.compose("build", timeout=COMMAND_SECONDS)
         for name, service in self._config()["services"].items():
             image = service.get("image", "")  # none where Compose names what it builds
             if not image or _is_at_hand(image):
@@ -101,12 +110,12 @@ class Stack:
 
     def start(self, service: str) -> None:
         """Start a stopped service again."""
-        self._compose("start", service)
+        self.compose("start", service)
 
     @contextmanager
     def without(self, *services: str) -> Iterator[None]:
         """Stop these services; start them again at the end, and wait until they are healthy."""
-        self._compose("stop", *services, timeout=120)
+        self.compose("stop", *services, timeout=120)
         try:
             yield
         finally:
@@ -114,7 +123,7 @@ class Stack:
 
     def restart(self, *services: str) -> None:
         """Restart containers and wait until they are healthy."""
-        self._compose("restart", *services, timeout=300)
+        self.compose("restart", *services, timeout=300)
         self._up(*services)
 
     def scale(self, service: str, replicas: int) -> None:
@@ -139,11 +148,11 @@ class Stack:
 
     def stop(self) -> None:
         """Stop all containers, each within its grace period."""
-        self._compose("stop", timeout=300)
+        self.compose("stop", timeout=300)
 
     def down(self) -> None:
         """Remove all that this stack has made: containers, volumes, networks, images."""
-        self._compose("down", "--volumes", "--remove-orphans", "--rmi", "local", timeout=300)
+        self.compose("down", "--volumes", "--remove-orphans", "--rmi", "local", timeout=300)
         # `local` spares images that have a name of their own, such as the services'.
         subprocess.run(
             ["docker", "image", "rm", f"{self.project}:local"], capture_output=True, check=False
@@ -157,9 +166,14 @@ class Stack:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """Return what Docker says of each container, by service."""
-        ids = self._compose("ps", "--all", "--quiet").split()
+        ids = self.compose("ps", "--all", "--quiet").split()
         inspected = json.loads(_run(["docker", "inspect", *ids]))
         return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in inspected}
+
+    def replicas(self, service: str) -> list[dict[str, Any]]:
+        """Return what Docker says of each of a service's containers."""
+        ids = self.compose("ps", "--all", "--quiet", service).split()
+        return list(json.loads(docker("inspect", *ids))) if ids else []
 
     def running(self) -> list[str]:
         return [name for name, one in self.containers().items() if one["State"]["Running"]]
@@ -180,22 +194,32 @@ class Stack:
         return result.stderr if result.returncode else ""
 
     def last_logs(self) -> str:
-        return self._compose("ps", "--all") + self._compose("logs", "--no-color", "--tail", "40")
+        return self.compose("ps", "--all") + self.compose("logs", "--no-color", "--tail", "40")
 
     def _up(self, *arguments: str) -> None:
-        self._compose(
+        self.compose(
             "up", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), "--no-build",
             "--no-recreate", *arguments, timeout=UP_SECONDS + 60,
         )  # fmt: skip
 
     def _config(self) -> Any:
-        return json.loads(self._compose("config", "--format", "json"))
+        return json.loads(self.compose("config", "--format", "json"))
 
-    def _compose(self, *arguments: str, timeout: float = 60) -> str:
+    def compose(self, *arguments: str, timeout: float = 60) -> str:
+        """Run a command of Compose on this project and return its output."""
         return _run(
             ["docker", "compose", "--progress", "quiet", "-p", self.project, *arguments],
             cwd=self.folder, timeout=timeout,
         )  # fmt: skip
+
+
+def docker(*arguments: str, timeout: float = 60) -> str:
+    """Return what a command of Docker prints.
+
+    Raises:
+        AssertionError: It failed; the end of what it said is in the message.
+    """
+    return _run(["docker", *arguments], timeout=timeout)
 
 
 def _is_at_hand(image: str) -> bool:

@@ -6,7 +6,8 @@ bytes. Of a trace that is not there it answers, like Tempo, 200 and `{"trace": {
 `GET /api/search?q={ link:traceID = "<id>" }`, the id without its leading zeros, answers
 `{"traces": [{"traceID": …}]}`, ids in hex; no other search is known. `GET /ready` answers 200, and
 `GET /metrics` has nothing to count.
-`GET /api/problems`, which Tempo does not have, answers with what the sink found wrong.
+`GET /api/problems`, which Tempo does not have, answers with what the sink found wrong, and
+`GET /api/spans?start=<ns>&end=<ns>` with every span that was running in this time, as of one trace.
 """
 
 import base64
@@ -49,12 +50,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, self.server.sink.problems)
         elif url.path == "/api/search":
             self._search(parse_qs(url.query).get("q", [""])[0])
+        elif url.path == "/api/spans":
+            self._list(parse_qs(url.query))
         elif prefix == "/api/v2/traces":
-            spans = self.server.sink.trace(trace_id.lower().rjust(32, "0"))
-            trace = {"resourceSpans": resource_spans(spans)} if spans else {}
-            self._answer(200, {"trace": trace})
+            self._answer_spans(self.server.sink.trace(trace_id.lower().rjust(32, "0")))
         else:
             self._answer(404, f"nothing at {url.path}")
+
+    def _list(self, query: Mapping[str, list[str]]) -> None:
+        try:
+            start, end = (int(query[name][0]) for name in ("start", "end"))
+        except (KeyError, ValueError):
+            self._answer(400, "start and end are asked for, in nanoseconds since the epoch")
+            return
+        found = (one for one in self.server.sink.spans if one.start_ns <= end)
+        self._answer_spans([span for span in found if span.end_ns >= start])
+
+    def _answer_spans(self, spans: list[Span]) -> None:
+        self._answer(200, {"trace": {"resourceSpans": resource_spans(spans)} if spans else {}})
 
     def _search(self, query: str) -> None:
         asked = _LINK_QUERY.fullmatch(query)

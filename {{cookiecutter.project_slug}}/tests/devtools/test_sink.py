@@ -261,6 +261,11 @@ def test_query_answers_as_tempo_does(sink: OtlpSink) -> None:
         assert web.get(f"{query.endpoint}/api/v2/traces/{'f' * 32}").body == {"trace": {}}
         assert tempo.trace(query.endpoint, "f" * 32) == []
         assert web.status(f"{query.endpoint}/api/search?q=true") == 400
+        times = f"start={send.start_ns}&end={process.end_ns}"
+        listed = web.get(f"{query.endpoint}/api/spans?{times}").body["trace"]["resourceSpans"]
+        assert sum(len(one["scopeSpans"][0]["spans"]) for one in listed) == 2
+        assert web.get(f"{query.endpoint}/api/spans?start=0&end=1").body == {"trace": {}}
+        assert web.status(f"{query.endpoint}/api/spans") == 400
         assert web.get(f"{query.endpoint}/api/problems").body == []
         assert web.status(f"{query.endpoint}/metrics") == 200
     finally:

@@ -1,0 +1,305 @@
+"""What was lost: pure comparison of ids, of orders with records and of records with spans."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from e2e.apis import Span
+
+from .flow import BATCHES, CONSUMERS, DEAD_LETTERS, ENDS, PRODUCERS, group
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+
+Partition = tuple[str, int]
+"""A topic and one of its partitions."""
+Offsets = Mapping[Partition, int]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An order that was acknowledged to its sender."""
+
+    order_id: str
+    trace_id: str
+    kind: str
+    """good, declined or failing: how it is meant to end."""
+    at: float
+    """Unix seconds of the acknowledgement."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A message as it lies in its topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    at: float
+    """Unix seconds, by its sender's clock."""
+    value: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def body(self) -> Any:
+        try:
+            return json.loads(self.value)
+        except ValueError:
+            return None
+
+    @property
+    def order_id(self) -> str:
+        """Empty when it is about no order, or cannot be read."""
+        return str(self.body.get("order_id", "")) if isinstance(self.body, dict) else ""
+
+    @property
+    def sender(self) -> tuple[str, str] | None:
+        """Trace and span that sent it, if it says so in a way that W3C Trace Context allows."""
+        found = TRACEPARENT.fullmatch(self.headers.get("traceparent", ""))
+        return (found[1], found[2]) if found and int(found[1], 16) and int(found[2], 16) else None
+
+    @property
+    def position(self) -> tuple[str, int, int]:
+        return self.topic, self.partition, self.offset
+
+    @property
+    def producer(self) -> str:
+        """The service that sent it; empty for what a drill put there itself."""
+        if self.topic == DEAD_LETTERS:
+            return CONSUMERS.get(self.headers.get("dead-letter.topic", ""), "")
+        return PRODUCERS.get(self.topic, "")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A span that ought to be in the store."""
+
+    service: str
+    what: str
+    trace_id: str
+    at: float
+    """Unix seconds of about when it ended."""
+
+    def __str__(self) -> str:
+        return f"{self.service}: {self.what} (trace {self.trace_id})"
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A record about an order that has an earlier one in the same topic."""
+
+    first: Record
+    again: Record
+
+    def __str__(self) -> str:
+        topic, *positions = self.first.topic, *self.first.position[1:], *self.again.position[1:]
+        return "order {} in {} at {}/{} and {}/{}".format(self.first.order_id, topic, *positions)
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What became of the orders. Ids and positions, so that each can be looked up."""
+
+    acknowledged: int
+    handled: int
+    """Orders that came to an end of any kind."""
+    dead_letters: int
+    lost: list[str]
+    duplicates: list[Duplicate]
+    """Every record beyond the first of an order in a topic."""
+    astray: list[str]
+    """Orders that came to an end which is not meant for their kind."""
+    unread: dict[str, int]
+    """Records that a consumer group has not committed, by group."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Which spans of handled messages arrived."""
+
+    expected: int
+    missing: list[Missing]
+
+
+def follow(
+    orders: Sequence[Placed], records: Iterable[Record], committed: Offsets, ends: Offsets
+) -> Messages:
+    """Follow each order from its acknowledgement to its end.
+
+    Args:
+        orders: Acknowledged ones. Others that are in the topics must come to an end all the same.
+        records: Of all topics, from before the first order was placed.
+        committed: Of each consumed partition: the next offset that its group will read.
+        ends: Of each partition: the offset after the last record.
+    """
+    ordered: dict[str, dict[str, Record]] = defaultdict(dict)
+    duplicates: list[Duplicate] = []
+    dead_letters = 0
+    for record in sorted(records, key=lambda record: record.at):
+        dead_letters += record.topic == DEAD_LETTERS
+        if not record.order_id:
+            continue
+        first = ordered[record.order_id].setdefault(record.topic, record)
+        if first is not record:
+            duplicates.append(Duplicate(first, record))
+    kinds = {order.order_id: order.kind for order in orders}
+    placed = {order for order, topics in ordered.items() if "orders.placed" in topics}
+    reached = {order: ENDS.keys() & topics.keys() for order, topics in ordered.items()}
+    unread: Counter[str] = Counter()
+    for (topic, partition), end in ends.items():
+        if topic in CONSUMERS and committed.get((topic, partition), 0) < end:
+            unread[group(topic)] += end - committed.get((topic, partition), 0)
+    return Messages(
+        acknowledged=len(orders),
+        handled=sum(bool(reached[order]) for order in placed),
+        dead_letters=dead_letters,
+        lost=sorted(
+            {order for order in placed if not reached[order]}
+            | {order for order in kinds if order not in placed}
+        ),
+        duplicates=duplicates,
+        astray=sorted(
+            order
+            for order, kind in kinds.items()
+            if {ENDS[topic] for topic in reached.get(order, ())} - {kind}
+        ),
+        unread=dict(unread),
+    )
+
+
+class Store:
+    """The spans that a trace store gave, found by what a record says of them."""
+
+    def __init__(self, spans: Iterable[Span] = ()) -> None:
+        self._spans: dict[tuple[str, str], Span] = {}
+        self._children: dict[tuple[str, str], list[Span]] = defaultdict(list)
+        self._servers: dict[str, list[Span]] = defaultdict(list)
+        self._linked: dict[tuple[str, str], list[Span]] = defaultdict(list)
+        self._positions: dict[tuple[str, int, int], list[Span]] = defaultdict(list)
+        self.add(spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Take in more; one that is known already is not counted twice."""
+        for span in spans:
+            if (span.trace_id, span.span_id) in self._spans:
+                continue
+            self._spans[span.trace_id, span.span_id] = span
+            if span.parent_id:
+                self._children[span.trace_id, span.parent_id].append(span)
+            if span.kind == "SERVER":
+                self._servers[span.trace_id].append(span)
+            for link in span.links:
+                self._linked[link].append(span)
+            position = _position(span)
+            if position:
+                self._positions[position].append(span)
+
+    def has(self, sender: tuple[str, str]) -> bool:
+        return sender in self._spans
+
+    def server(self, trace_id: str) -> list[Span]:
+        return self._servers.get(trace_id, [])
+
+    def children(self, span: Span, name: str) -> int:
+        children = self._children.get((span.trace_id, span.span_id), [])
+        return sum(child.name == name for child in children)
+
+    def processes(self, record: Record) -> list[Span]:
+        """Return the spans of the record's handling: one for each time that it was delivered."""
+        service = CONSUMERS[record.topic]
+        if record.topic in BATCHES:
+            found = self._linked.get(record.sender, []) if record.sender else []
+        elif record.sender:
+            found = self._children.get(record.sender, [])
+        else:  # its trace begins with its handling
+            found = self._positions.get(record.position, [])
+        return [span for span in found if span.service == service and span.kind == "CONSUMER"]
+
+
+def _position(span: Span) -> tuple[str, int, int] | None:
+    told = span.attributes
+    try:
+        return (
+            str(told["messaging.destination.name"]),
+            int(told["messaging.destination.partition.id"]),
+            int(told["messaging.kafka.offset"]),
+        )
+    except KeyError:
+        return None
+
+
+def look_up(
+    orders: Sequence[Placed], records: Sequence[Record], committed: Offsets, store: Store
+) -> Spans:
+    """Find the spans of everything that was handled.
+
+    Expected are, for each order the span of its request; for each record the one that sent it and,
+    when it is below a committed offset, the one that handled it, with what the example does inside:
+    the call to the card's provider and each further attempt.
+    """
+    results: dict[tuple[str, str], float] = {}
+    outcomes = defaultdict(set)
+    for record in records:
+        key = (record.order_id, record.producer)
+        results[key] = max(results.get(key, 0.0), record.at)
+        outcomes[record.order_id].add(record.topic)
+
+    expected = 0
+    missing: list[Missing] = []
+
+    def expect(found: int, wanted: int, service: str, what: str, trace: str, at: float) -> None:
+        nonlocal expected
+        expected += wanted
+        missing.extend([Missing(service, what, trace, at)] * (wanted - min(found, wanted)))
+
+    for order in orders:
+        trace = order.trace_id
+        expect(len(store.server(trace)), 1, "orders", "POST /orders", trace, order.at)
+    for record in records:
+        trace = record.sender[0] if record.sender else ""
+        if record.producer and record.topic in {*PRODUCERS, DEAD_LETTERS}:
+            sent = bool(record.sender and store.has(record.sender))
+            expect(sent, 1, record.producer, f"send {record.topic}", trace, record.at)
+        if record.topic == DEAD_LETTERS and record.producer and record.sender:
+            _expect_attempts(record, store, expect)
+        if record.topic not in CONSUMERS:
+            continue
+        if record.offset >= committed.get((record.topic, record.partition), 0):
+            continue  # not handled, and counted as unread
+        if record.topic in BATCHES and not record.sender:
+            continue  # nothing to link to
+        service = CONSUMERS[record.topic]
+        at = results.get((record.order_id, service), record.at)
+        processes = store.processes(record)
+        expect(len(processes), 1, service, f"process {record.topic}", trace, at)
+        if record.topic == "orders.placed" and "payments" in {
+            PRODUCERS.get(topic) for topic in outcomes[record.order_id]
+        }:
+            calls = sum(store.children(process, "authorize card") for process in processes)
+            expect(calls, 1, service, "authorize card", trace, at)
+    return Spans(expected, missing)
+
+
+def _expect_attempts(letter: Record, store: Store, expect: Any) -> None:
+    """Each attempt after the first has a span beside the one that sent the dead letter."""
+    topic = letter.headers["dead-letter.topic"]
+    again = int(letter.headers.get("dead-letter.attempts", "1")) - 1
+    if topic in BATCHES or again < 1:
+        return
+    origin = Record(
+        topic,
+        int(letter.headers["dead-letter.partition"]),
+        int(letter.headers["dead-letter.offset"]),
+        letter.at,
+        letter.value,
+    )
+    processes = store.processes(origin)
+    attempts = sum(store.children(process, f"retry {topic}") for process in processes)
+    trace = letter.sender[0] if letter.sender else ""
+    expect(attempts, again, letter.producer, f"retry {topic}", trace, letter.at)

@@ -1,0 +1,41 @@
+"""kill -9 of each consumer in the middle of its work, under load; Docker starts it again.
+
+Docker does so only for a process that ended by itself: the kill comes from inside of the container.
+"""
+
+import time
+
+from e2e.poll import poll_until
+from e2e.stack import docker
+
+from ..promises import Figures
+from ..site import Run
+
+CONSUMERS = ("payments", "shipping", "notifications")
+# The service is the one child of the container's PID 1, which is init.
+KILL = """
+import os, pathlib
+os.kill(int(pathlib.Path("/proc/1/task/1/children").read_text().split()[0]), 9)
+"""
+
+
+def drill(run: Run) -> Figures:
+    with run.load() as intake:
+        for service in CONSUMERS:
+            kill(run, service)
+            time.sleep(8)  # longer than spans wait for their export: what is lost is told apart
+    return run.reckon(intake, patience=45)
+
+
+def kill(run: Run, service: str) -> None:
+    """Kill the service's process, and wait until Docker has started it again."""
+    (one,) = run.stack.replicas(service)
+    before, began = one["RestartCount"], time.time()
+    docker("exec", one["Id"], "python", "-c", KILL)
+    poll_until(
+        lambda: run.stack.replicas(service)[0]["RestartCount"] > before,
+        f"{service} to be restarted",
+    )
+    run.interrupted(service, began, killed=True)
+    run.site.wait_until_healthy(service)
+    run.interrupted(service, began)

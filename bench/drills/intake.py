@@ -1,0 +1,125 @@
+"""Orders at a steady rate, and an honest record of what each of them was answered."""
+
+import http.client
+import itertools
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+from e2e.load import SHARES
+from e2e.tables import ORDERS
+
+from .accounting import Placed
+
+TIMEOUT_SECONDS = 30.0
+MOST_AT_ONCE = 400  # orders wait for their answer 5 s while the broker is away
+
+
+class Intake:
+    """A context: orders are placed, `rate` a second, while it is open.
+
+    None is tried again after an answer, or after it may have been taken; an order that no
+    connection was made for goes to the next address, which is noted.
+
+    Args:
+        ports: Of 127.0.0.1, at which the service may be: each of its replicas has one.
+        rate: Orders per second, by the clock: one that waits for its answer holds up no other.
+    """
+
+    def __init__(self, ports: Sequence[int], rate: float) -> None:
+        self.rate = rate
+        self.sent = 0
+        self.placed: list[Placed] = []
+        """Acknowledged orders."""
+        self.refusals: Counter[str] = Counter()
+        """Answers other than 202, by what they were."""
+        self.unreachable = 0
+        """Orders for which no address took a connection."""
+        self.unanswered = 0
+        """Orders that were sent, and the connection broke before an answer."""
+        self._ports = itertools.cycle(ports)
+        self._replicas = len(ports)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.started = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def rate_reached(self) -> float:
+        """Orders sent per second, from the first to the last."""
+        return self.sent / max(self._seconds, 1e-9)
+
+    def described(self) -> str:
+        """Say what was not acknowledged, if anything."""
+        parts = [f"{count} x {what}" for what, count in sorted(self.refusals.items())]
+        if self.unreachable:
+            parts.append(f"{self.unreachable} found nobody listening")
+        if self.unanswered:
+            parts.append(f"{self.unanswered} unanswered")
+        return ", ".join(parts)
+
+    def _run(self) -> None:
+        with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
+            while not self._stop.wait(max(0.0, self._next() - time.monotonic())):
+                pool.submit(self._place)
+                self.sent += 1
+            self._seconds = time.monotonic() - self.started
+
+    def _next(self) -> float:
+        return self.started + self.sent / self.rate
+
+    def _place(self) -> None:
+        (kind,) = random.choices([*SHARES], [*SHARES.values()])
+        order = {"sku": "keyboard", "quantity": 1, "currency": "EUR", **ORDERS[kind]}
+        answer = self._post(json.dumps(order).encode())
+        if answer is None:
+            return
+        status, headers, body = answer
+        with self._lock:
+            if status == 202:
+                told = json.loads(body)
+                self.placed.append(Placed(told["order_id"], told["trace_id"], kind, time.time()))
+            elif status == 503 and "retry-after" not in headers:
+                self.refusals["503 without Retry-After"] += 1
+            else:
+                self.refusals[str(status)] += 1
+
+    def _post(self, body: bytes) -> tuple[int, set[str], bytes] | None:
+        for _ in range(self._replicas):
+            with self._lock:
+                port = next(self._ports)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+            try:
+                connection.connect()
+            except OSError:
+                continue
+            try:
+                return _exchange(connection, body)
+            except (OSError, http.client.HTTPException):
+                with self._lock:
+                    self.unanswered += 1
+                return None
+            finally:
+                connection.close()
+        with self._lock:
+            self.unreachable += 1
+        return None
+
+
+def _exchange(connection: Any, body: bytes) -> tuple[int, set[str], bytes]:
+    connection.request("POST", "/orders", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, {name.lower() for name in answer.headers}, answer.read()

@@ -1,0 +1,123 @@
+"""The promises: one row a drill. A drill's figures are held against its row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .accounting import Messages, Missing, Spans
+
+IN_FLIGHT_SECONDS = 2.0
+"""What was sent within this time before an interruption may have been in flight at it."""
+EXPORT_SECONDS = 7.0
+"""The longest that an ended span waits in its process: OTEL_BSP_SCHEDULE_DELAY, and its export."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    fault: str
+    messages: str = "none lost, none twice"
+    spans: str = "none lost"
+    duplicates: Literal["none", "in flight", "any"] = "none"
+    """Which records may be there twice."""
+    missing: Literal["none", "unexported", "any"] = "none"
+    """Which spans may be missing: of a process that was killed, those that it still held."""
+
+
+IN_FLIGHT = "none lost; twice only what was in flight"
+
+PROMISES = {
+    "sigterm": Promise("SIGTERM to each service", IN_FLIGHT, duplicates="in flight"),
+    "stop": Promise("`docker compose stop` and `start` of each service", IN_FLIGHT,
+                    duplicates="in flight"),
+    "restart": Promise("`docker compose restart` of all services at once", IN_FLIGHT,
+                       duplicates="in flight"),
+    "rolling": Promise("each replica restarted one by one, 1 of each service", IN_FLIGHT,
+                       duplicates="in flight"),
+    "rolling_two": Promise("each replica restarted one by one, 2 of each service", IN_FLIGHT,
+                           duplicates="in flight"),
+    "kill": Promise("kill -9 of each consumer in mid-handler", IN_FLIGHT,
+                    "only what the dead process had not exported",
+                    duplicates="in flight", missing="unexported"),
+    "broker_restart": Promise("broker restarted", IN_FLIGHT, duplicates="in flight"),
+    "broker_down": Promise("broker down 60 s", f"{IN_FLIGHT}; 503 with Retry-After meanwhile",
+                           duplicates="in flight"),
+    "broker_absent": Promise("broker absent when the services start",
+                             "none lost; 503 with Retry-After meanwhile"),
+    "collector_restart": Promise("Collector restarted"),
+    "collector_down": Promise("Collector down 60 s"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """Something was stopped or cut off, from when to when (Unix seconds)."""
+
+    what: str
+    start: float
+    end: float
+    killed: bool = False
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a drill found."""
+
+    sent: int
+    rate: float
+    messages: Messages
+    spans: Spans
+    interruptions: Sequence[Interruption] = ()
+    notes: Sequence[str] = ()
+    """What was seen besides."""
+    faults: Sequence[str] = ()
+    """What the drill itself found broken."""
+
+
+def broken(promise: Promise, figures: Figures) -> list[str]:
+    """Return in which ways the promise was not kept; none when it was."""
+    messages = figures.messages
+    found = list(figures.faults)
+    if not messages.acknowledged:
+        found.append("no order was acknowledged: nothing is proved")
+    if messages.lost:
+        found.append(f"{len(messages.lost)} orders lost, such as {messages.lost[0]}")
+    for group, count in messages.unread.items():
+        found.append(f"{count} messages unread by {group}")
+    if messages.astray:
+        found.append(f"{len(messages.astray)} orders ended otherwise, such as {messages.astray[0]}")
+    twice = [
+        one for one in messages.duplicates if not _may_be_twice(promise, one.first.at, figures)
+    ]
+    if twice:
+        found.append(f"{len(twice)} messages twice, such as {twice[0]}")
+    missing = [one for one in figures.spans.missing if not _may_miss(promise, one, figures)]
+    if missing:
+        found.append(f"{len(missing)} spans lost, such as {missing[0]}")
+    return found
+
+
+def _may_be_twice(promise: Promise, at: float, figures: Figures) -> bool:
+    match promise.duplicates:
+        case "none":
+            return False
+        case "any":
+            return True
+        case "in flight":
+            return any(
+                one.start - IN_FLIGHT_SECONDS <= at <= one.end for one in figures.interruptions
+            )
+
+
+def _may_miss(promise: Promise, missing: Missing, figures: Figures) -> bool:
+    match promise.missing:
+        case "none":
+            return False
+        case "any":
+            return True
+        case "unexported":
+            return any(
+                one.killed
+                and one.what == missing.service
+                and one.start - EXPORT_SECONDS <= missing.at <= one.end
+                for one in figures.interruptions
+            )

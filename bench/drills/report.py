@@ -1,0 +1,47 @@
+"""The table that a run prints, ready to paste into Markdown."""
+
+from collections.abc import Mapping
+
+from .promises import Figures, Promise, broken
+
+HEAD = (
+    "| Fault | Orders sent | acknowledged | handled | dead letters | lost | twice"
+    " | Spans expected | found | lost | Rate /s | Seen | Promise |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def row(promise: Promise, figures: Figures) -> str:
+    """Return a drill's line of the table."""
+    messages, spans = figures.messages, figures.spans
+    why = broken(promise, figures)
+    cells = [
+        promise.fault,
+        figures.sent,
+        messages.acknowledged,
+        messages.handled,
+        messages.dead_letters,
+        len(messages.lost),
+        len(messages.duplicates),
+        spans.expected,
+        spans.expected - len(spans.missing),
+        len(spans.missing),
+        f"{figures.rate:.0f}",
+        "; ".join(figures.notes) or "-",
+        f"**broken**: {'; '.join(why)}" if why else "kept",
+    ]
+    return _line(cells)
+
+
+def failed(promise: Promise, error: BaseException) -> str:
+    """Return the line of a drill that did not come to its end."""
+    reason = " ".join(str(error).split())[:300]
+    return _line([promise.fault, *["?"] * 10, "-", f"**broken**: the drill failed: {reason}"])
+
+
+def table(rows: Mapping[str, str]) -> str:
+    return HEAD + "".join(rows.values())
+
+
+def _line(cells: list[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |\n"

@@ -1,0 +1,255 @@
+"""The stack that the drills disturb, and one drill's time on it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from e2e.poll import poll_until
+from e2e.stack import Stack, docker
+from ports import free_ports
+
+from .accounting import Messages, Offsets, Placed, Record, Spans, Store, follow, look_up
+from .flow import CONSUMERS, SERVICES
+from .intake import Intake
+from .promises import Figures, Interruption
+from .topics import Topics
+from .traces import InSink, InTempo, Traces
+
+HEALTHY_SECONDS = 180.0
+DRAINED_SECONDS = 180.0
+REPLICAS = 2
+TRIAL = Path(__file__).with_name("trial.py.txt")
+
+
+@dataclass
+class Site:
+    """The baked project, up; what is to be known of all drills."""
+
+    stack: Stack
+    rate: float = 50.0
+    """Orders per second."""
+    quick: bool = False
+    """Whether long outages are cut short."""
+    replicas: int = 1
+    """As many of orders have a port, in a row; which of them has which, Docker decides anew at
+    each start."""
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(f"127.0.0.1:{self.stack.ports['KAFKA_PORT']}")
+
+    @property
+    def traces(self) -> Traces:
+        store = InSink if self.stack.stand_in else InTempo
+        return store(self.stack.url("TEMPO_PORT"))
+
+    def wait_until_healthy(self, *services: str) -> None:
+        """Wait until every container of these services, by default of all, is up and well."""
+        wanted = services or [one for one in self.stack.services if one != "topics"]
+        poll_until(
+            lambda: all(_is_well(one) for name in wanted for one in self.stack.replicas(name)),
+            f"{', '.join(wanted)} to be healthy", HEALTHY_SECONDS,
+        )  # fmt: skip
+
+    def wait_until_drained(self, deadline: float = DRAINED_SECONDS) -> tuple[Offsets, Offsets]:
+        """Wait until the groups have committed all that there is; return ends and commits.
+
+        What is unread at the deadline is for the accounts to tell.
+        """
+        topics, until = self.topics, time.monotonic() + deadline
+        while True:
+            committed, ends = topics.committed(), topics.ends()
+            behind = any(
+                committed.get(one, 0) < end for one, end in ends.items() if one[0] in CONSUMERS
+            )
+            if not behind or time.monotonic() > until:
+                return ends, committed
+            time.sleep(1)
+
+
+@dataclass
+class Run:
+    """One drill's time: what it disturbed, what it saw."""
+
+    site: Site
+    since: Offsets = field(default_factory=dict)
+    began: float = 0.0
+    interruptions: list[Interruption] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    records: Sequence[Record] = ()
+    """What the accounts were drawn up from, for a drill to look closer."""
+    store: Store = field(default_factory=Store)
+
+    @property
+    def stack(self) -> Stack:
+        return self.site.stack
+
+    def note(self, text: str) -> None:
+        """Add to what was seen."""
+        self.notes.append(text)
+
+    def must(self, condition: object, text: str) -> None:
+        """Hold the run to a promise that the accounts do not show."""
+        if not condition:
+            self.faults.append(text)
+
+    def seconds(self, full: float, quick: float) -> float:
+        """How long something lasts."""
+        return quick if self.site.quick else full
+
+    @contextmanager
+    def load(self, rate: float | None = None) -> Iterator[Intake]:
+        """Place orders at the site's rate, or this one; undisturbed for the first seconds."""
+        self.mark()
+        with self.intake(rate) as intake:
+            time.sleep(5)
+            yield intake
+            time.sleep(3)
+
+    def intake(self, rate: float | None = None) -> Intake:
+        """Return a load that has yet to be entered, at the site's rate or this one."""
+        first = self.stack.ports["ORDERS_PORT"]
+        return Intake(range(first, first + self.site.replicas), rate or self.site.rate)
+
+    def mark(self) -> None:
+        """Begin the accounts here: everything in the topics is of an earlier drill."""
+        self.since, self.began = self.site.topics.ends(), time.time()
+
+    def reckon(self, intake: Intake, patience: float = 120.0) -> Figures:
+        """Wait until all is handled and told, and draw up the accounts.
+
+        Args:
+            patience: Seconds to wait for spans that have not arrived.
+        """
+        if said := intake.described():
+            self.note(said)
+        self.site.wait_until_healthy()
+        messages, spans = self.account(intake.placed, patience)
+        return Figures(
+            intake.sent, intake.rate_reached, messages, spans, self.interruptions, self.notes,
+            self.faults,
+        )  # fmt: skip
+
+    def account(self, placed: Sequence[Placed], patience: float = 120.0) -> tuple[Messages, Spans]:
+        """Hold orders against records, and records against spans."""
+        ends, committed = self.site.wait_until_drained()
+        records = self.site.topics.read(self.since)
+        messages = follow(placed, records, committed, ends)
+        return messages, self._spans(placed, records, committed, patience)
+
+    def _spans(
+        self, placed: Sequence[Placed], records: Sequence[Record], committed: Offsets,
+        patience: float,
+    ) -> Spans:  # fmt: skip
+        store, traces = Store(), self.site.traces
+        self.store, self.records = store, records
+        until = time.monotonic() + patience
+        windows = [(self.began, time.time())]
+        while True:
+            for window in windows:
+                found = poll_until(lambda one=window: [traces.between(*one)], "spans")  # type: ignore[misc]
+                store.add(found[0])
+            spans = look_up(placed, records, committed, store)
+            if not spans.missing or time.monotonic() > until:
+                return spans
+            windows = _windows([missing.at for missing in spans.missing])
+            time.sleep(2)
+
+    # --- What goes wrong
+
+    def stop(self, *services: str, signal: str = "TERM") -> None:
+        """Stop the containers of services, in their own time, without starting them again."""
+        began = time.time()
+        for service in services:
+            for one in self.stack.replicas(service):
+                docker("kill", "--signal", signal, one["Id"])
+        poll_until(
+            lambda: not any(
+                one["State"]["Running"] for name in services for one in self.stack.replicas(name)
+            ),
+            f"{', '.join(services)} to stop", 60,
+        )  # fmt: skip
+        for service in services:
+            self.interrupted(service, began, killed=signal == "KILL")
+
+    def start(self, *services: str) -> None:
+        """Start stopped containers, and wait until they are well."""
+        for service in services:
+            docker("start", *(one["Id"] for one in self.stack.replicas(service)))
+        self.site.wait_until_healthy(*services)
+
+    @contextmanager
+    def without(self, *services: str) -> Iterator[None]:
+        """Stop these services; start them at the end, and wait until they are well."""
+        began = time.time()
+        self.stop(*services)
+        try:
+            yield
+        finally:
+            self.start(*services)
+            for service in services:
+                self.interrupted(service, began)
+
+    def interrupted(self, what: str, since: float, *, killed: bool = False) -> None:
+        """Note that something was away from then until now."""
+        self.interruptions.append(Interruption(what, since, time.time(), killed))
+
+
+def _windows(times: Sequence[float]) -> list[tuple[float, float]]:
+    """Return stretches of time around these, as few as hold all of them."""
+    found: list[tuple[float, float]] = []
+    for at in sorted(times):
+        if found and at - 60 < found[-1][1]:
+            found[-1] = found[-1][0], at + 60
+        else:
+            found.append((at - 60, at + 60))
+    return found
+
+
+def make(where: Path, rate: float, *, quick: bool) -> Site:
+    """Bake the default project, with a service more for what the example has no occasion for."""
+    stack = Stack.bake(where, "drills", "DEPLOYMENT_ENVIRONMENT=drills\n")
+    first = stack.ports["ORDERS_PORT"] = _free_run(REPLICAS)
+    stack.configure(f"ORDERS_PORT={first}-{first + REPLICAS - 1}\n")
+    _add_trial(stack.folder)
+    return Site(stack, rate, quick, REPLICAS)
+
+
+def _add_trial(project: Path) -> None:
+    (package,) = (project / "src").iterdir()
+    (package / "services/trial.py").write_text(TRIAL.read_text("utf-8"), "utf-8")
+    _insert(package / "channels.py", "SHIPMENTS, DEAD_LETTERS)", ', "trial.given", "trial.done")')
+    notifications = '  notifications:\n    <<: *service\n    command: ["notifications"]\n'
+    trial = notifications.replace("notifications", "trial")
+    _insert(project / "compose.yaml", notifications, f"\n{trial}", keep=0)
+
+
+def _insert(path: Path, after: str, what: str, keep: int = 1) -> None:
+    """Put text behind other text that is there once, in place of so many of its last characters."""
+    text = path.read_text("utf-8")
+    assert text.count(after) == 1, f"{path.name} has no longer one {after!r}"
+    path.write_text(text.replace(after, after[: len(after) - keep] + what), "utf-8")
+
+
+def _free_run(count: int) -> int:
+    """Return the first of so many ports in a row that nobody listens on."""
+    while True:
+        found = sorted(free_ports(2000))
+        for position, first in enumerate(found[: -count + 1]):
+            run = found[position : position + count]
+            if all(after - before == 1 for before, after in pairwise(run)):
+                return first
+
+
+def _is_well(container: dict[str, Any]) -> bool:
+    state = container["State"]
+    health = state.get("Health", {}).get("Status", "healthy")
+    return bool(state["Running"] and not state["Restarting"] and health == "healthy")
+
+
+__all__ = ("SERVICES", "Run", "Site", "make")

@@ -1,0 +1,174 @@
+"""Reads the topics themselves, and how far each consumer group has come."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from .accounting import Offsets, Partition, Record
+from .flow import CONSUMERS, group
+
+TIMEOUT_SECONDS = 20.0
+QUIET = {"log_level": 2}  # a broker that is away is what a drill is about, no news
+
+
+class Topics:
+    """A broker's topics, at an address of the host.
+
+    All methods raise OSError when the broker does not answer.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def ends(self) -> dict[Partition, int]:
+        """Return of each partition the offset after its last record."""
+        with closing(self._consumer()) as consumer:
+            return {
+                (topic, partition): _asked(
+                    consumer.get_watermark_offsets, TopicPartition(topic, partition)
+                )[1]
+                for topic, partition in self._partitions(consumer)
+            }
+
+    def read(self, since: Offsets) -> list[Record]:
+        """Return all records after these ends; of other partitions all there are."""
+        with closing(self._consumer()) as consumer:
+            partitions = self._partitions(consumer)
+            consumer.assign([TopicPartition(*one, since.get(one, 0)) for one in partitions])
+            unfinished = set(partitions)
+            records = []
+            while unfinished:
+                messages = _asked(consumer.consume, num_messages=1000, timeout=TIMEOUT_SECONDS)
+                if not messages:
+                    raise OSError(f"{self.address} says no more of {sorted(unfinished)}")
+                for message in messages:
+                    if error := message.error():
+                        if error.code() != KafkaError._PARTITION_EOF:
+                            raise OSError(str(error))
+                        unfinished.discard((message.topic(), message.partition()))
+                    else:
+                        records.append(_record(message))
+            return records
+
+    def committed(self) -> dict[Partition, int]:
+        """Return of each consumed partition the offset that its group will read next."""
+        found: dict[Partition, int] = {}
+        admin = self._admin()
+        for topic in CONSUMERS:
+            (answer,) = admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group(topic))], request_timeout=TIMEOUT_SECONDS
+            ).values()
+            for one in _asked(answer.result).topic_partitions:
+                if one.offset >= 0:
+                    found[one.topic, one.partition] = one.offset
+        return found
+
+    def create(self, names: Iterable[str], partitions: int = 3) -> None:
+        wanted = [NewTopic(name, partitions, 1) for name in names]
+        for created in self._admin().create_topics(wanted).values():
+            try:
+                created.result(TIMEOUT_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise OSError(str(error)) from error
+
+    def send(self, messages: Iterable["Message"]) -> None:
+        """Put messages into topics, and wait until the broker has all of them."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.address,
+                "message.max.bytes": 4 << 20,
+                "acks": "all",
+                **QUIET,
+            }
+        )
+        failures: list[str] = []
+
+        def delivered(error: Any, _: Any) -> None:
+            if error:
+                failures.append(str(error))
+
+        for message in messages:
+            options: Any = {} if message.at is None else {"timestamp": round(message.at * 1000)}
+            producer.produce(
+                message.topic, message.value, message.key, headers=[*message.headers.items()],
+                on_delivery=delivered, **options,
+            )  # fmt: skip
+            producer.poll(0)
+        left = producer.flush(TIMEOUT_SECONDS)
+        if failures or left:
+            raise OSError(f"{left} messages were not taken; {failures[:1]}")
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self.address,
+                "group.id": "drills",  # has to have one; it neither joins nor commits
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                **QUIET,
+            }
+        )
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address, **QUIET})
+
+    def _partitions(self, consumer: Consumer) -> list[Partition]:
+        topics: Mapping[str, Any] = _asked(consumer.list_topics).topics
+        return [
+            (name, partition)
+            for name, topic in topics.items()
+            if not name.startswith("_")
+            for partition in topic.partitions
+        ]
+
+
+class Message:
+    """What a drill puts into a topic itself."""
+
+    def __init__(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Mapping[str, bytes] | None = None,
+        at: float | None = None,
+    ) -> None:
+        self.topic = topic
+        self.value = value
+        self.key = key
+        self.headers = headers or {}
+        self.at = at
+        """Unix seconds to claim as the time of sending; by default the real one."""
+
+
+def _record(message: Any) -> Record:
+    headers = message.headers() or []
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1] / 1000,
+        message.value() or b"",
+        {name: (value or b"").decode(errors="replace") for name, value in headers},
+    )
+
+
+def _asked(ask: Any, *arguments: Any, **options: Any) -> Any:
+    """Call the client library, whose errors become OSError."""
+    options.setdefault("timeout", TIMEOUT_SECONDS)
+    try:
+        return ask(*arguments, **options)
+    except KafkaException as error:
+        raise OSError(str(error)) from error

@@ -1,0 +1,189 @@
+"""The accounts of the drills find what was lost: records and spans that are made up here."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from e2e.apis import Span
+
+from bench.drills import report
+from bench.drills.accounting import Placed, Record, Store, follow, look_up
+from bench.drills.faults import __path__ as drills
+from bench.drills.flow import ENDS
+from bench.drills.promises import PROMISES, Figures, Interruption, Promise, broken
+
+TRACE = {kind: f"{number:032x}" for number, kind in enumerate(("good", "declined", "failing"), 1)}
+TIME = 1_000_000.0
+
+
+def parent(trace: str, span: str) -> dict[str, str]:
+    return {"traceparent": f"00-{trace}-{span:0>16}-01"}
+
+
+def record(topic: str, kind: str, span: str, offset: int, **headers: str) -> Record:
+    value = json.dumps({"order_id": kind, "version": 1}).encode()
+    return Record(topic, 0, offset, TIME, value, parent(TRACE[kind], span) | headers)
+
+
+LETTER = {
+    "dead-letter.topic": "payments.authorized",
+    "dead-letter.partition": "0",
+    "dead-letter.offset": "1",
+    "dead-letter.attempts": "3",
+}
+RECORDS = [
+    record("orders.placed", "good", "a1", 0),
+    record("orders.placed", "declined", "b1", 1),
+    record("orders.placed", "failing", "c1", 2),
+    record("payments.authorized", "good", "a2", 0),
+    record("payments.authorized", "failing", "c2", 1),
+    record("payments.declined", "declined", "b2", 0),
+    record("shipments.dispatched", "good", "a3", 0),
+    record("dead-letters", "failing", "c3", 0, **LETTER),
+]
+COMMITTED = {
+    ("orders.placed", 0): 3,
+    ("payments.authorized", 0): 2,
+    ("payments.declined", 0): 1,
+    ("shipments.dispatched", 0): 1,
+}
+ORDERS = [Placed(kind, trace, kind, TIME) for kind, trace in TRACE.items()]
+
+
+def span(kind: str, number: str, above: str, service: str, name: str, **more: object) -> Span:
+    sort = {"POST": "SERVER", "send": "PRODUCER", "process": "CONSUMER"}
+    made = Span(
+        TRACE.get(kind, kind), f"{number:0>16}", f"{above:0>16}" if above else "", service, name,
+        sort.get(name.split()[0], "INTERNAL"), "UNSET",
+    )  # fmt: skip
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def position(offset: int) -> dict[str, object]:
+    return {
+        "messaging.destination.name": "payments.authorized",
+        "messaging.destination.partition.id": "0",
+        "messaging.kafka.offset": offset,
+    }
+
+
+SPANS = [
+    *(
+        made
+        for kind, number in zip(TRACE, "abc", strict=True)
+        for made in (
+            span(kind, f"{number}0", "", "orders", "POST /orders"),
+            span(kind, f"{number}1", f"{number}0", "orders", "send orders.placed"),
+            span(kind, f"{number}4", f"{number}1", "payments", "process orders.placed"),
+            span(kind, f"{number}5", f"{number}4", "payments", "authorize card"),
+        )
+    ),
+    span("good", "a2", "a4", "payments", "send payments.authorized"),
+    span("good", "a6", "a2", "shipping", "process payments.authorized", attributes=position(0)),
+    span("good", "a3", "a6", "shipping", "send shipments.dispatched"),
+    span("declined", "b2", "b4", "payments", "send payments.declined"),
+    span("failing", "c2", "c4", "payments", "send payments.authorized"),
+    span("failing", "c6", "c2", "shipping", "process payments.authorized", attributes=position(1)),
+    span("failing", "c7", "c6", "shipping", "retry payments.authorized"),
+    span("failing", "c8", "c6", "shipping", "retry payments.authorized"),
+    span("failing", "c3", "c6", "shipping", "send dead-letters"),
+    span(
+        "d" * 32, "d1", "", "notifications", "process payments.declined",
+        links=[(TRACE["declined"], f"{'b2':0>16}")],
+    ),
+    span(
+        "e" * 32, "e1", "", "notifications", "process shipments.dispatched",
+        links=[(TRACE["good"], f"{'a3':0>16}")],
+    ),
+]  # fmt: skip
+
+
+def figures(
+    records: list[Record] = RECORDS,
+    spans: list[Span] = SPANS,
+    orders: list[Placed] = ORDERS,
+    committed: dict[tuple[str, int], int] = COMMITTED,
+    interruptions: tuple[Interruption, ...] = (),
+) -> Figures:
+    messages = follow(orders, records, committed, COMMITTED)
+    return Figures(3, 50.0, messages, look_up(orders, records, committed, Store(spans)),
+                   interruptions)  # fmt: skip
+
+
+def test_nothing_is_lost_where_all_is_there() -> None:
+    found = figures()
+    assert broken(Promise("none"), found) == []
+    assert (found.messages.handled, found.messages.dead_letters) == (3, 1)
+    assert found.spans.expected == len(SPANS)
+
+
+@pytest.mark.parametrize("left_out", SPANS, ids=lambda one: f"{one.service} {one.name}")
+def test_each_span_that_is_missing_is_found(left_out: Span) -> None:
+    found = figures(spans=[one for one in SPANS if one is not left_out])
+    assert found.spans.missing
+    assert "spans lost" in broken(Promise("none"), found)[0]
+
+
+@pytest.mark.parametrize("topic", ["orders.placed", *ENDS])
+def test_an_order_that_is_in_no_topic_or_comes_to_no_end_is_lost(topic: str) -> None:
+    kept = [one for one in RECORDS if one.topic != topic]
+    assert figures(kept).messages.lost
+    assert "orders lost" in broken(Promise("none"), figures(kept))[0]
+
+
+def test_an_order_that_was_never_acknowledged_must_end_too() -> None:
+    kept = [one for one in RECORDS if one.topic != "shipments.dispatched"]
+    assert figures(kept, orders=ORDERS[1:]).messages.lost == ["good"]
+
+
+def test_a_message_beyond_the_committed_offset_is_unread() -> None:
+    found = figures(committed={**COMMITTED, ("shipments.dispatched", 0): 0})
+    assert found.messages.unread == {"notifications.shipments.dispatched": 1}
+    assert "unread" in broken(Promise("none"), found)[0]
+
+
+def test_an_order_that_ends_where_its_kind_does_not_is_astray() -> None:
+    letter = record("dead-letters", "good", "a9", 1)
+    assert figures([*RECORDS, letter]).messages.astray == ["good"]
+
+
+def test_a_duplicate_may_be_there_only_if_it_was_in_flight() -> None:
+    again = replace(record("payments.authorized", "good", "a2", 2), at=TIME + 9)
+    in_flight = Promise("a stop", duplicates="in flight")
+    records = [*RECORDS, again]
+    at_the_stop = Interruption("payments", TIME + 1, TIME + 8)
+    long_before = Interruption("payments", TIME + 100, TIME + 108)
+    assert "twice" in broken(Promise("none"), figures(records))[0]
+    assert "twice" in broken(in_flight, figures(records, interruptions=(long_before,)))[0]
+    assert broken(in_flight, figures(records, interruptions=(at_the_stop,))) == []
+
+
+def test_a_killed_process_may_take_with_it_only_what_it_had_not_exported() -> None:
+    lost = [one for one in SPANS if one.name != "send payments.declined"]
+    promise = Promise("kill -9", missing="unexported")
+
+    def killed(service: str, at: float) -> tuple[Interruption, ...]:
+        return (Interruption(service, at, at + 1, killed=True),)
+
+    assert broken(promise, figures(spans=lost, interruptions=killed("payments", TIME + 3))) == []
+    for other in (killed("shipping", TIME + 3), killed("payments", TIME + 30)):
+        assert "spans lost" in broken(promise, figures(spans=lost, interruptions=other))[0]
+
+
+def test_a_run_without_any_order_proves_nothing() -> None:
+    assert "nothing is proved" in broken(Promise("none"), figures([], [], []))[0]
+
+
+def test_the_table_tells_a_broken_promise() -> None:
+    kept, lost = figures(), figures(spans=SPANS[1:])
+    assert report.row(Promise("a fault"), kept).endswith("| kept |\n")
+    assert "**broken**: 1 spans lost" in report.row(Promise("a fault"), lost)
+    columns = report.HEAD.splitlines()[0].count("|")
+    assert report.row(Promise("a fault"), kept).count("|") == columns
+    assert report.failed(Promise("a fault"), OSError("x")).count("|") == columns
+
+
+def test_every_drill_has_its_promise() -> None:
+    import pkgutil
+
+    assert {module.name for module in pkgutil.iter_modules(drills)} == PROMISES.keys()
