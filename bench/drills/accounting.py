@@ -42,6 +42,7 @@ class Record:
     """Unix seconds, by its sender's clock."""
     value: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    key: bytes = b""
 
     @cached_property
     def body(self) -> Any:
@@ -64,6 +65,19 @@ class Record:
     @property
     def position(self) -> tuple[str, int, int]:
         return self.topic, self.partition, self.offset
+
+    @property
+    def origin(self) -> tuple[str, int, int]:
+        """Where a dead letter says that it lay; all empty where it does not."""
+        told = self.headers
+        try:
+            return (
+                told["dead-letter.topic"],
+                int(told["dead-letter.partition"]),
+                int(told["dead-letter.offset"]),
+            )
+        except (KeyError, ValueError):
+            return "", 0, 0
 
     @property
     def producer(self) -> str:
@@ -202,6 +216,18 @@ class Store:
 
     def has(self, sender: tuple[str, str]) -> bool:
         return sender in self._spans
+
+    def above(self, sender: tuple[str, str]) -> Span | None:
+        """Return the span that the sending one is part of."""
+        span = self._spans.get(sender)
+        return self._spans.get((span.trace_id, span.parent_id)) if span else None
+
+    def at(self, position: tuple[str, int, int]) -> list[Span]:
+        """Return the spans of what was done with the record at this place."""
+        return self._positions.get(position, [])
+
+    def linked(self, sender: tuple[str, str]) -> list[Span]:
+        return self._linked.get(sender, [])
 
     def server(self, trace_id: str) -> list[Span]:
         return self._servers.get(trace_id, [])

@@ -45,6 +45,8 @@ PROMISES = {
                              "none lost; 503 with Retry-After meanwhile"),
     "collector_restart": Promise("Collector restarted"),
     "collector_down": Promise("Collector down 60 s"),
+    "fuzz": Promise("10,000 inputs made up: valid, wrong in one place, rubbish",
+                    "none lost, each handled or in the dead letters once", "none lost"),
 }  # fmt: skip
 
 

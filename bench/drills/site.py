@@ -135,10 +135,20 @@ class Run:
             self.faults,
         )  # fmt: skip
 
-    def account(self, placed: Sequence[Placed], patience: float = 120.0) -> tuple[Messages, Spans]:
-        """Hold orders against records, and records against spans."""
+    def account(
+        self,
+        placed: Sequence[Placed],
+        patience: float = 120.0,
+        records: Sequence[Record] | None = None,
+    ) -> tuple[Messages, Spans]:
+        """Hold orders against records, and records against spans.
+
+        Args:
+            records: The ones that count; by default all that came since the drill began.
+        """
         ends, committed = self.site.wait_until_drained()
-        records = self.site.topics.read(self.since)
+        if records is None:
+            records = self.site.topics.read(self.since)
         messages = follow(placed, records, committed, ends)
         return messages, self._spans(placed, records, committed, patience)
 

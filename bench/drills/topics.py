@@ -162,6 +162,7 @@ def _record(message: Any) -> Record:
         message.timestamp()[1] / 1000,
         message.value() or b"",
         {name: (value or b"").decode(errors="replace") for name, value in headers},
+        message.key() or b"",
     )
 
 

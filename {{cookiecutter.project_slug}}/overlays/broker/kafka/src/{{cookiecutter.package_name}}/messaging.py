@@ -112,6 +112,8 @@ def subscriber(
         # `latest` would skip what was published before the group first committed.
         "auto_offset_reset": "earliest",
         "max_partition_fetch_bytes": MAX_DEAD_LETTER_BYTES,
+        # Otherwise a message's header `reply_to` has the handler's result sent wherever it says.
+        "no_reply": True,
     }
     if batch:
         options |= {"batch": True, "max_records": MAX_BATCH, "batch_timeout_ms": 200}
