@@ -56,7 +56,7 @@ def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
     for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
         try:
             check(mode)
-        except Exception as error:
+        except (Exception, BaseExceptionGroup) as error:  # a group is how it tells of failures
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             must(False, f"HTTP, {mode.value}: {' '.join(lines)[:500] or repr(error)}")
     for _ in range(requests // 3):

@@ -1,10 +1,17 @@
 """What travels between the services. A breaking change is a new version, and a new class."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Cents = Annotated[int, Field(gt=0, le=100_000_000, description="Amount in the currency's cents")]
+
+def _whole(value: Any) -> Any:
+    """To JSON Schema 2.0 is the integer 2."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Cents = Annotated[Whole, Field(gt=0, le=100_000_000, description="Amount in the currency's cents")]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217 code")]
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2 code")]
 
@@ -29,7 +36,7 @@ class OrderRequest(BaseModel):
     )
 
     sku: str = Field(min_length=1, max_length=64)
-    quantity: int = Field(1, ge=1, le=1000)
+    quantity: Whole = Field(1, ge=1, le=1000)
     amount_cents: Cents
     currency: Currency = "EUR"
     country: Country
