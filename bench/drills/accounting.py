@@ -48,7 +48,7 @@ class Record:
     def body(self) -> Any:
         try:
             return json.loads(self.value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property

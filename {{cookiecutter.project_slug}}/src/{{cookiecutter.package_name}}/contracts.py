@@ -10,8 +10,10 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Cents = Annotated[Whole, Field(gt=0, le=100_000_000, description="Amount in the currency's cents")]
+Whole = BeforeValidator(_whole)
+Cents = Annotated[
+    int, Field(gt=0, le=100_000_000, description="Amount in the currency's cents"), Whole
+]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217 code")]
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2 code")]
 
@@ -36,7 +38,7 @@ class OrderRequest(BaseModel):
     )
 
     sku: str = Field(min_length=1, max_length=64)
-    quantity: Whole = Field(1, ge=1, le=1000)
+    quantity: Annotated[int, Field(ge=1, le=1000), Whole] = 1
     amount_cents: Cents
     currency: Currency = "EUR"
     country: Country
