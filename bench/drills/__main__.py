@@ -21,11 +21,15 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say which drills there are, and end")
     parser.add_argument("--rate", type=float, default=50, help="orders per second (default 50)")
     parser.add_argument("--quick", action="store_true", help="cut long outages short")
+    parser.add_argument(
+        "--messages", type=int, default=20_000,
+        help="of the soak (default 20000; 432000 are what 5 a second make in a day)",
+    )  # fmt: skip
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - PROMISES.keys():
         parser.error(f"no drill is called {', '.join(sorted(unknown))}; see --list")
-    if chosen.rate <= 0:
-        parser.error("--rate must be above zero")
+    if chosen.rate <= 0 or chosen.messages <= 0:
+        parser.error("--rate and --messages must be above zero")
     if chosen.list:
         for name, promise in PROMISES.items():
             print(f"{name:<20}{promise.fault}")
@@ -34,7 +38,7 @@ def main() -> int:
     # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="drills-") as folder:
-        ground = site.make(Path(folder), chosen.rate, quick=chosen.quick)
+        ground = site.make(Path(folder), chosen.rate, chosen.messages, quick=chosen.quick)
         try:
             for missing in ground.stack.prepare_images():
                 print(f"Not proved by this run: {missing}", file=sys.stderr)

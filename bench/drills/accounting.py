@@ -3,16 +3,16 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from e2e.apis import Span
 
-from .flow import BATCHES, CONSUMERS, DEAD_LETTERS, ENDS, PRODUCERS, group
+from .flow import BATCHES, CONSUMERS, DEAD_LETTERS, ENDS, INJECTED, PRODUCERS, STARTS, group
 
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 Partition = tuple[str, int]
 """A topic and one of its partitions."""
@@ -82,6 +82,8 @@ class Record:
     @property
     def producer(self) -> str:
         """The service that sent it; empty for what a drill put there itself."""
+        if INJECTED in self.headers:
+            return ""
         if self.topic == DEAD_LETTERS:
             return CONSUMERS.get(self.headers.get("dead-letter.topic", ""), "")
         return PRODUCERS.get(self.topic, "")
@@ -160,7 +162,7 @@ def follow(
         if first is not record:
             duplicates.append(Duplicate(first, record))
     kinds = {order.order_id: order.kind for order in orders}
-    placed = {order for order, topics in ordered.items() if "orders.placed" in topics}
+    placed = {order for order, topics in ordered.items() if any(one in topics for one in STARTS)}
     reached = {order: ENDS.keys() & topics.keys() for order, topics in ordered.items()}
     unread: Counter[str] = Counter()
     for (topic, partition), end in ends.items():
@@ -195,8 +197,8 @@ class Store:
         self._positions: dict[tuple[str, int, int], list[Span]] = defaultdict(list)
         self.add(spans)
 
-    def __len__(self) -> int:
-        return len(self._spans)
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self._spans.values())
 
     def add(self, spans: Iterable[Span]) -> None:
         """Take in more; one that is known already is not counted twice."""
@@ -232,9 +234,16 @@ class Store:
     def server(self, trace_id: str) -> list[Span]:
         return self._servers.get(trace_id, [])
 
-    def children(self, span: Span, name: str) -> int:
+    def children(self, span: Span, name: str) -> list[Span]:
         children = self._children.get((span.trace_id, span.span_id), [])
-        return sum(child.name == name for child in children)
+        return [child for child in children if child.name == name]
+
+    def below(self, span: Span) -> list[Span]:
+        """Return all spans that have this one above them."""
+        found = list(self._children.get((span.trace_id, span.span_id), []))
+        for one in found:
+            found += self._children.get((one.trace_id, one.span_id), [])
+        return found
 
     def processes(self, record: Record) -> list[Span]:
         """Return the spans of the record's handling: one for each time that it was delivered."""
@@ -307,7 +316,7 @@ def look_up(
         if record.topic == "orders.placed" and "payments" in {
             PRODUCERS.get(topic) for topic in outcomes[record.order_id]
         }:
-            calls = sum(store.children(process, "authorize card") for process in processes)
+            calls = sum(len(store.children(process, "authorize card")) for process in processes)
             expect(calls, 1, service, "authorize card", trace, at)
     return Spans(expected, missing)
 
@@ -326,6 +335,6 @@ def _expect_attempts(letter: Record, store: Store, expect: Any) -> None:
         letter.value,
     )
     processes = store.processes(origin)
-    attempts = sum(store.children(process, f"retry {topic}") for process in processes)
+    attempts = sum(len(store.children(process, f"retry {topic}")) for process in processes)
     trace = letter.sender[0] if letter.sender else ""
     expect(attempts, again, letter.producer, f"retry {topic}", trace, letter.at)

@@ -23,11 +23,23 @@ BATCHES = {"payments.declined", "shipments.dispatched"}
 
 DEAD_LETTERS = "dead-letters"
 
-ENDS = {"shipments.dispatched": "good", "payments.declined": "declined", DEAD_LETTERS: "failing"}
+STARTS = ("orders.placed", "trial.given")
+"""Where an order's way begins."""
+
+ENDS = {
+    "shipments.dispatched": "good",
+    "payments.declined": "declined",
+    DEAD_LETTERS: "failing",
+    "trial.done": "trial",
+}
 """Where an order's way ends, and the kind of order that is meant to end there."""
 
-TOPICS = ("orders.placed", "payments.authorized", *ENDS)
 SERVICES = ("orders", "payments", "shipping", "notifications")
+OTHERS = ("trial",)
+"""What is there for some drills only."""
+
+INJECTED = "drill"
+"""The header by which a message says that a drill put it there, and no service of the example."""
 
 
 def group(topic: str) -> str:

@@ -1,5 +1,6 @@
 """The promises: one row a drill. A drill's figures are held against its row."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +46,35 @@ PROMISES = {
                              "none lost; 503 with Retry-After meanwhile"),
     "collector_restart": Promise("Collector restarted"),
     "collector_down": Promise("Collector down 60 s"),
+    "poison": Promise("poison: invalid JSON, wrong schema, wrong type, empty, header not UTF-8,"
+                      " future contract; single and in a batch",
+                      "each once in the dead letters, with reason, origin and trace",
+                      "an error span each"),
+    "trace_context": Promise("malformed traceparent or tracestate, missing headers, 1 MiB",
+                             "handled like any other", "a new trace where W3C says so"),
+    "large": Promise("larger than the limit, and just below it",
+                     "413 to its sender, or dead letter; nothing half done", "a span each"),
+    "handlers": Promise("handler that always raises, raises twice, hangs",
+                        "bounded retries, then the dead letters", "each attempt"),
+    "stuck": Promise("event loop blocked, consumer stuck",
+                     "the process ends with a reason, and goes on anew",
+                     "only what the dead process had not exported",
+                     duplicates="in flight", missing="unexported"),
+    "rebalance": Promise("rebalance storm", IN_FLIGHT, duplicates="in flight"),
+    "clock_skew": Promise("clocks half an hour apart", "none lost", "none of negative duration"),
+    "redelivery": Promise("duplicate and out-of-order delivery", "handled once and the same twice",
+                          duplicates="any"),
+    "collector_absent": Promise("Collector absent for a whole run",
+                                "none lost, throughput within 10 %",
+                                "bounded memory; what is dropped is counted", missing="any"),
+    "backends_down": Promise("Tempo, Loki and Prometheus down 5 minutes"),
+    "backends_down_kill": Promise("Tempo down, the Collector killed meanwhile"),
+    "collector_full": Promise("Collector's queue full", "none lost, none twice",
+                              "the newest dropped, counted, alert fires", missing="any"),
+    "collector_disk_full": Promise("Collector's disk full", "none lost, none twice",
+                                   "the newest dropped, counted, alert fires", missing="any"),
+    "soak": Promise("soak, each service restarted twice", f"{IN_FLIGHT}; memory flat",
+                    duplicates="in flight"),
     "fuzz": Promise("10,000 inputs made up: valid, wrong in one place, rubbish",
                     "none lost, each handled or in the dead letters once", "none lost"),
 }  # fmt: skip
@@ -65,7 +95,8 @@ class Figures:
     """What a drill found."""
 
     sent: int
-    rate: float
+    rate: float | None
+    """Orders sent per second; None where a drill put its messages there at once."""
     messages: Messages
     spans: Spans
     interruptions: Sequence[Interruption] = ()
@@ -80,7 +111,7 @@ def broken(promise: Promise, figures: Figures) -> list[str]:
     messages = figures.messages
     found = list(figures.faults)
     if not messages.acknowledged:
-        found.append("no order was acknowledged: nothing is proved")
+        found.append("nothing was acknowledged: nothing is proved")
     if messages.lost:
         found.append(f"{len(messages.lost)} orders lost, such as {messages.lost[0]}")
     for group, count in messages.unread.items():
@@ -94,7 +125,9 @@ def broken(promise: Promise, figures: Figures) -> list[str]:
         found.append(f"{len(twice)} messages twice, such as {twice[0]}")
     missing = [one for one in figures.spans.missing if not _may_miss(promise, one, figures)]
     if missing:
-        found.append(f"{len(missing)} spans lost, such as {missing[0]}")
+        services = Counter(one.service for one in missing)
+        by = ", ".join(f"{count} of {service}" for service, count in services.items())
+        found.append(f"{len(missing)} spans lost ({by}), such as {missing[0]}")
     return found
 
 

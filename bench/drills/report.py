@@ -26,7 +26,7 @@ def row(promise: Promise, figures: Figures) -> str:
         spans.expected,
         spans.expected - len(spans.missing),
         len(spans.missing),
-        f"{figures.rate:.0f}",
+        "-" if figures.rate is None else f"{figures.rate:.0f}",
         "; ".join(figures.notes) or "-",
         f"**broken**: {'; '.join(why)}" if why else "kept",
     ]

@@ -1,13 +1,15 @@
 """The stack that the drills disturb, and one drill's time on it."""
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from e2e.apis import Prometheus, Span
 from e2e.poll import poll_until
 from e2e.stack import Stack, docker
 from ports import free_ports
@@ -16,12 +18,19 @@ from .accounting import Messages, Offsets, Placed, Record, Spans, Store, follow,
 from .flow import CONSUMERS, SERVICES
 from .intake import Intake
 from .promises import Figures, Interruption
-from .topics import Topics
+from .topics import Message, Topics
 from .traces import InSink, InTempo, Traces
 
 HEALTHY_SECONDS = 180.0
 DRAINED_SECONDS = 180.0
+MOST_BY_ID = 300  # traces in one pass
 REPLICAS = 2
+WATCHDOG_SECONDS = 20
+SETTINGS = f"""\
+DEPLOYMENT_ENVIRONMENT=drills
+# Shorter than by default, so that a drill need not wait for it.
+WATCHDOG_TIMEOUT_SECONDS={WATCHDOG_SECONDS}
+"""
 TRIAL = Path(__file__).with_name("trial.py.txt")
 
 
@@ -34,6 +43,8 @@ class Site:
     """Orders per second."""
     quick: bool = False
     """Whether long outages are cut short."""
+    messages: int = 20_000
+    """Of the soak."""
     replicas: int = 1
     """As many of orders have a port, in a row; which of them has which, Docker decides anew at
     each start."""
@@ -41,6 +52,10 @@ class Site:
     @property
     def topics(self) -> Topics:
         return Topics(f"127.0.0.1:{self.stack.ports['KAFKA_PORT']}")
+
+    @property
+    def prometheus(self) -> Prometheus:
+        return Prometheus(self.stack.url("PROMETHEUS_PORT"))
 
     @property
     def traces(self) -> Traces:
@@ -81,6 +96,8 @@ class Run:
     interruptions: list[Interruption] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    injected: int = 0
+    """Messages that the drill itself put into topics."""
     records: Sequence[Record] = ()
     """What the accounts were drawn up from, for a drill to look closer."""
     store: Store = field(default_factory=Store)
@@ -120,19 +137,27 @@ class Run:
         """Begin the accounts here: everything in the topics is of an earlier drill."""
         self.since, self.began = self.site.topics.ends(), time.time()
 
-    def reckon(self, intake: Intake, patience: float = 120.0) -> Figures:
+    def inject(self, messages: Sequence[Message]) -> list[tuple[str, int, int]]:
+        """Put messages of the drill's own into topics; return where each of them lies."""
+        self.injected += len(messages)
+        return self.site.topics.send(messages)
+
+    def reckon(self, intake: Intake | None = None, patience: float = 120.0) -> Figures:
         """Wait until all is handled and told, and draw up the accounts.
 
         Args:
+            intake: What placed orders, if anything did.
             patience: Seconds to wait for spans that have not arrived.
         """
-        if said := intake.described():
+        if intake and (said := intake.described()):
             self.note(said)
         self.site.wait_until_healthy()
-        messages, spans = self.account(intake.placed, patience)
+        messages, spans = self.account(intake.placed if intake else (), patience)
         return Figures(
-            intake.sent, intake.rate_reached, messages, spans, self.interruptions, self.notes,
-            self.faults,
+            sent=self.injected + (intake.sent if intake else 0),
+            rate=intake.rate_reached if intake else None,
+            messages=replace(messages, acknowledged=messages.acknowledged + self.injected),
+            spans=spans, interruptions=self.interruptions, notes=self.notes, faults=self.faults,
         )  # fmt: skip
 
     def account(
@@ -162,8 +187,10 @@ class Run:
         windows = [(self.began, time.time())]
         while True:
             for window in windows:
-                found = poll_until(lambda one=window: [traces.between(*one)], "spans")  # type: ignore[misc]
-                store.add(found[0])
+                store.add(_insist(lambda one=window: traces.between(*one)))  # type: ignore[misc]
+            spans = look_up(placed, records, committed, store)
+            ids = {missing.trace_id for missing in spans.missing[:MOST_BY_ID]} - {""}
+            store.add(_insist(lambda one=ids: traces.of(one)))  # type: ignore[misc]
             spans = look_up(placed, records, committed, store)
             if not spans.missing or time.monotonic() > until:
                 return spans
@@ -191,23 +218,66 @@ class Run:
         """Start stopped containers, and wait until they are well."""
         for service in services:
             docker("start", *(one["Id"] for one in self.stack.replicas(service)))
-        self.site.wait_until_healthy(*services)
+        if services:
+            self.site.wait_until_healthy(*services)
 
     @contextmanager
     def without(self, *services: str) -> Iterator[None]:
-        """Stop these services; start them at the end, and wait until they are well."""
+        """Stop these services; start them at the end, and wait until they are well.
+
+        What stands in for Tempo keeps its spans in memory: it is cut off its network instead.
+        """
         began = time.time()
-        self.stop(*services)
+        cut_off = {"tempo"} & {*services} if self.stack.stand_in else set()
+        stopped = [one for one in services if one not in cut_off]
+        for service in cut_off:
+            self.stack.disconnect(service, "observability")
+        self.stop(*stopped)
         try:
             yield
         finally:
-            self.start(*services)
+            for service in cut_off:
+                self.stack.connect(service, "observability")
+            self.start(*stopped)
             for service in services:
                 self.interrupted(service, began)
+
+    @contextmanager
+    def changed(
+        self, service: str, settings: Mapping[str, str] | None = None,
+        override: Mapping[str, Any] | None = None,
+    ) -> Iterator[None]:  # fmt: skip
+        """Make a service's container anew with other settings; at the end, as it was.
+
+        Args:
+            settings: Variables of .env.
+            override: What to lay over the service in the compose files.
+        """
+        env, file = self.stack.folder / ".env", self.stack.folder / "compose.override.yaml"
+        before = env.read_text("utf-8")
+        self.stack.configure("".join(f"{one}={value}\n" for one, value in (settings or {}).items()))
+        if override:
+            file.write_text(json.dumps({"services": {service: override}}), "utf-8")
+        try:
+            self._make_anew(service)
+            yield
+        finally:
+            env.write_text(before, "utf-8")
+            file.unlink(missing_ok=True)
+            self._make_anew(service)
+
+    def _make_anew(self, service: str) -> None:
+        self.stack.compose("up", "--detach", "--no-build", "--no-deps", service, timeout=120)
+        self.site.wait_until_healthy(service)
 
     def interrupted(self, what: str, since: float, *, killed: bool = False) -> None:
         """Note that something was away from then until now."""
         self.interruptions.append(Interruption(what, since, time.time(), killed))
+
+
+def _insist(read: Callable[[], list[Span]]) -> list[Span]:
+    """Read, also from a store that needs more time than that."""
+    return poll_until(lambda: [read()], "the trace store to answer")[0]
 
 
 def _windows(times: Sequence[float]) -> list[tuple[float, float]]:
@@ -221,13 +291,13 @@ def _windows(times: Sequence[float]) -> list[tuple[float, float]]:
     return found
 
 
-def make(where: Path, rate: float, *, quick: bool) -> Site:
+def make(where: Path, rate: float, messages: int, *, quick: bool) -> Site:
     """Bake the default project, with a service more for what the example has no occasion for."""
-    stack = Stack.bake(where, "drills", "DEPLOYMENT_ENVIRONMENT=drills\n")
+    stack = Stack.bake(where, "drills", SETTINGS)
     first = stack.ports["ORDERS_PORT"] = _free_run(REPLICAS)
     stack.configure(f"ORDERS_PORT={first}-{first + REPLICAS - 1}\n")
     _add_trial(stack.folder)
-    return Site(stack, rate, quick, REPLICAS)
+    return Site(stack, rate, quick, messages, REPLICAS)
 
 
 def _add_trial(project: Path) -> None:

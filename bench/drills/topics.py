@@ -1,7 +1,9 @@
 """Reads the topics themselves, and how far each consumer group has come."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from confluent_kafka import (
@@ -82,8 +84,8 @@ class Topics:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise OSError(str(error)) from error
 
-    def send(self, messages: Iterable["Message"]) -> None:
-        """Put messages into topics, and wait until the broker has all of them."""
+    def send(self, messages: Sequence["Message"]) -> list[tuple[str, int, int]]:
+        """Put messages into topics; return where each of them lies when the broker has them all."""
         producer = Producer(
             {
                 "bootstrap.servers": self.address,
@@ -92,22 +94,30 @@ class Topics:
                 **QUIET,
             }
         )
+        positions: dict[int, tuple[str, int, int]] = {}
         failures: list[str] = []
 
-        def delivered(error: Any, _: Any) -> None:
+        def delivered(number: int, error: Any, message: Any) -> None:
             if error:
                 failures.append(str(error))
+            else:
+                positions[number] = message.topic(), message.partition(), message.offset()
 
-        for message in messages:
-            options: Any = {} if message.at is None else {"timestamp": round(message.at * 1000)}
+        for number, message in enumerate(messages):
+            options: dict[str, Any] = {}
+            if message.at is not None:
+                options["timestamp"] = round(message.at * 1000)
+            if message.partition is not None:
+                options["partition"] = message.partition
             producer.produce(
                 message.topic, message.value, message.key, headers=[*message.headers.items()],
-                on_delivery=delivered, **options,
+                on_delivery=partial(delivered, number), **options,
             )  # fmt: skip
             producer.poll(0)
         left = producer.flush(TIMEOUT_SECONDS)
         if failures or left:
             raise OSError(f"{left} messages were not taken; {failures[:1]}")
+        return [positions[number] for number in range(len(messages))]
 
     def _consumer(self) -> Consumer:
         return Consumer(
@@ -134,23 +144,18 @@ class Topics:
         ]
 
 
+@dataclass(frozen=True)
 class Message:
     """What a drill puts into a topic itself."""
 
-    def __init__(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None = None,
-        headers: Mapping[str, bytes] | None = None,
-        at: float | None = None,
-    ) -> None:
-        self.topic = topic
-        self.value = value
-        self.key = key
-        self.headers = headers or {}
-        self.at = at
-        """Unix seconds to claim as the time of sending; by default the real one."""
+    topic: str
+    value: bytes | None
+    headers: Mapping[str, bytes]
+    key: bytes | None = None
+    partition: int | None = None
+    """By default the one that the key says, or any."""
+    at: float | None = None
+    """Unix seconds to claim as the time of sending; by default the real one."""
 
 
 def _record(message: Any) -> Record:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TIMEOUT_SECONDS = 10
+SEARCH_SECONDS = 60  # for hundreds of traces at once
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,18 @@ class Answer:
     body: Any
 
 
-def get(url: str, headers: dict[str, str] | None = None, **query: str) -> Any:
+def get(
+    url: str,
+    headers: dict[str, str] | None = None,
+    *,
+    within: float = TIMEOUT_SECONDS,
+    **query: str,
+) -> Any:
     """Return the decoded JSON.
+
+    Args:
+        within: Seconds.
+        query: Parameters of the URL.
 
     Raises:
         OSError: No connection, or a status other than 2xx.
@@ -45,7 +56,7 @@ def get(url: str, headers: dict[str, str] | None = None, **query: str) -> Any:
     if query:
         url += "?" + urllib.parse.urlencode(query)
     request = urllib.request.Request(url, headers=headers or {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+    with urllib.request.urlopen(request, timeout=within) as response:
         return json.load(response)
 
 
@@ -67,7 +78,7 @@ class Tempo:
 
     def trace(self, trace_id: str) -> list[Span]:
         """Return the spans there are so far."""
-        return spans_of(get(f"{self.url}/api/v2/traces/{trace_id}"))
+        return spans_of(get(f"{self.url}/api/v2/traces/{trace_id}", within=SEARCH_SECONDS))
 
     def traces_linked_to(self, trace_id: str) -> list[str]:
         """Return the ids of the traces that have a link to this one."""
@@ -92,6 +103,7 @@ class Tempo:
         """
         found = get(
             f"{self.url}/api/search",
+            within=SEARCH_SECONDS,
             q=query, start=str(start), end=str(end), limit=str(traces), spss=str(spans),
         )  # fmt: skip
         return list(found.get("traces", []))
@@ -141,9 +153,8 @@ class Prometheus:
     def ever(self, selector: str, seconds: int) -> list[dict[str, str]]:
         """Return the labels of each series that had a sample in the last so many seconds."""
         start = str(time.time() - seconds)
-        found: list[dict[str, str]] = get(
-            f"{self.url}/api/v1/series", None, **{"match[]": selector}, start=start
-        )["data"]
+        query = urllib.parse.urlencode({"match[]": selector, "start": start})
+        found: list[dict[str, str]] = get(f"{self.url}/api/v1/series?{query}")["data"]
         return found
 
     def rules(self) -> list[dict[str, Any]]:

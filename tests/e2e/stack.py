@@ -130,6 +130,16 @@ class Stack:
         """Run so many replicas of a service, all healthy."""
         self._up("--scale", f"{service}={replicas}", service)
 
+    def disconnect(self, service: str, network: str) -> None:
+        """Cut a service off one of the project's networks; its memory stays as it is."""
+        for one in self.replicas(service):
+            docker("network", "disconnect", f"{self.project}_{network}", one["Id"])
+
+    def connect(self, service: str, network: str) -> None:
+        """Connect it again, under the name that the others know it by."""
+        for one in self.replicas(service):
+            docker("network", "connect", "--alias", service, f"{self.project}_{network}", one["Id"])
+
     def memory(self) -> dict[str, int]:
         """Return the bytes of memory in use, by service."""
         names = {one["Id"][:12]: service for service, one in self.containers().items()}
@@ -213,13 +223,13 @@ class Stack:
         )  # fmt: skip
 
 
-def docker(*arguments: str, timeout: float = 60) -> str:
-    """Return what a command of Docker prints.
+def docker(*arguments: str, timeout: float = 60, errors: bool = False) -> str:
+    """Return what a command of Docker prints, with what it says on standard error if asked for.
 
     Raises:
         AssertionError: It failed; the end of what it said is in the message.
     """
-    return _run(["docker", *arguments], timeout=timeout)
+    return _run(["docker", *arguments], timeout=timeout, errors=errors)
 
 
 def _is_at_hand(image: str) -> bool:
@@ -249,7 +259,9 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _run(command: list[str], timeout: float = 60, cwd: Path | None = None) -> str:
+def _run(
+    command: list[str], timeout: float = 60, cwd: Path | None = None, *, errors: bool = False
+) -> str:
     """Return the command's output.
 
     Raises:
@@ -264,4 +276,4 @@ def _run(command: list[str], timeout: float = 60, cwd: Path | None = None) -> st
         f"{' '.join(command)} exited {result.returncode}:\n{result.stdout[-4000:]}"
         f"{result.stderr[-4000:]}"
     )
-    return result.stdout
+    return result.stdout + (result.stderr if errors else "")

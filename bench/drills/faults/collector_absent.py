@@ -1,0 +1,49 @@
+"""No Collector for a whole run: the messages' way is as fast as with one."""
+
+import statistics
+import time
+
+from ..promises import Figures
+from ..samples import body, message
+from ..site import Run
+
+BACKLOG = 3000  # orders
+WARM_UP = 0.1  # share of a backlog that is left out, while the consumer starts
+LEAST_RATIO = 0.9
+
+
+def drill(run: Run) -> Figures:
+    run.mark()
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    for there in (True, False, False, True, True, False, False, True):
+        here = run.stack.replicas("otel-collector")[0]["State"]["Running"]
+        if here and not there:
+            run.stop("otel-collector")
+        if there and not here:
+            run.start("otel-collector")
+            time.sleep(20)  # what was queued is not to be sent while the next is measured
+        rates[there].append(throughput(run))
+    if not run.stack.replicas("otel-collector")[0]["State"]["Running"]:
+        run.start("otel-collector")
+    # Pairs of neighbours share the machine's mood.
+    ratios = [without / by for without, by in zip(rates[False], rates[True], strict=True)]
+    run.note(
+        f"{statistics.median(rates[False]):.0f} orders/s without,"
+        f" {statistics.median(rates[True]):.0f} with it; ratio {statistics.median(ratios):.2f}"
+        f" ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+    run.must(statistics.median(ratios) >= LEAST_RATIO, f"that is less than {LEAST_RATIO}")
+    return run.reckon(patience=60)
+
+
+def throughput(run: Run) -> float:
+    """Return orders per second that payments handles of a backlog, by its results' timestamps."""
+    run.stop("payments")
+    since = run.site.topics.ends()
+    run.inject([message("orders.placed", body("orders.placed")) for _ in range(BACKLOG)])
+    run.start("payments")
+    run.site.wait_until_drained()
+    times = sorted(
+        record.at for record in run.site.topics.read(since) if record.topic == "payments.authorized"
+    )[int(BACKLOG * WARM_UP) :]
+    return (len(times) - 1) / (times[-1] - times[0])

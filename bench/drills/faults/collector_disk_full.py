@@ -1,0 +1,16 @@
+"""The disk of the Collector's queue full, with Tempo down: what is dropped is counted."""
+
+from ..promises import Figures
+from ..site import Run
+from .collector_full import fill
+
+DISK = "1m"
+
+
+def drill(run: Run) -> Figures:
+    override = {
+        "environment": {"QUEUE_DIRECTORY": "/queue"},
+        "tmpfs": [f"/queue:size={DISK},uid=10001,gid=10001"],
+    }
+    with run.changed("otel-collector", override=override):
+        return fill(run, seconds=90)

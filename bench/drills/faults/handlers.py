@@ -1,0 +1,69 @@
+"""A handler that always raises, one that raises twice and then succeeds, and one that hangs."""
+
+import itertools
+
+from ..accounting import Record
+from ..flow import DEAD_LETTERS
+from ..promises import Figures
+from ..samples import body, message
+from ..site import Run
+
+TOPIC = "trial.given"
+ATTEMPTS = 3
+BACKOFF_SECONDS = (0.2, 0.4)  # before the second and the third attempt; drawn from half to whole
+TIMEOUT_SECONDS = 10.0
+# A hanging handler holds up its consumer, all partitions of it, for this long: attempts and pauses.
+STALL_SECONDS = ATTEMPTS * TIMEOUT_SECONDS + sum(BACKOFF_SECONDS)
+SLACK_SECONDS = 3.0
+TASKS = {"raise": 6, "raise twice": 6, "hang": 1, "succeed": 12}
+
+
+def drill(run: Run) -> Figures:
+    run.mark()
+    acts = {}
+    for act, count in TASKS.items():
+        for _ in range(count):
+            task = body(TOPIC, act=act)
+            acts[task["order_id"]] = act
+            run.inject([message(TOPIC, task, partition=len(acts) % 3)])
+    figures = run.reckon()
+
+    given = {one.order_id: one for one in run.records if one.topic == TOPIC}
+    done = {one.order_id: one for one in run.records if one.topic == "trial.done"}
+    dead = {one.order_id: one for one in run.records if one.topic == DEAD_LETTERS}
+    for order, act in acts.items():
+        run.must((order in dead) == (act in {"raise", "hang"}), f"{act}: dead {order in dead}")
+        run.must((order in done) == (act not in {"raise", "hang"}), f"{act}: done {order in done}")
+    for order, letter in dead.items():
+        attempts = int(letter.headers["dead-letter.attempts"])
+        run.must(attempts == ATTEMPTS, f"{acts[order]}: {attempts} attempts")
+    for order, record in done.items():
+        wanted = ATTEMPTS if acts[order] == "raise twice" else 1
+        run.must(record.body["attempt"] == wanted, f"{acts[order]}: {record.body['attempt']}")
+    judge_pauses(run, [given[one] for one, act in acts.items() if act.startswith("raise")])
+
+    began = given[next(one for one, act in acts.items() if act == "hang")].at
+    last = max(record.at for record in [*done.values(), *dead.values()])
+    run.note(f"one that hangs held up all others for {last - began:.0f} s")
+    allowed = STALL_SECONDS + SLACK_SECONDS + TASKS["raise"] * 2 * sum(BACKOFF_SECONDS)
+    run.must(last - began <= allowed, f"that is longer than {allowed:.0f} s")
+    return figures
+
+
+def judge_pauses(run: Run, records: list[Record]) -> None:
+    """Each further attempt has its span, after a pause that is drawn anew each time."""
+    pauses: list[list[float]] = [[], []]
+    for record in records:
+        (process,) = run.store.processes(record)
+        retries = sorted(
+            run.store.children(process, f"retry {TOPIC}"), key=lambda one: one.start_ns
+        )
+        run.must(len(retries) == ATTEMPTS - 1, f"{len(retries)} spans of further attempts")
+        starts = [process.start_ns, *(one.start_ns for one in retries)]
+        for number, (before, after) in enumerate(itertools.pairwise(starts)):
+            pauses[number].append((after - before) / 1e9)
+    for wanted, seen in zip(BACKOFF_SECONDS, pauses, strict=True):
+        within = all(wanted / 2 <= pause <= wanted + 0.2 for pause in seen)
+        run.must(within, f"pauses of {min(seen):.2f} to {max(seen):.2f} s, meant were {wanted} s")
+        run.must(max(seen) - min(seen) > 0.01, "the pauses have no jitter")
+    run.note("; ".join(f"pauses of {min(one):.2f} to {max(one):.2f} s" for one in pauses))

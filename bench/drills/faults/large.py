@@ -1,0 +1,68 @@
+"""Bodies and messages around the limits: one byte too long over HTTP, too long for the broker, and
+a dead letter that is as long as its topic takes."""
+
+import http.client
+import json
+
+from ..flow import DEAD_LETTERS
+from ..promises import Figures
+from ..samples import BODIES, body, message, traceparent
+from ..site import Run
+
+HTTP_LIMIT = 1_048_576
+MESSAGE_LIMIT = 2 * 1_048_576
+ROOM = 512  # that the broker counts beside the body: the batch's head, key and headers
+
+
+def drill(run: Run) -> Figures:
+    run.mark()
+    order = {name: one for name, one in BODIES["orders.placed"].items() if name != "version"}
+    port = run.stack.ports["ORDERS_PORT"]
+    ports = range(port, port + run.site.replicas)
+    refused = traceparent()
+    just, over = (
+        post(ports, json.dumps(order).encode().ljust(size), trace)
+        for size, trace in ((HTTP_LIMIT, traceparent()), (HTTP_LIMIT + 1, refused))
+    )
+    run.must(just == 202, f"a body of the limit was answered {just}")
+    run.must(over == 413, f"a body over the limit was answered {over}")
+
+    longest = message("orders.placed", b"{" + b"x" * (MESSAGE_LIMIT - ROOM))
+    result = message("trial.given", body("trial.given", act="large", bytes=MESSAGE_LIMIT))
+    positions = run.inject([longest, result])
+    figures = run.reckon()
+
+    letters = [record for record in run.records if record.topic == DEAD_LETTERS]
+    origins = [(one.headers["dead-letter.topic"], int(one.headers["dead-letter.partition"]),
+                int(one.headers["dead-letter.offset"])) for one in letters]  # fmt: skip
+    run.must(origins.count(positions[0]) == 1, "no dead letter for the longest message")
+    run.must(origins.count(positions[1]) == 1, "no dead letter for a result that is too long")
+    placed = [record for record in run.records if record.topic == "orders.placed"]
+    run.must(len(placed) == 2, f"{len(placed)} messages in orders.placed instead of 2")
+    spans = run.store.server(refused.split("-")[1])
+    codes = [str(span.attributes.get("http.response.status_code")) for span in spans]
+    run.must(codes == ["413"], f"the refused order's spans tell {codes}")
+    (given,) = (record for record in run.records if record.topic == "trial.given")
+    sends = [
+        one
+        for process in run.store.processes(given)
+        for one in run.store.below(process)
+        if one.name == "send trial.done"
+    ]
+    failed = [one.status for one in sends]
+    run.must(failed and set(failed) == {"ERROR"}, f"spans of the too long result: {failed}")
+    return figures
+
+
+def post(ports: range, data: bytes, trace: str) -> int:
+    """Return the status of an order; it is sent to the first port that takes a connection."""
+    for port in ports:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        headers = {"Content-Type": "application/json", "traceparent": trace}
+        try:
+            connection.connect()
+        except OSError:
+            continue
+        connection.request("POST", "/orders", data, headers)
+        return connection.getresponse().status
+    raise OSError(f"nobody listens at {ports}")

@@ -1,0 +1,87 @@
+"""Messages that no attempt can mend, between good ones: to a single handler and to a batch's."""
+
+from collections import defaultdict
+from typing import Any
+
+from ..accounting import Record
+from ..flow import DEAD_LETTERS
+from ..promises import Figures
+from ..samples import BODIES, body, message
+from ..site import Run
+from ..topics import Message
+
+TOPICS = ("orders.placed", "shipments.dispatched")
+PARTITIONS = 3
+REASONS = ("dead-letter.reason", "dead-letter.error.type", "dead-letter.attempts")
+
+
+def poison(topic: str, partition: int) -> dict[str, Message]:
+    """One of each kind."""
+    bodies = BODIES[topic]
+    some = next(name for name, value in bodies.items() if isinstance(value, str))
+    values: dict[str, bytes | dict[str, Any] | None] = {
+        "invalid JSON": b"{not json",
+        "not UTF-8": b'{"order_id": "\xff\xfe"}',
+        "wrong schema": {"what": "is this"},
+        "wrong type": body(topic, **{some: ["no", "text"]}),
+        "empty": b"",
+        "no value": None,
+        "future contract": body(topic, version=2),
+    }
+    made = {
+        f"{kind} in {topic}": message(topic, value, partition=partition)
+        for kind, value in values.items()
+    }
+    made[f"header not UTF-8 in {topic}"] = message(
+        topic, body(topic), {"x-note": b"\xff\xfe"}, partition=partition
+    )
+    return made
+
+
+def drill(run: Run) -> Figures:
+    with run.load() as intake:
+        sent: list[tuple[str, tuple[str, int, int]]] = []
+        for topic in TOPICS:
+            for partition in range(PARTITIONS):
+                made = poison(topic, partition)
+                sent += zip(made, run.inject([*made.values()]), strict=True)
+    figures = run.reckon(intake)
+    judge(run, sent)
+    return figures
+
+
+def judge(run: Run, sent: list[tuple[str, tuple[str, int, int]]]) -> None:
+    """Hold each message against what the dead letters and the trace store say of it."""
+    letters: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
+    for record in run.records:
+        if record.topic == DEAD_LETTERS:
+            letters[origin(record)].append(record)
+    records = {record.position: record for record in run.records}
+    tolerated = set()
+    for kind, position in sent:
+        found = letters.get(position, [])
+        if not found and "header" in kind:
+            tolerated.add(kind)  # it was handled, or the accounts call it lost
+            continue
+        run.must(len(found) == 1, f"{kind}: {len(found)} dead letters")
+        for letter in found:
+            lacking = [name for name in REASONS if not letter.headers.get(name)]
+            run.must(not lacking, f"{kind}: the dead letter lacks {', '.join(lacking)}")
+            spans = [one for one in run.store.processes(records[position]) if one.status == "ERROR"]
+            run.must(spans, f"{kind}: no error span")
+            traces = {one.trace_id for one in spans}
+            told = letter.sender[0] if letter.sender else "none"
+            run.must(told in traces, f"{kind}: the dead letter's trace is {told}, not {traces}")
+    run.note(f"{len(sent)} poison messages")
+    for kind in sorted(tolerated):
+        run.note(f"{kind}: handled")
+
+
+def origin(letter: Record) -> tuple[str, int, int]:
+    """Where a dead letter says that it comes from."""
+    told = letter.headers
+    return (
+        told.get("dead-letter.topic", ""),
+        int(told.get("dead-letter.partition", -1)),
+        int(told.get("dead-letter.offset", -1)),
+    )

@@ -1,0 +1,63 @@
+"""A rebalance storm: members that join a consumer group and leave it again, under load."""
+
+import threading
+import time
+from contextlib import closing
+
+from confluent_kafka import Consumer
+
+from ..flow import group
+from ..promises import Figures
+from ..site import Run
+from ..topics import QUIET
+
+TOPIC = "orders.placed"
+MEMBERS = 2  # at a time
+
+
+def drill(run: Run) -> Figures:
+    joined = 0
+    ends = threading.Event()
+    lock = threading.Lock()
+
+    def member() -> None:
+        nonlocal joined
+        while not ends.is_set():
+            join(run.site.topics.address)
+            with lock:
+                joined += 1
+
+    with run.load() as intake:
+        began = time.time()
+        threads = [threading.Thread(target=member, daemon=True) for _ in range(MEMBERS)]
+        for thread in threads:
+            thread.start()
+        time.sleep(run.seconds(60, 30))
+        ends.set()
+        for thread in threads:
+            thread.join()
+        run.interrupted("payments", began)
+        calm = time.monotonic()
+        run.site.wait_until_drained(deadline=1)
+        time.sleep(10)
+    run.note(f"{joined} members came and went")
+    figures = run.reckon(intake)
+    run.note(f"all handled {time.monotonic() - calm:.0f} s after the last")
+    return figures
+
+
+def join(address: str, seconds: float = 3.0) -> None:
+    """Be a member for so long: take partitions, handle nothing, commit nothing, leave."""
+    options = {
+        "bootstrap.servers": address,
+        "group.id": group(TOPIC),
+        "enable.auto.commit": False,
+        "partition.assignment.strategy": "roundrobin",  # the one that aiokafka has too
+        "session.timeout.ms": 6000,
+        **QUIET,
+    }
+    with closing(Consumer(options)) as consumer:
+        consumer.subscribe([TOPIC])
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            consumer.poll(0.2)

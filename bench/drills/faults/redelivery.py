@@ -1,0 +1,30 @@
+"""The same messages twice, and messages in another order than they were sent in."""
+
+import random
+from collections import defaultdict
+
+from ..promises import Figures
+from ..samples import body, message
+from ..site import Run
+
+COUNT = 100
+# What must be the same however often the order was delivered.
+RESULTS = {"payments.authorized": "authorization_id", "shipments.dispatched": "tracking_id"}
+
+
+def drill(run: Run) -> Figures:
+    run.mark()
+    orders = [body("orders.placed") for _ in range(COUNT)]
+    twice = [message("orders.placed", one) for one in orders * 2]
+    random.shuffle(twice)
+    run.inject(twice)
+    figures = run.reckon()
+    results: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for record in run.records:
+        if record.topic in RESULTS:
+            results[record.topic, record.order_id].add(record.body[RESULTS[record.topic]])
+    for topic, identity in RESULTS.items():
+        differing = [one for one in orders if len(results[topic, one["order_id"]]) != 1]
+        run.must(not differing, f"{len(differing)} of {COUNT} orders have more than one {identity}")
+    run.note(f"{COUNT} orders, each twice, shuffled")
+    return figures

@@ -1,0 +1,75 @@
+"""As many messages as a day brings, as fast as the machine goes; each service restarted twice."""
+
+import math
+import statistics
+import threading
+import time
+from collections import defaultdict
+
+from ..flow import SERVICES
+from ..intake import Intake
+from ..promises import Figures
+from ..site import Run
+from .rolling import roll
+
+MESSAGES_PER_ORDER = 2.8  # of the mixture: one that is declined makes two, all others three
+AT_ONCE = 8
+LEAST_SAMPLES = 10
+STEEPEST = 0.1  # of the memory in use, from the first half after the last restart to its second
+
+
+def drill(run: Run) -> Figures:
+    run.mark()
+    wanted = run.site.messages / MESSAGES_PER_ORDER
+    first = run.stack.ports["ORDERS_PORT"]
+    memory = Memory(run)
+    with Intake(range(first, first + run.site.replicas), math.inf, AT_ONCE) as intake, memory:
+        for share in (1 / 4, 1 / 2):
+            until(intake, wanted * share)
+            roll(run)
+        memory.samples.clear()
+        until(intake, wanted)
+    figures = run.reckon(intake, patience=300)
+    for service in SERVICES:
+        run.note(memory.judged(service))
+    return figures
+
+
+def until(intake: Intake, orders: float) -> None:
+    while len(intake.placed) < orders:
+        time.sleep(0.5)
+
+
+class Memory:
+    """Takes samples of the services' memory while it is entered."""
+
+    def __init__(self, run: Run) -> None:
+        self.samples: dict[str, list[int]] = defaultdict(list)
+        self._run = run
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def judged(self, service: str) -> str:
+        """Say how a service's memory grew after its last restart, and whether it is flat."""
+        samples = self.samples[service]
+        if len(samples) < LEAST_SAMPLES:
+            return f"{service}: too short for a slope ({len(samples)} samples)"
+        # The first third is warming up: caches, the queue of spans at its usual length.
+        settled = samples[len(samples) // 3 :]
+        half = len(settled) // 2
+        before, after = statistics.mean(settled[:half]), statistics.mean(settled[half:])
+        growth = after / before - 1
+        self._run.must(growth <= STEEPEST, f"{service}'s memory grew by {growth:.0%}")
+        return f"{service} {after / 2**20:.0f} MiB, {growth:+.1%}"
+
+    def _sample(self) -> None:
+        while not self._ends.wait(5):
+            for service, size in self._run.stack.memory().items():
+                self.samples[service].append(size)

@@ -1,0 +1,55 @@
+"""An event loop that is blocked, and a consumer that is stuck: the process ends, with a reason, and
+goes on anew."""
+
+import time
+
+from e2e.poll import poll_until
+from e2e.stack import docker
+
+from ..promises import Figures
+from ..samples import body, message
+from ..site import WATCHDOG_SECONDS, Run
+
+TOPIC = "trial.given"
+ACTS = ("block", "deaf")
+"""A handler that does not give back the event loop, and one that ignores its time limit."""
+SLACK_SECONDS = 30.0
+
+
+def drill(run: Run) -> Figures:
+    run.mark()
+    for act in ACTS:
+        fail(run, act)
+    figures = run.reckon()
+    done = [record for record in run.records if record.topic == "trial.done"]
+    run.must(len(done) == len(ACTS) * 4, f"{len(done)} of {len(ACTS) * 4} tasks were done")
+    return figures
+
+
+def fail(run: Run, act: str) -> None:
+    """Have the handler stand still for longer than the watchdog allows, once."""
+    (before,) = run.stack.replicas("trial")
+    began = time.time()
+    # Read again after the restart, it is over: otherwise it would never be.
+    task = body(TOPIC, act=act, until=began + WATCHDOG_SECONDS + 10)
+    run.inject([message(TOPIC, task, partition=0)])
+    run.inject([message(TOPIC, body(TOPIC), partition=number) for number in range(3)])
+    poll_until(
+        lambda: run.stack.replicas("trial")[0]["RestartCount"] > before["RestartCount"],
+        f"the process to end itself when it is made to {act}",
+        WATCHDOG_SECONDS + SLACK_SECONDS,
+    )
+    seconds = time.time() - began
+    run.interrupted("trial", began, killed=True)
+    codes = docker(
+        "events", "--since", str(int(began)), "--until", str(int(time.time()) + 1),
+        "--filter", f"container={before['Id']}", "--filter", "event=die",
+        "--format", "{{.Actor.Attributes.exitCode}}",
+    ).split()  # fmt: skip
+    run.must(codes and codes[0] != "0", f"{act}: the process exited {codes}")
+    log = docker("logs", "--since", str(int(began)), before["Id"], errors=True)
+    reasons = [line for line in log.splitlines() if "Ending to be started anew" in line]
+    run.must(reasons, f"{act}: no reason in its log")
+    run.note(f"{act}: ended after {seconds:.0f} s with exit code {' '.join(codes)}")
+    run.site.wait_until_healthy("trial")
+    run.interrupted("trial", began)

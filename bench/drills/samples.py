@@ -1,0 +1,59 @@
+"""Messages as the example's services send them, to be sent by a drill."""
+
+import json
+import secrets
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from .flow import INJECTED
+from .topics import Message
+
+BODIES: Mapping[str, Mapping[str, Any]] = {
+    "orders.placed": {
+        "version": 1, "sku": "keyboard", "quantity": 1, "amount_cents": 12900, "currency": "EUR",
+        "country": "FI",
+    },
+    "payments.authorized": {
+        "version": 1, "authorization_id": "a", "sku": "keyboard", "quantity": 1, "country": "FI",
+    },
+    "shipments.dispatched": {"version": 1, "carrier": "acme-express", "tracking_id": "t"},
+    "trial.given": {"version": 1, "act": "succeed"},
+}  # fmt: skip
+"""Of each topic a message that is handled, less its order id."""
+
+
+def body(topic: str, **changes: Any) -> dict[str, Any]:
+    return {"order_id": str(uuid.uuid4()), **BODIES[topic], **changes}
+
+
+def traceparent() -> str:
+    """Return that of a sampled trace that begins elsewhere."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def message(
+    topic: str,
+    value: bytes | dict[str, Any] | None = b"",
+    headers: Mapping[str, bytes | None] | None = None,
+    **options: Any,
+) -> Message:
+    """Make a message of a trace of its own.
+
+    Args:
+        value: What a service would send, unless it is given; a dictionary becomes JSON.
+        headers: Over and above the usual ones; None leaves out one of them.
+        options: As `Message` has.
+    """
+    if isinstance(value, dict):
+        options.setdefault("key", str(value.get("order_id", "")).encode())
+        value = json.dumps(value).encode()
+    usual: dict[str, bytes | None] = {
+        INJECTED: b"1",
+        "content-type": b"application/json",
+        "traceparent": traceparent().encode(),
+    }
+    merged = {**usual, **(headers or {})}
+    return Message(
+        topic, value, {name: one for name, one in merged.items() if one is not None}, **options
+    )
