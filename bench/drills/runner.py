@@ -1,0 +1,46 @@
+"""Runs drills, and holds each against its promise."""
+
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from . import report
+from .promises import PROMISES, Figures, broken
+from .site import Run, Site
+
+OUTPUT = Path(__file__).parents[2] / "build" / "drills.md"
+
+
+def run_all(ground: Site, names: list[str]) -> int:
+    """Run the drills, print the table; return 1 if a promise was broken."""
+    rows: dict[str, str] = {}
+    kept = True
+    for name in names:
+        started = time.monotonic()
+        promise = PROMISES[name]
+        print(f"{name}: {promise.fault} …", file=sys.stderr, flush=True)
+        try:
+            ground.wait_until_healthy()
+            figures = run(ground, name)
+            rows[name] = report.row(promise, figures)
+            reasons = broken(promise, figures)
+        except (AssertionError, OSError) as error:
+            rows[name] = report.failed(promise, error)
+            reasons = [f"the drill failed: {error}"]
+            print(ground.stack.last_logs(), file=sys.stderr)
+            ground.stack.up()
+        kept &= not reasons
+        took = time.monotonic() - started
+        print(f"  {'; '.join(reasons) or 'kept'} ({took:.0f} s)", file=sys.stderr, flush=True)
+        OUTPUT.parent.mkdir(exist_ok=True)
+        OUTPUT.write_text(report.table(rows), "utf-8")
+    print(report.table(rows), end="")
+    return 0 if kept else 1
+
+
+def run(ground: Site, name: str) -> Figures:
+    """Run one drill, on a stack that is well."""
+    drill = import_module(f".faults.{name}", __package__).drill
+    figures: Figures = drill(Run(ground))
+    return figures
