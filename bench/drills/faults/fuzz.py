@@ -32,8 +32,10 @@ def drill(run: Run) -> Figures:
 
     given = [*inputs(int(run.seconds(10_000, 1_500)), seed)]
     run.site.topics.send(
-        Message(one.topic, one.value, str(number).encode(), one.headers)
-        for number, one in enumerate(given)
+        [
+            Message(one.topic, one.value, one.headers, str(number).encode())
+            for number, one in enumerate(given)
+        ]
     )
     placed, requests = fuzz(run.stack.url("ORDERS_PORT"), int(run.seconds(2_000, 300)), run.must)
     run.note(f"{requests} HTTP requests, {len(placed)} of them orders")
@@ -51,7 +53,7 @@ def drill(run: Run) -> Figures:
     theirs = [record for record in records if record.order_id in ids]
     messages, spans = run.account(placed, records=theirs)
     return Figures(
-        len(given) + requests, 0, messages, spans, run.interruptions, run.notes, run.faults
+        len(given) + requests, None, messages, spans, run.interruptions, run.notes, run.faults
     )
 
 

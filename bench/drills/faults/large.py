@@ -33,8 +33,7 @@ def drill(run: Run) -> Figures:
     figures = run.reckon()
 
     letters = [record for record in run.records if record.topic == DEAD_LETTERS]
-    origins = [(one.headers["dead-letter.topic"], int(one.headers["dead-letter.partition"]),
-                int(one.headers["dead-letter.offset"])) for one in letters]  # fmt: skip
+    origins = [one.origin for one in letters]
     run.must(origins.count(positions[0]) == 1, "no dead letter for the longest message")
     run.must(origins.count(positions[1]) == 1, "no dead letter for a result that is too long")
     placed = [record for record in run.records if record.topic == "orders.placed"]

@@ -55,7 +55,7 @@ def judge(run: Run, sent: list[tuple[str, tuple[str, int, int]]]) -> None:
     letters: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
     for record in run.records:
         if record.topic == DEAD_LETTERS:
-            letters[origin(record)].append(record)
+            letters[record.origin].append(record)
     records = {record.position: record for record in run.records}
     tolerated = set()
     for kind, position in sent:
@@ -75,13 +75,3 @@ def judge(run: Run, sent: list[tuple[str, tuple[str, int, int]]]) -> None:
     run.note(f"{len(sent)} poison messages")
     for kind in sorted(tolerated):
         run.note(f"{kind}: handled")
-
-
-def origin(letter: Record) -> tuple[str, int, int]:
-    """Where a dead letter says that it comes from."""
-    told = letter.headers
-    return (
-        told.get("dead-letter.topic", ""),
-        int(told.get("dead-letter.partition", -1)),
-        int(told.get("dead-letter.offset", -1)),
-    )
