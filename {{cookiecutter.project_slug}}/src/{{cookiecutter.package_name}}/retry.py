@@ -20,7 +20,7 @@ from pydantic import ValidationError
 logger = logging.getLogger(__name__)
 
 # The message itself is wrong: no further attempt can mend it.
-PERMANENT = (HandlerValidationError, ValidationError, UnicodeDecodeError)
+PERMANENT = (HandlerValidationError, ValidationError)
 # Time-outs that the messages of a failed batch may use up, each handled on its own.
 BATCH_TIMEOUTS = 10
 REDELIVERY_PAUSE_SECONDS = 1.0
@@ -139,6 +139,8 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     ) -> Any:
         """Call the handler until it succeeds or the policy says that it is enough."""
         policy = self._policy
+        self._made = 1
+        await msg.decode()  # outside of the attempts: what cannot be read now never will be
         for number in range(1, policy.attempts + 1):
             self._made = number
             try:

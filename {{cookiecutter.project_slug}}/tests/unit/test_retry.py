@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from faststream import ContextRepo
@@ -44,12 +45,24 @@ class Bench:
         self.buried.append(letter)
 
 
-def message(number: int = 0) -> Any:
-    return SimpleNamespace(message_id=str(number), body=number)
+def message(number: int = 0, decode: Any = None) -> Any:
+    return SimpleNamespace(message_id=str(number), body=number, decode=decode or AsyncMock())
 
 
 def batch(size: int) -> Any:
-    return SimpleNamespace(message_id="batch", body=[message(number) for number in range(size)])
+    each = [message(number) for number in range(size)]
+    return SimpleNamespace(message_id="batch", body=each, decode=AsyncMock())
+
+
+async def test_what_cannot_be_read_is_not_tried_again() -> None:
+    bench = Bench()
+    handler = AsyncMock()
+    unreadable = message(decode=AsyncMock(side_effect=ValueError("not JSON")))
+    with pytest.raises(RejectMessage):
+        await bench.handle(handler, unreadable)
+    handler.assert_not_called()
+    ((letter),) = bench.buried
+    assert (str(letter.error), letter.attempts) == ("not JSON", 1)
 
 
 async def test_a_handler_that_fails_twice_succeeds_at_last() -> None:
