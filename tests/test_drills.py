@@ -171,6 +171,24 @@ def test_a_killed_process_may_take_with_it_only_what_it_had_not_exported() -> No
         assert "spans lost" in broken(promise, figures(spans=lost, interruptions=other))[0]
 
 
+def test_a_span_that_is_told_again_may_have_more_links() -> None:
+    batch = next(one for one in SPANS if one.links)
+    store = Store([replace(batch, links=[]), batch])
+    assert store.linked(batch.links[0]) == [replace(batch, links=[])]
+
+
+def test_a_message_without_a_trace_is_found_by_where_it_lies() -> None:
+    bare = replace(RECORDS[3], headers={"drill": "1"})
+    records = [bare if one is RECORDS[3] else one for one in RECORDS]
+    rooted = [replace(one, parent_id="") if one.attributes == position(0) else one
+              for one in SPANS]  # fmt: skip
+    assert broken(Promise("none"), figures(records, rooted)) == []
+    gone = [one for one in rooted if one.attributes != position(0)]
+    (missing,) = figures(records, gone).spans.missing
+    assert missing.what == "process payments.authorized"
+    assert missing.trace_id == TRACE["good"]
+
+
 def test_a_run_without_any_order_proves_nothing() -> None:
     assert "nothing is proved" in broken(Promise("none"), figures([], [], []))[0]
 

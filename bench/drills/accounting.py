@@ -201,9 +201,11 @@ class Store:
         return iter(self._spans.values())
 
     def add(self, spans: Iterable[Span]) -> None:
-        """Take in more; one that is known already is not counted twice."""
+        """Take in more; of one that is known already only links that were not."""
         for span in spans:
-            if (span.trace_id, span.span_id) in self._spans:
+            if known := self._spans.get((span.trace_id, span.span_id)):
+                for link in set(span.links) - set(known.links):
+                    self._linked[link].append(known)
                 continue
             self._spans[span.trace_id, span.span_id] = span
             if span.parent_id:
@@ -279,10 +281,13 @@ def look_up(
     the call to the card's provider and each further attempt.
     """
     results: dict[tuple[str, str], float] = {}
+    traces: dict[tuple[str, str], str] = {}
     outcomes = defaultdict(set)
     for record in records:
         key = (record.order_id, record.producer)
         results[key] = max(results.get(key, 0.0), record.at)
+        if record.sender:
+            traces[key] = record.sender[0]
         outcomes[record.order_id].add(record.topic)
 
     expected = 0
@@ -311,6 +316,8 @@ def look_up(
             continue  # nothing to link to
         service = CONSUMERS[record.topic]
         at = results.get((record.order_id, service), record.at)
+        # Where the message says nothing of its trace, what came of it does.
+        trace = trace or traces.get((record.order_id, service), "")
         processes = store.processes(record)
         expect(len(processes), 1, service, f"process {record.topic}", trace, at)
         if record.topic == "orders.placed" and "payments" in {

@@ -18,7 +18,7 @@ from e2e.apis import Span, Tempo, get, spans_of
 
 from .flow import OTHERS, SERVICES
 
-WORKERS = 2
+WORKERS = 4
 WINDOW_SECONDS = 10
 MOST_TRACES = 10_000  # told by one search: more than a window holds
 MOST_SPANS = 100  # told of one trace: as many as Tempo allows
