@@ -4,8 +4,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +51,7 @@ class RetryPolicy:
         timeout: Seconds for one attempt.
         bury: Publishes a dead letter. When it fails, the message stays unacknowledged.
         redeliver: An error of the broker's, not the message's, which is left to be delivered again.
+        confirmation: A context around a publication, which raises `redeliver` for such errors.
         retried: Is told of each further attempt.
         holding: A context around all that is done for a message.
         singles: Takes a batch apart, so that one bad message does not take the others along.
@@ -56,6 +62,7 @@ class RetryPolicy:
     timeout: float
     bury: Callable[[DeadLetter], Awaitable[object]]
     redeliver: type[Exception]
+    confirmation: Callable[[], AbstractAsyncContextManager[None]]
     holding: Callable[[StreamMessage[Any]], AbstractContextManager[None]]
     retried: Callable[[StreamMessage[Any]], object]
     singles: Callable[[StreamMessage[Any]], list[StreamMessage[Any]]]
@@ -78,18 +85,37 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         super().__init__(msg, context=context)
         self._policy = policy
         self._made = 0
+        self._handled: StreamMessage[Any] | None = None
 
     async def consume_scope(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
     ) -> Any:
         with self._policy.holding(msg):
+            async with _unhurried():
+                result = await self._handle(call_next, msg)
+        self._handled = msg
+        return result
+
+    async def publish_scope(
+        self, call_next: Callable[[PublishCommand], Awaitable[Any]], cmd: PublishCommand
+    ) -> Any:
+        """Publish what a handler returned, which FastStream does when `consume_scope` is over.
+
+        What fails here would have the message read again without end.
+        """
+        policy = self._policy
+        if self._handled is None:  # published by a handler, or by nobody's
+            return await call_next(cmd)
+        async with _unhurried():
             try:
-                return await self._handle(call_next, msg)
-            except self._policy.redeliver:
-                # The broker is away: nothing is wrong with the message, and no dead letter could be
-                # published. It is left unacknowledged, after a pause that keeps this from spinning.
-                await asyncio.sleep(REDELIVERY_PAUSE_SECONDS)
+                async with policy.confirmation():
+                    return await call_next(cmd)
+            except policy.redeliver:
                 raise
+            except Exception as error:
+                for message in policy.singles(self._handled):
+                    await self._bury(message, error)
+                raise RejectMessage from error
 
     async def _handle(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
@@ -169,6 +195,21 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             message.message_id, self._made, type(error).__name__, error,
         )  # fmt: skip
         await self._policy.bury(DeadLetter(message, error, self._made))
+
+
+@asynccontextmanager
+async def _unhurried() -> AsyncIterator[None]:
+    """Pause before an error that leaves the message unacknowledged.
+
+    The broker is away, or takes no dead letter. The message comes again at once: it must not spin.
+    """
+    try:
+        yield
+    except IgnoredException:
+        raise
+    except Exception:
+        await asyncio.sleep(REDELIVERY_PAUSE_SECONDS)
+        raise
 
 
 def _span(attempt: int) -> AbstractContextManager[Span | None]:

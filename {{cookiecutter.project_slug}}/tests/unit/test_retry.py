@@ -32,6 +32,7 @@ class Bench:
             **settings,
             bury=self._bury,
             redeliver=BrokerAwayError,
+            confirmation=nullcontext,
             holding=lambda message: nullcontext(),
             retried=self.retried.append,
             singles=lambda message: message.body if isinstance(message.body, list) else [message],
@@ -41,8 +42,18 @@ class Bench:
         middleware = self.policy(None, context=ContextRepo())
         return await middleware.consume_scope(handler, message)
 
+    async def publish_result(self, publish: Handler, message: Any) -> Any:
+        """As FastStream does with what a handler of this message returned."""
+        middleware = self.policy(message, context=ContextRepo())
+        await middleware.consume_scope(returns_at_once, message)
+        return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
+
     async def _bury(self, letter: DeadLetter) -> None:
         self.buried.append(letter)
+
+
+async def returns_at_once(message: Any) -> str:
+    return "result"
 
 
 def message(number: int = 0, decode: Any = None) -> Any:
@@ -107,6 +118,39 @@ async def test_a_fault_of_the_broker_is_not_held_against_the_message(
         await bench.handle(handler, message())
     assert len(calls) == 1
     assert not bench.buried
+
+
+async def test_a_result_that_cannot_be_published_has_its_message_buried_once() -> None:
+    bench, published = Bench(), []
+
+    async def publish(command: Any) -> None:
+        published.append(command)
+        raise ValueError("too large")
+
+    with pytest.raises(RejectMessage):
+        await bench.publish_result(publish, message(7))
+    ((letter),) = bench.buried
+    assert (letter.message.message_id, letter.attempts) == ("7", 1)
+    assert len(published) == 1
+
+
+async def test_a_result_that_the_broker_is_away_for_is_not_held_against_the_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def publish(command: Any) -> None:
+        raise BrokerAwayError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    bench = Bench()
+    with pytest.raises(BrokerAwayError):
+        await bench.publish_result(publish, message())
+    assert not bench.buried
+    assert pauses == [retry.REDELIVERY_PAUSE_SECONDS]  # it comes again, but does not spin
 
 
 async def test_one_bad_message_does_not_take_its_batch_along() -> None:

@@ -67,6 +67,7 @@ def make_broker(
         backoff=settings.retry_backoff_seconds,
         timeout=settings.handler_timeout_seconds,
         redeliver=Unavailable,
+        confirmation=_confirmation,
         holding=lambda message: consumers.holding(_first(message).topic, policy.bound(message)),
         bury=lambda letter: _bury(broker, letter, metrics),
         retried=lambda message: metrics.retry(_first(message).topic),
