@@ -1,16 +1,25 @@
 """The accounts of the drills find what was lost: records and spans that are made up here."""
 
 import json
+import pkgutil
+import threading
+import time
+import uuid
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 
 import pytest
 from e2e.apis import Span
+from ports import free_ports
 
 from bench.drills import report
 from bench.drills.accounting import Placed, Record, Store, follow, look_up
 from bench.drills.faults import __path__ as drills
 from bench.drills.flow import ENDS
+from bench.drills.intake import Intake
 from bench.drills.promises import PROMISES, Figures, Interruption, Promise, broken
+from bench.drills.traces import spans_found
 
 TRACE = {kind: f"{number:032x}" for number, kind in enumerate(("good", "declined", "failing"), 1)}
 TIME = 1_000_000.0
@@ -189,6 +198,90 @@ def test_a_message_without_a_trace_is_found_by_where_it_lies() -> None:
     assert missing.trace_id == TRACE["good"]
 
 
+class Shop(BaseHTTPRequestHandler):
+    """Takes every third order, refuses the next, and refuses the third without saying when."""
+
+    answers = cycle([(202, {}), (503, {"Retry-After": "5"}), (503, {})])
+    lock = threading.Lock()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            status, headers = next(self.answers)
+        told = json.dumps({"order_id": str(uuid.uuid4()), "trace_id": TRACE["good"]}).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(told))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Requests are no news."""
+
+
+def test_the_intake_keeps_its_rate_and_tells_answers_apart() -> None:
+    (closed,) = free_ports(1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with Intake([closed, server.server_port], rate=100) as intake:
+                time.sleep(1.5)
+        finally:
+            server.shutdown()
+    assert intake.rate_reached == pytest.approx(100, rel=0.2)
+    assert intake.unreachable == intake.unanswered == 0
+    assert len({order.order_id for order in intake.placed}) == pytest.approx(intake.sent / 3, abs=1)
+    assert intake.refusals["503"] == pytest.approx(intake.sent / 3, abs=1)
+    assert len(intake.placed) + intake.refusals.total() == intake.sent
+    assert "503 without Retry-After" in intake.described()
+
+
+def test_an_order_that_nobody_takes_is_noted_and_not_acknowledged() -> None:
+    with Intake(free_ports(2), rate=50) as intake:
+        time.sleep(0.3)
+    assert intake.unreachable == intake.sent > 0
+    assert not intake.placed
+
+
+FOUND = {
+    "traceID": "1",  # Tempo leaves out the zeros that an id begins with
+    "spanSets": [
+        {
+            "matched": 1,
+            "spans": [
+                {
+                    "spanID": "a4",
+                    "name": "process orders.placed",
+                    "startTimeUnixNano": "5000000000",
+                    "durationNanos": "1000",
+                    "attributes": [
+                        {"key": "service.name", "value": {"stringValue": "payments"}},
+                        {"key": "kind", "value": {"stringValue": "consumer"}},
+                        {"key": "span:parentID", "value": {"stringValue": "00000000000000a1"}},
+                        {"key": "messaging.kafka.offset", "value": {"intValue": "7"}},
+                    ],
+                }
+            ],
+        }
+    ],
+}
+
+
+def test_a_span_is_read_from_what_a_search_tells() -> None:
+    (found,) = spans_found(FOUND)
+    wanted = span("good", "a4", "a1", "payments", "process orders.placed")
+    assert found == replace(
+        wanted, status="", attributes=found.attributes, start_ns=5 * 10**9, end_ns=5 * 10**9 + 1000
+    )
+    assert found.attributes["messaging.kafka.offset"] == 7
+
+
+def test_a_search_that_does_not_tell_all_is_no_proof() -> None:
+    less = {**FOUND, "spanSets": [{**FOUND["spanSets"][0], "matched": 2}]}  # type: ignore[dict-item]
+    with pytest.raises(OSError, match="more than"):
+        list(spans_found(less))
+
+
 def test_a_run_without_any_order_proves_nothing() -> None:
     assert "nothing is proved" in broken(Promise("none"), figures([], [], []))[0]
 
@@ -203,6 +296,4 @@ def test_the_table_tells_a_broken_promise() -> None:
 
 
 def test_every_drill_has_its_promise() -> None:
-    import pkgutil
-
     assert {module.name for module in pkgutil.iter_modules(drills)} == PROMISES.keys()

@@ -1,7 +1,6 @@
 """Orders at a steady rate, and an honest record of what each of them was answered."""
 
 import http.client
-import itertools
 import json
 import random
 import threading
@@ -46,8 +45,7 @@ class Intake:
         """Orders for which no address took a connection."""
         self.unanswered = 0
         """Orders that were sent, and the connection broke before an answer."""
-        self._ports = itertools.cycle(ports)
-        self._replicas = len(ports)
+        self._ports = ports
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -103,9 +101,7 @@ class Intake:
                 self.refusals[str(status)] += 1
 
     def _post(self, body: bytes) -> tuple[int, set[str], bytes] | None:
-        for _ in range(self._replicas):
-            with self._lock:
-                port = next(self._ports)
+        for port in random.sample(self._ports, len(self._ports)):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
             try:
                 connection.connect()

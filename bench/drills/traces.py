@@ -74,7 +74,7 @@ class InTempo:
         traces = self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)
         if len(traces) >= MOST_TRACES:
             raise OSError(f"more than {MOST_TRACES} traces in {WINDOW_SECONDS} s")
-        return [span for trace in traces for span in _found(trace)]
+        return [span for trace in traces for span in spans_found(trace)]
 
 
 class InSink:
@@ -91,7 +91,8 @@ class InSink:
         return []  # it has told all that it has
 
 
-def _found(trace: dict[str, Any]) -> Iterable[Span]:
+def spans_found(trace: dict[str, Any]) -> Iterable[Span]:
+    """Read what a search tells of a trace. Raises OSError if that is not all."""
     for spans in trace["spanSets"]:
         if spans["matched"] > len(spans["spans"]):
             raise OSError(f"trace {trace['traceID']} has more than {MOST_SPANS} spans")
