@@ -28,7 +28,10 @@ def run_all(ground: Site, names: list[str]) -> int:
         except (AssertionError, OSError) as error:
             rows[name] = report.failed(promise, error)
             reasons = [f"the drill failed: {error}"]
-            print(ground.stack.last_logs(), file=sys.stderr)
+            log = OUTPUT.with_name(f"drills-{name}.log")
+            log.parent.mkdir(exist_ok=True)
+            log.write_text(ground.stack.last_logs(), "utf-8")
+            print(f"  what the containers said last is in {log}", file=sys.stderr)
             ground.stack.up()
         kept &= not reasons
         took = time.monotonic() - started

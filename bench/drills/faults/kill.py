@@ -31,7 +31,7 @@ def kill(run: Run, service: str) -> None:
     """Kill the service's process, and wait until Docker has started it again."""
     (one,) = run.stack.replicas(service)
     before, began = one["RestartCount"], time.time()
-    docker("exec", one["Id"], "python", "-c", KILL)
+    docker("exec", "--detach", one["Id"], "python", "-c", KILL)  # it would be killed as well
     poll_until(
         lambda: run.stack.replicas(service)[0]["RestartCount"] > before,
         f"{service} to be restarted",
