@@ -8,7 +8,7 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bake test e2e bench drills dashboards lint format git
+.PHONY: help demo bake test e2e bench drills dashboards lint format audit git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,10 @@ lint: $(NEEDS_UV) ## Check the template's own code and configuration
 format: $(NEEDS_UV) ## Put the template's own code into its format, mend what can be mended
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
+
+audit: bake ## Look up the dependencies, the baked project's too, among known vulnerabilities
+	$(UV) audit
+	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' audit
 
 git:
 	@command -v git >/dev/null || { echo 'git is missing: install it' >&2; exit 1; }

@@ -13,6 +13,14 @@ from tools import docker_compose, tool
 
 # The options whose answers change the code: its own tests run once for each combination.
 WHAT_RUNS = ("broker", "trace_backend")
+VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")  # with its default, as Compose reads it
+CONNECTION = (
+    "KAFKA_BROKERS=a.example:9092,b.example:9092",
+    "BROKER_SASL_MECHANISM=SCRAM-SHA-512",
+    "BROKER_USERNAME=collector",
+    "BROKER_PASSWORD=0123",
+    "OTLP_TOKEN=0123",
+)
 LEFT_OVER = re.compile(r"cookiecutter\s*[.|}]|\{%-? |\{#|quote\.j2")
 
 
@@ -111,9 +119,19 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
         assert metadata["license"] == answers["license"]
 
 
-@pytest.mark.parametrize("sampling", ["all", "tail"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"TRACE_SAMPLING": "tail"},
+        *({"BROKER_SECURITY_PROTOCOL": one} for one in ("SSL", "SASL_PLAINTEXT", "SASL_SSL")),
+        {"OTLP_TLS": "server", "OTLP_AUTH": "bearer"},
+        {"OTLP_TLS": "mutual", "OTLP_AUTH": "basic"},
+    ],
+    ids=lambda chosen: "-".join(chosen.values()) or "default",
+)
 def test_the_collector_accepts_its_configuration(
-    project: Path, sampling: str, bakery: Bakery
+    project: Path, chosen: dict[str, str], bakery: Bakery
 ) -> None:
     """Merged as the compose files have it, with and without the broker's part."""
     collector = tool("otelcol-contrib", "the Collector reads its configuration")
@@ -121,12 +139,12 @@ def test_the_collector_accepts_its_configuration(
         text = (project / "observability" / compose).read_text("utf-8")
         command = yaml.safe_load(text)["services"]["otel-collector"]["command"]
         parts = [
-            part.replace("/etc/otelcol", "observability/otel-collector/config").replace(
-                "${TRACE_SAMPLING:-all}", sampling
+            VARIABLE.sub(lambda found: chosen.get(found[1], found[2]), part).replace(
+                "/etc/otelcol", "observability/otel-collector/config"
             )
             for part in command
         ]
-        bakery.run(project, "env", "KAFKA_BROKERS=kafka:9092", collector, "validate", *parts)
+        bakery.run(project, "env", *CONNECTION, collector, "validate", *parts)
 
 
 def test_the_brokers_part_adds_to_the_collectors_command(project: Path) -> None:

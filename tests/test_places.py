@@ -60,12 +60,15 @@ def test_only_the_owner_reads_the_env_files(default_project: Path) -> None:
         assert stat.S_IMODE(env.stat().st_mode) == 0o600
 
 
-def test_git_sees_the_examples_and_not_the_env_files(bakery: Bakery, tmp_path: Path) -> None:
+def test_git_sees_the_examples_and_not_the_secrets(bakery: Bakery, tmp_path: Path) -> None:
     project = bakery.bake({}, tmp_path)
+    keys = ["certificates/client.key", "observability/certificates/collector.key"]
+    for key in keys:
+        (project / key).touch()
     git(project, "init", "--quiet")
     seen = git(project, "status", "--porcelain", "--untracked-files=all").split()
     assert {".env.example", "observability/.env.example"} <= set(seen)
-    assert not {".env", "observability/.env"}.intersection(seen)
+    assert not {".env", "observability/.env", *keys}.intersection(seen)
 
 
 def test_make_brings_lost_env_files_back_and_keeps_what_is_there(

@@ -40,6 +40,25 @@ def test_actions_are_pinned_by_commit(workflow: Path) -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
+def test_workflow_runs_no_strangers_words(workflow: Path) -> None:
+    """What a pull request's author writes never becomes part of a command, or sees a secret."""
+    text = workflow.read_text("utf-8")
+    assert "pull_request_target" not in text
+    assert "secrets." not in text
+    assert not re.search(r"\$\{\{[^}]*(github\.event|head_ref)", text)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
+def test_dependencies_are_audited(workflow: Path) -> None:
+    """Weekly too, since what is known changes while nothing here does."""
+    if workflow.stem == "audit":
+        text = workflow.read_text("utf-8")
+        assert "  schedule:\n    - cron: " in text
+        assert "run: make audit" in text
+    assert (workflow.parent / "audit.yml").exists()
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
 def test_workflow_may_only_read(workflow: Path) -> None:
     text = workflow.read_text("utf-8")
     assert "\npermissions:\n  contents: read\n" in text
@@ -56,6 +75,53 @@ def test_no_lock_file_is_kept_here() -> None:
         ["git", "ls-files", "--", "*uv.lock"], cwd=TEMPLATE, capture_output=True, encoding="utf-8"
     )
     assert listed.stdout == ""
+
+
+SECRETS = re.compile(
+    r"""-----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----  # with something behind it, unlike in a comment
+        [\r\n]+[A-Za-z0-9+/=]
+    |   \b(?:AKIA|ASIA)[0-9A-Z]{16}\b | \bgh[pousr]_[A-Za-z0-9]{36} | \bgithub_pat_\w{22,}
+    |   \bxox[abprs]-[\w-]{10,} | \bglpat-[\w-]{20,} | \bsk-[A-Za-z0-9]{32,} | \bAIza[\w-]{35}
+    |   ^[ ]*[A-Z_]*(?:PASSWORD|TOKEN|SECRET)[A-Z_]*(?:=|:[ ]+)["']?[^\s"'$#<{(\[.|]
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+def secrets_in(text: str) -> list[str]:
+    return [match[0].strip() for match in SECRETS.finditer(text)]
+
+
+def test_no_secret_is_kept_here() -> None:
+    """Neither in the template nor, but for the random ones in .env, in what is baked from it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TEMPLATE, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    paths = [TEMPLATE / name for name in listed.stdout.split("\0") if name]
+    assert paths
+    found = {
+        name_of(path): secrets
+        for path in paths
+        # Tests make up theirs, and this one has them as examples.
+        if path.is_file() and "tests" not in path.parts and b"\0" not in path.read_bytes()
+        if (secrets := secrets_in(path.read_text("utf-8")))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GRAFANA_ADMIN_PASSWORD=admin",
+        "      GF_SECURITY_ADMIN_PASSWORD: admin",
+        'TOKEN = "x"\nAPI_TOKEN="a1b2"',
+        f"-----BEGIN {'PRIVATE'} KEY-----\nMIIE",
+        "key: AKIA" + "A" * 16,
+    ],
+)
+def test_a_secret_would_be_found(text: str) -> None:
+    assert secrets_in(text)
 
 
 def test_renovate_finds_every_pinned_image() -> None:

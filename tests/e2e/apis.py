@@ -80,6 +80,14 @@ class Tempo:
         """Return the spans there are so far."""
         return spans_of(get(f"{self.url}/api/v2/traces/{trace_id}", within=SEARCH_SECONDS))
 
+    def text_of(self, trace_id: str) -> str:
+        """Return all that is told of a trace, as it comes."""
+        return json.dumps(get(f"{self.url}/api/v2/traces/{trace_id}"), ensure_ascii=False)
+
+    def tag_values(self, tag: str) -> str:
+        """Return all values of a tag in the last hour, as they come."""
+        return json.dumps(get(f"{self.url}/api/v2/search/tag/{tag}/values"), ensure_ascii=False)
+
     def traces_linked_to(self, trace_id: str) -> list[str]:
         """Return the ids of the traces that have a link to this one."""
         # Tempo compares and writes ids without leading zeros here.

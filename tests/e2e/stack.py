@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,11 +39,36 @@ TRACE_QUEUE_SIZE=100000
 OTEL_EXPORTER_OTLP_TIMEOUT=10
 """
 
+FOREIGN = ("OTEL_", "OTLP_", "BROKER_", "KAFKA_", "COMPOSE_", "GRAFANA_")
+
 UP_SECONDS = 300
 COMMAND_SECONDS = 900
 
 OPTIONAL = {"grafana": "that Grafana starts, and that its data sources and their links work"}
 """Services that the others run without, and what remains unproved without them."""
+
+
+ONLOOKER = "busybox:1.37-musl"  # at hand, since the Collector's image is built with it
+LOOK = """
+for folder in /proc/[0-9]*; do
+    [ $folder = /proc/$$ ] && continue
+    while read -r key value; do echo "$folder $key $value"; done < $folder/status
+done
+for place in / /etc /usr /var /opt; do
+    [ -d /proc/1/root$place ] || continue
+    (: > /proc/1/root$place/written-by-a-test) 2>/dev/null && echo "written $place ."
+done
+:
+"""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What runs in a container, and where a new file could be put."""
+
+    processes: dict[str, dict[str, str]]
+    """What the kernel says of each in /proc/<pid>/status."""
+    written: str
 
 
 @dataclass
@@ -111,6 +136,31 @@ class Stack:
     def start(self, service: str) -> None:
         """Start a stopped service again."""
         self.compose("start", service)
+
+    def execute(self, service: str, *command: str) -> str:
+        """Run a command in a service's container; return its output."""
+        return self.compose("exec", "--no-TTY", service, *command)
+
+    def run_once(self, service: str, **environment: str) -> tuple[int, str]:
+        """Run a service in a container of its own until it ends; return exit code and output."""
+        variables = (f"--env={name}={value}" for name, value in environment.items())
+        done = subprocess.run(
+            ["docker", "compose", "--progress", "quiet", "-p", self.project,
+             "run", "--rm", "--no-deps", "--no-TTY", *variables, service],
+            cwd=self.folder, timeout=120, env=_environment(), capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    @contextmanager
+    def running_beside(self, service: str, **environment: str) -> Iterator[Callable[[], str]]:
+        """Run a service in a container of its own, while this is open; give its output so far."""
+        variables = (f"--env={name}={value}" for name, value in environment.items())
+        one = self.compose("run", "--detach", "--no-deps", *variables, service).strip()
+        try:
+            yield lambda: docker("logs", one, errors=True)
+        finally:
+            docker("rm", "--force", one)
 
     @contextmanager
     def without(self, *services: str) -> Iterator[None]:
@@ -194,6 +244,22 @@ class Stack:
         lines = _run(["docker", "top", container, "-eo", "uid,pid"]).splitlines()
         return {line.split()[0] for line in lines[1:]}
 
+    def look_inside(self, service: str) -> "Inside":
+        """Look at what runs in a service's container as root, which sees through its mounts."""
+        printed = _run(
+            ["docker", "run", "--rm", "--network", "none", "--cap-add", "SYS_PTRACE",
+             "--pid", f"container:{self.containers()[service]['Id']}", ONLOOKER, "sh", "-c", LOOK],
+        )  # fmt: skip
+        statuses: dict[str, dict[str, str]] = {}
+        written = ""
+        for line in printed.splitlines():
+            process, key, value = line.split(maxsplit=2)
+            if process == "written":
+                written += f"{key} "
+            else:
+                statuses.setdefault(process, {})[key.rstrip(":")] = value
+        return Inside(statuses, written)
+
     def try_config(self, **environment: str) -> str:
         """Return what Compose has to say against the project in this environment, if anything."""
         result = subprocess.run(
@@ -255,7 +321,7 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in PORTS and not name.startswith(("OTEL_", "COMPOSE_", "GRAFANA_"))
+        if name not in PORTS and not name.startswith(FOREIGN)
     }
 
 

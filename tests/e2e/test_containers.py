@@ -1,5 +1,7 @@
 """Every container runs the way that the compose files promise."""
 
+import re
+
 from .stack import Stack
 
 
@@ -36,9 +38,25 @@ def test_containers_are_confined(stack: Stack) -> None:
         assert host["ReadonlyRootfs"], name
         assert host["CapDrop"] == ["ALL"], name
         assert "no-new-privileges:true" in host["SecurityOpt"], name
+        assert host["CapAdd"] is None, name
+        assert not host["Privileged"], name
         assert host["Memory"] > 0, name
+        assert host["PidsLimit"] > 0, name
         expected = "no" if name == "topics" else "unless-stopped"
         assert host["RestartPolicy"]["Name"] == expected, name
+
+
+def test_the_kernel_holds_them_to_it(stack: Stack) -> None:
+    """Not what was asked for, but what the processes have."""
+    for name in stack.running():
+        inside = stack.look_inside(name)
+        assert inside.processes, name
+        for status in inside.processes.values():
+            assert "0" not in status["Uid"].split(), (name, status)
+            assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, (name, status)
+            assert status["NoNewPrivs"] == "1", (name, status)
+            assert status["Seccomp"] == "2", (name, status)  # Docker's filter of system calls
+        assert inside.written == "", name  # by root, and refused nevertheless
 
 
 def test_nothing_was_restarted(stack: Stack) -> None:
@@ -54,6 +72,11 @@ def test_there_is_no_default_password(stack: Stack) -> None:
 
 
 def test_services_are_told_no_password(stack: Stack) -> None:
-    for name, one in stack.containers().items():
-        environment = " ".join(one["Config"]["Env"])
-        assert name == "grafana" or "PASSWORD" not in environment, name
+    """Unless one is set in .env."""
+    told = {
+        (name, variable.partition("=")[0])
+        for name, one in stack.containers().items()
+        for variable in one["Config"]["Env"]
+        if re.match("[A-Z_]*(PASSWORD|TOKEN|SECRET)[A-Z_]*=.", variable)
+    }
+    assert told <= {("grafana", "GF_SECURITY_ADMIN_PASSWORD")}

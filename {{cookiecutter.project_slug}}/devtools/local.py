@@ -89,14 +89,18 @@ def run_locally(show: Callable[[str], None], root: Path = project.ROOT) -> Itera
 
 
 def _environment(sink: OtlpSink, broker: str, port: int, root: Path) -> dict[str, str]:
-    """The user's environment, but for what says where telemetry goes and how much of it."""
+    """The user's environment, but for what says where telemetry goes and how to meet the broker."""
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
     attributes = [
         "deployment.environment.name=development",
         f"service.namespace={root.name}",
         os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""),
     ]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OTEL_", "BROKER_"))
+    }
     return kept | {
         "BROKER_URL": broker,
         "HOST": "127.0.0.1",

@@ -7,10 +7,26 @@ import pkgutil
 import sys
 from importlib import import_module
 
+from pydantic import ValidationError
+
 from . import services
+from .settings import BadSetting, Settings
 
 
 def main() -> int:
+    try:
+        return _run()
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        for one in error.errors():
+            print(f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}", file=sys.stderr)
+    return 2
+
+
+def _run() -> int:
     names = sorted(module.name for module in pkgutil.iter_modules(services.__path__))
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     parser.add_argument("command", choices=[*names, "topics"], help="a service, or `topics`")
@@ -26,7 +42,6 @@ def main() -> int:
 
 def _create_topics() -> int:
     from . import messaging
-    from .settings import Settings
 
     settings = Settings()
     try:

@@ -36,6 +36,14 @@ def document() -> dict[str, Any]:
                 "post": {
                     "summary": "Place an order",
                     "operationId": "placeOrder",
+                    "parameters": [
+                        {
+                            "name": "Idempotency-Key",
+                            "in": "header",
+                            "description": "With the same key, trying again is the same order",
+                            "schema": {"type": "string", "maxLength": 255},
+                        }
+                    ],
                     "requestBody": {
                         "required": True,
                         "content": _json(references[OrderRequest, "validation"]),
@@ -45,10 +53,13 @@ def document() -> dict[str, Any]:
                             "description": "Accepted, and on its way",
                             "content": _json(references[OrderAccepted, "serialization"]),
                         },
+                        "400": _problem("The body ended before its end, or the key is too long"),
+                        "408": _problem("The body did not come in time"),
                         "413": _problem("The body is too large"),
+                        "415": _problem("The body is no application/json"),
                         "422": _problem("The body is not an order: which field, and why"),
                         "503": {
-                            **_problem("The broker is not available"),
+                            **_problem("The broker is not available, or too many requests at once"),
                             "headers": {
                                 "Retry-After": {
                                     "description": "Seconds",

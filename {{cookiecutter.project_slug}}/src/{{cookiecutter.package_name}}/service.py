@@ -27,6 +27,11 @@ from .telemetry.http import serve_traced
 from .telemetry.prometheus import ServiceRegistry
 from .watchdog import EXIT_CODE, Watchdog
 
+# Of a request whose headers have not all come; more gets a 400.
+MAX_HEADER_BYTES = 32_768
+# Open at once, idle ones too; a request beyond them gets a 503, unseen by any handler.
+MAX_CONNECTIONS = 1000
+
 logger = logging.getLogger(__name__)
 
 
@@ -93,6 +98,10 @@ class Service:
             self.app,
             host=self.settings.host,
             port=self.settings.port,
+            http="h11",  # the limits below are its
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            limit_concurrency=MAX_CONNECTIONS,
+            server_header=False,
             log_config=None,
             access_log=False,  # every request has a span
             timeout_graceful_shutdown=5,
@@ -144,9 +153,10 @@ class _Application(AsgiFastStream):
                 try:
                     await super()._start_broker()
                 except messaging.Unreachable as error:
+                    settings = self.service.settings
                     logger.warning(
                         "No broker at %s (BROKER_URL), next attempt in %.1f s: %s",
-                        self.service.settings.broker_url, pause, error,
+                        settings.broker_url, pause, await messaging.obstacle(settings, error),
                     )  # fmt: skip
                     await self.service.broker.stop()  # whatever was started before it failed
                     await asyncio.sleep(pause)

@@ -1,17 +1,39 @@
 """What may differ between environments; telemetry has its own standard `OTEL_*` variables."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Settings(BaseSettings):
-    """Read from environment variables of the same names, in capitals."""
+class BadSetting(ValueError):
+    """Names the variable, what is wrong with it, and a good value."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+class Settings(BaseSettings):
+    """Read from environment variables of the same names, in capitals; an empty one is not set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # one of them is a password
+    )
 
     broker_url: str = "localhost:9092"
+    broker_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = (
+        "PLAINTEXT"
+    )
+    """Which of the others are needed, and which make no sense with it, `security` says."""
+    broker_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    broker_username: str = ""
+    broker_password: SecretStr = SecretStr("")
+    broker_ca_file: Path | None = None
+    """PEM: whom to believe that the broker is the broker; default: whom the system believes."""
+    broker_certificate_file: Path | None = None
+    """PEM: the service's own, with the two below, where the broker asks for one."""
+    broker_key_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -34,6 +56,10 @@ class Settings(BaseSettings):
     """At shutdown, for telemetry. With the one above, less than the container's grace period."""
     max_body_bytes: int = Field(1_048_576, ge=1)
     """Of an HTTP request; a larger one gets a 413."""
+    body_timeout_seconds: float = Field(10.0, gt=0)
+    """For it to come in; a slower one gets a 408."""
+    max_requests: int = Field(100, ge=1)
+    """With a body, at once. It may hold as many bodies in memory; further ones get a 503."""
 
     @property
     def shutdown_timeout_seconds(self) -> float:

@@ -70,7 +70,11 @@ def start(kafka: str, tmp_path: Path) -> Iterator[Start]:
         def run(*arguments: str, **variables: str) -> Process:
             port = free_port()
             command = [sys.executable, *(part.format(port=port) for part in arguments)]
-            env = {name: value for name, value in os.environ.items() if "OTEL" not in name}
+            env = {
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("OTEL_", "BROKER_"))
+            }
             env |= {"BROKER_URL": kafka, "PORT": str(port), **variables}
             output = tmp_path / f"{port}.log"
             return started.enter_context(_ended(Process(command, port, output, env)))

@@ -1,4 +1,4 @@
-"""The smallest service that takes a request and sends a message, for tests of what all share."""
+"""The smallest service that takes requests and sends a message, for tests of what all share."""
 
 import time
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 from faststream.asgi import AsgiResponse, Request, post
 from faststream.asgi.response import JSONResponse
 from opentelemetry import trace
+from pydantic import BaseModel
 
+from {{ cookiecutter.package_name }} import web
 from {{ cookiecutter.package_name }}.service import Service
 
 service = Service("probe")
@@ -43,9 +45,19 @@ async def stick(request: Request) -> AsgiResponse:
     return AsgiResponse(b"", 204)
 
 
+class Parcel(BaseModel):
+    weight: int
+
+
+@web.post(Parcel, service.settings)
+async def weigh(parcel: Parcel, request: Request) -> AsgiResponse:
+    return JSONResponse({"weight": parcel.weight})
+
+
 service.route("/ping", ping)
 app.mount("/block", block)
 app.mount("/stick", stick)
+service.route("/weigh", weigh)
 
 if __name__ == "__main__":
     service.run()

@@ -27,7 +27,9 @@ def order(process: Process, **fields: Any) -> str:
     """Place an order and return its trace id."""
     body = {"sku": "keyboard", "amount_cents": 12900, "country": "FI", **fields}
     request = urllib.request.Request(
-        f"http://127.0.0.1:{process.port}/orders", json.dumps(body).encode()
+        f"http://127.0.0.1:{process.port}/orders",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         trace_id: str = json.load(answer)["trace_id"]

@@ -245,6 +245,31 @@ def test_log_level_is_the_sdks_own(
         assert logging.getLogger("opentelemetry.exporter").getEffectiveLevel() == level
 
 
+HOSTILE = [
+    {"baggage": "a=" + "b" * 10_000},
+    {"baggage": ",".join(f"key{number}=value" for number in range(500))},
+    {"baggage": "no pair, \x01=\x02, =, caf\u00e9=1"},
+    {"tracestate": "rubbish,=,A=b"},
+    {"traceparent": f"00-{1:032x}-{1:016x}-01-" + "a" * 10_000},
+]
+
+
+@pytest.mark.parametrize(("value", "told"), [("", False), ("warn", False), ("info", True)])
+def test_a_strangers_headers_do_not_fill_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    sink: OtlpSink,
+    value: str,
+    told: bool,
+) -> None:
+    monkeypatch.setenv("OTEL_LOG_LEVEL", value)
+    with telemetry():
+        for headers in HOSTILE:
+            before = len(caplog.records)
+            propagate.extract({"traceparent": f"00-{1:032x}-{1:016x}-01"} | headers)
+            assert (len(caplog.records) > before) == told, headers
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # over HTTP, they come first

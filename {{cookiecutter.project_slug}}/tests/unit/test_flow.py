@@ -42,7 +42,10 @@ async def post(
         "query_string": b"",
         "scheme": "http",
         "server": ("localhost", 8000),
-        "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
+        "headers": [
+            (name.encode(), value.encode())
+            for name, value in ({"content-type": "application/json"} | (headers or {})).items()
+        ],
     }
 
     async def receive() -> dict[str, Any]:

@@ -69,9 +69,10 @@ class Delivery:
             after = bool(self._failing)
         if after and not before:
             logger.warning(
-                "OpenTelemetry %s cannot be exported (is the Collector up? see"
-                " OTEL_EXPORTER_OTLP_ENDPOINT); the service goes on, its telemetry waits in a"
-                " bounded queue. This is said once until it recovers.",
+                "OpenTelemetry %s cannot be exported (is the Collector up, and does it take these"
+                " credentials? see OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS and _CERTIFICATE;"
+                " OTEL_LOG_LEVEL=info shows each failure); the service goes on, its telemetry"
+                " waits in a bounded queue. This is said once until it recovers.",
                 signal,
             )
         elif before and not after:

@@ -31,6 +31,15 @@ from .metrics import VIEWS
 from .resource import make_resource
 from .runtime import EventLoopWatch, observe_runtime
 
+# Silent unless OTEL_LOG_LEVEL asks for them. The exporters say in hundreds of lines what `Delivery`
+# says in one. The others tell of headers that strangers send, a line or more for each, with what
+# was in them: whoever wants to fill a log could.
+_QUIET = {
+    "opentelemetry.exporter": logging.CRITICAL,
+    "opentelemetry.baggage": logging.ERROR,
+    "opentelemetry.trace.propagation": logging.ERROR,
+    "opentelemetry.trace.span": logging.ERROR,  # of tracestate
+}
 _LEVELS = {"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL", "none": "CRITICAL"}
 
 logger = logging.getLogger(__name__)
@@ -164,11 +173,7 @@ def _meter_provider(resource: Resource, exporter: MetricExporter | None) -> Mete
 
 
 def _set_diagnostic_level() -> None:
-    """Apply OTEL_LOG_LEVEL to the SDK's own messages.
-
-    The exporters' are silent by default, since `Delivery` says in one line what they say in
-    hundreds; OTEL_LOG_LEVEL=debug or info shows them.
-    """
+    """Apply OTEL_LOG_LEVEL to the SDK's own messages; debug and info show those of `_QUIET` too."""
     wanted = os.environ.get(OTEL_LOG_LEVEL, "").strip().lower()
     level = logging.getLevelNamesMapping().get(_LEVELS.get(wanted, wanted.upper()))
     if wanted and level is None:
@@ -176,6 +181,5 @@ def _set_diagnostic_level() -> None:
         raise ValueError(msg)
     logging.getLogger("opentelemetry").setLevel(level if level is not None else logging.WARNING)
     quiet = level is None or level > logging.INFO
-    logging.getLogger("opentelemetry.exporter").setLevel(
-        logging.CRITICAL if quiet else logging.NOTSET
-    )
+    for name, lowest in _QUIET.items():
+        logging.getLogger(name).setLevel(lowest if quiet else logging.NOTSET)

@@ -25,6 +25,7 @@ from faststream.message import StreamMessage
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
 from .retry import DeadLetter, RetryPolicy
+from .security import broker_security, client_options, refusal
 from .settings import Settings
 from .telemetry import Telemetry
 from .telemetry.kafka import KafkaTelemetryMiddleware
@@ -48,6 +49,10 @@ class Unavailable(Exception):
     """The broker did not confirm a message, which may still arrive."""
 
 
+class Refused(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+    """The broker is there and does not let this client in; says which variable to look at."""
+
+
 def make_broker(
     settings: Settings,
     telemetry: Telemetry,
@@ -55,7 +60,11 @@ def make_broker(
     service: str,
     consumers: "Consumers",
 ) -> KafkaBroker:
-    """Make the broker of a service: telemetry first, so that all else runs inside of its spans."""
+    """Make the broker of a service: telemetry first, so that all else runs inside of its spans.
+
+    Raises:
+        BadSetting: The `BROKER_*` variables about security do not fit each other.
+    """
     metrics = MessagingMetrics(registry)
     counting = (
         [KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)]
@@ -76,6 +85,7 @@ def make_broker(
     broker = KafkaBroker(
         settings.broker_url.split(","),
         client_id=service,
+        security=broker_security(settings),
         acks="all",
         enable_idempotence=True,  # what the client sends again is stored once
         max_request_size=MAX_DEAD_LETTER_BYTES,
@@ -158,14 +168,26 @@ async def _confirmation() -> AsyncIterator[None]:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 
+async def obstacle(settings: Settings, error: Exception) -> object:
+    """What stands between the service and the broker, after the client failed with this error."""
+    return await refusal(settings) or error
+
+
 async def create_channels(settings: Settings) -> None:
     """Create all topics that do not exist yet.
 
     Raises:
-        KafkaError: The broker cannot be reached, or refuses.
+        KafkaError: The broker cannot be reached, or refuses; `Refused` if it is the client.
+        BadSetting: The `BROKER_*` variables about security do not fit each other.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker_url.split(","))
-    await admin.start()
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+    except Unreachable as failure:
+        await admin.close()
+        if reason := await refusal(settings):
+            raise Refused(reason) from failure
+        raise
     try:
         for channel in CHANNELS:
             limit = MAX_DEAD_LETTER_BYTES if channel == DEAD_LETTERS else MAX_MESSAGE_BYTES

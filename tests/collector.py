@@ -1,0 +1,153 @@
+"""The baked Collector as a process of its own, whose exporters write to files."""
+
+import json
+import os
+import secrets
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ports import free_ports
+from tools import tool
+
+
+@dataclass(frozen=True)
+class Collector:
+    """The one that is baked, as a process of its own, whose exporters write to files."""
+
+    grpc: str
+    url: str
+    """Of OTLP over HTTP."""
+    folder: Path
+
+    def send(self, signal: str, body: dict[str, Any]) -> None:
+        """Send OTLP as JSON; raises OSError if it is refused."""
+        request = urllib.request.Request(
+            f"{self.url}/v1/{signal}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=5).close()
+
+    def send_spans(self, spans: Sequence[dict[str, Any]], **resource: str) -> None:
+        scope = {"scopeSpans": [{"spans": spans}], "resource": {"attributes": attributes(resource)}}
+        self.send("traces", {"resourceSpans": [scope]})
+
+    def received(self, name: str) -> str:
+        """What an exporter has written so far, a JSON document a line."""
+        path = self.folder / name
+        return path.read_text("utf-8") if path.exists() else ""
+
+    def wait_for(self, name: str, check: Callable[[str], bool]) -> str:
+        """Return what an exporter has written, as soon as `check` likes it."""
+        deadline = time.monotonic() + 30
+        while not check(written := self.received(name)):
+            assert time.monotonic() < deadline, f"{name} after 30 s: {written[-2000:]}"
+            time.sleep(0.1)
+        return written
+
+
+@contextmanager
+def running(
+    project: Path,
+    folder: Path,
+    sampling: str = "all",
+    tls: str = "off",
+    auth: str = "none",
+    **variables: str,
+) -> Iterator[Collector]:
+    """Run the baked configuration with other ends: ports of its own, files for backends."""
+    program = tool("otelcol-contrib", "the Collector masks, samples and counts as it should")
+    grpc, http, health, metrics = free_ports(4)
+    ends = {
+        "receivers": {
+            "otlp": {
+                "protocols": {
+                    "grpc": {"endpoint": f"127.0.0.1:{grpc}"},
+                    "http": {"endpoint": f"127.0.0.1:{http}"},
+                }
+            }
+        },
+        "connectors": {
+            "span_metrics": {"metrics_flush_interval": "500ms"},
+            "service_graph": {"metrics_flush_interval": "500ms"},
+        },
+        "exporters": {
+            f"file/{name}": {"path": str(folder / name), "flush_interval": "100ms"}
+            for name in ("traces", "metrics", "logs")
+        },
+        "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
+        "service": {
+            "pipelines": {
+                "traces/store": {"exporters": ["file/traces"]},
+                "metrics": {"exporters": ["file/metrics"]},
+                "metrics/from_spans": {"exporters": ["file/metrics"]},
+                "logs": {"exporters": ["file/logs"]},
+            },
+            "telemetry": {
+                "metrics": {
+                    "readers": [
+                        {
+                            "pull": {
+                                "exporter": {"prometheus": {"host": "127.0.0.1", "port": metrics}}
+                            }
+                        }
+                    ]
+                }
+            },
+        },
+    }
+    (folder / "ends.yaml").write_text(json.dumps(ends))  # which is YAML too
+    config = project / "observability/otel-collector/config"
+    files = [config / "collector.yaml", config / "trace-backend.yaml",
+             config / "sampling" / f"{sampling}.yaml", config / "otlp/tls" / f"{tls}.yaml",
+             config / "otlp/auth" / f"{auth}.yaml", folder / "ends.yaml"]  # fmt: skip
+    with (folder / "output").open("w") as output:
+        process = subprocess.Popen(
+            [program, *(f"--config={file}" for file in files)],
+            env=os.environ | {"QUEUE_DIRECTORY": str(folder / "queue"), **variables},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        scheme = "http" if tls == "off" else "https"
+        collector = Collector(
+            f"{scheme}://127.0.0.1:{grpc}", f"{scheme}://127.0.0.1:{http}", folder
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{health}", timeout=1).close()
+                break
+            except OSError:
+                said = (folder / "output").read_text()
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, said
+                time.sleep(0.1)
+        yield collector
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def attributes(values: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": {"stringValue": value}} for key, value in values.items()]
+
+
+def span(milliseconds: int = 10, **fields: Any) -> dict[str, Any]:
+    """A root span that has just ended; times are in nanoseconds."""
+    end = time.time_ns()
+    return {
+        "traceId": secrets.token_hex(16),
+        "spanId": secrets.token_hex(8),
+        "name": "process orders",
+        "kind": 5,
+        "startTimeUnixNano": str(end - milliseconds * 1_000_000),
+        "endTimeUnixNano": str(end),
+        **fields,
+    }
