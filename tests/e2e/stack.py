@@ -171,6 +171,10 @@ class Stack:
         finally:
             self._up(*services)
 
+    def tool(self, *arguments: str) -> str:
+        """Run a command of the image beside the services; return what it prints."""
+        return self._compose("run", "--rm", "--no-deps", "-T", "tools", *arguments, timeout=120)
+
     def restart(self, *services: str) -> None:
         """Restart containers and wait until they are healthy."""
         self.compose("restart", *services, timeout=300)

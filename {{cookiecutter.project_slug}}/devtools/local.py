@@ -1,6 +1,8 @@
 """The whole project without Docker: embedded broker, sink, and every service as a process."""
 
+import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from .supervisor import Command, Supervisor, service_ports
 
 READY_SECONDS = 60.0
 LOG = Path(".devtools") / "services.log"
+ENVIRONMENT = Path(".devtools") / "environment.json"
+"""What other commands need to know of a run, for as long as it lasts."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,32 @@ def run_locally(show: Callable[[str], None], root: Path = project.ROOT) -> Itera
             Command(name, package, [name], _environment(sink, broker, ports[name], root))
             for name in names
         ]
-        with Supervisor(commands, log, show, root) as supervisor:
+        with Supervisor(commands, log, show, root) as supervisor, _told(sink, broker, root):
             urls = {name: f"http://127.0.0.1:{ports[name]}" for name in names}
             yield Local(sink, supervisor, urls, broker, path.relative_to(root))
+
+
+def environment(root: Path = project.ROOT) -> dict[str, str] | None:
+    """What the services of the run that there is have for broker and telemetry; None: no run."""
+    try:
+        told: dict[str, str] = json.loads((root / ENVIRONMENT).read_text("utf-8"))
+        host, _, port = told["BROKER_URL"].partition(":")
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except (OSError, ValueError, KeyError):  # killed, and so not tidied up
+        return None
+    return told
+
+
+@contextmanager
+def _told(sink: OtlpSink, broker: str, root: Path) -> Iterator[None]:
+    path = root / ENVIRONMENT
+    service = _environment(sink, broker, 0, root)
+    told = {name: value for name, value in service.items() if name.startswith("OTEL_")}
+    path.write_text(json.dumps(told | {"BROKER_URL": broker}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _environment(sink: OtlpSink, broker: str, port: int, root: Path) -> dict[str, str]:

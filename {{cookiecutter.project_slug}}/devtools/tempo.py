@@ -14,6 +14,11 @@ from .waterfall import orphans
 QUIET_SECONDS = 6.0
 """Services send their spans every 5 s: when nothing came for longer, nothing more will."""
 
+MOST_SECONDS = 7 * 86_400
+"""How far back Tempo searches at once (`query_frontend.search.max_duration`)."""
+MOST_TRACES = 20
+"""That are shown with one."""
+
 
 def answers(url: str) -> bool:
     return web.status(f"{url}/ready") == 200
@@ -31,12 +36,13 @@ def trace(url: str, trace_id: str) -> list[Span]:
     return decode.spans(data.resource_spans)[0]
 
 
-def linked(url: str, trace_id: str) -> list[str]:
-    """Name the traces of the last hour that have a link to this one."""
+def linked(url: str, trace_id: str, since: float) -> list[str]:
+    """Name the traces that have a link to this one, of those from `since` (Unix seconds) on."""
     now = int(time.time())
+    start = max(int(since), now - MOST_SECONDS)
     # Tempo compares ids without the zeros that they begin with.
     linking = '{ link:traceID = "%s" }' % trace_id.lstrip("0")  # noqa: UP031 (braces of its own)
-    query = urlencode({"q": linking, "start": now - 3600, "end": now + 60})
+    query = urlencode({"q": linking, "start": start, "end": now + 60})
     try:
         found = web.get(f"{url}/api/search?{query}", timeout=5).body or {}
     except OSError:
@@ -57,7 +63,7 @@ def wait_for_family(url: str, trace_id: str, timeout: float) -> list[Span]:
     while time.monotonic() < deadline:
         before = len(spans)
         own = trace(url, trace_id)
-        others = [span for other in linked(url, trace_id) for span in trace(url, other)]
+        others = _followers(url, trace_id, own) if own else []
         spans = own + others
         if len(spans) != before:
             grown = time.monotonic()
@@ -66,6 +72,18 @@ def wait_for_family(url: str, trace_id: str, timeout: float) -> list[Span]:
         if own and time.monotonic() - grown > QUIET_SECONDS:
             break
         time.sleep(0.5)
+    return spans
+
+
+def _followers(url: str, trace_id: str, own: list[Span]) -> list[Span]:
+    """Read the traces that link to a trace, and those that link to them: a replay, and its own."""
+    since = min(span.start_ns for span in own) / 1e9 - 1
+    family = [trace_id]
+    spans: list[Span] = []
+    for one in family:  # grows on the way
+        more = [other for other in linked(url, one, since) if other not in family]
+        family += more[: MOST_TRACES - len(family)]
+        spans += [span for other in more if other in family for span in trace(url, other)]
     return spans
 
 

@@ -1,15 +1,17 @@
-"""`python -m <package> <command>`: run one service, or create the topics."""
+"""`python -m <package> <command>`: run one service, create the topics, see to dead letters."""
 
 import argparse
 import asyncio
 import gc
 import pkgutil
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 from pydantic import ValidationError
 
 from . import services
+from .dead_letters.commands import add_to
 from .settings import BadSetting, Settings
 
 
@@ -29,14 +31,23 @@ def main() -> int:
 def _run() -> int:
     names = sorted(module.name for module in pkgutil.iter_modules(services.__path__))
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
-    parser.add_argument("command", choices=[*names, "topics"], help="a service, or `topics`")
-    command: str = parser.parse_args().command
-    if command == "topics":
-        return _create_topics()
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name in names:
+        service = commands.add_parser(name, help="run this service")
+        service.set_defaults(run=lambda options, name=name: _serve(name))
+    topics = commands.add_parser("topics", help="create the topics that are not there yet")
+    topics.set_defaults(run=lambda options: _create_topics())
+    add_to(commands)
+    options = parser.parse_args()
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
+
+
+def _serve(name: str) -> int:
     # Messages make many short-lived objects and few cycles: the default threshold has the
     # collector look through them thousands of times a second.
     gc.set_threshold(50_000, 20, 20)
-    import_module(f".services.{command}", __package__).service.run()
+    import_module(f".services.{name}", __package__).service.run()
     return 0
 
 

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     """At shutdown, for messages that are being handled."""
     flush_timeout_seconds: float = Field(10.0, gt=0)
     """At shutdown, for telemetry. With the one above, less than the container's grace period."""
+    trace_url: str = ""
+    """Where people see a trace: an address with `{trace_id}` in it and, if it has to be told how
+    far to look back, `{age}`, which becomes hours as in `3h`. Without it, lists show trace ids."""
     max_body_bytes: int = Field(1_048_576, ge=1)
     """Of an HTTP request; a larger one gets a 413."""
     body_timeout_seconds: float = Field(10.0, gt=0)

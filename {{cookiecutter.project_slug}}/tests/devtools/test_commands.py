@@ -36,6 +36,18 @@ def test_trace_is_drawn_below_its_link(keep: Keep, capsys: pytest.CaptureFixture
     assert re.search(r"root.*child.*Linked trace.*batch", "".join(drawn))
 
 
+def test_what_follows_from_what_follows_is_drawn_too(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay, batch = "b" * 32, "c" * 32
+    keep(span("failed", 1))
+    keep(span("replayed", 2, trace_id=replay, links=(Link(TRACE, f"{1:016x}"),)))
+    keep(span("batch", 3, trace_id=batch, links=(Link(replay, f"{2:016x}"),)))
+    assert main(["trace", TRACE]) == 0
+    drawn = capsys.readouterr().out
+    assert re.search("failed.*Linked trace b+.*replayed.*Linked trace c+.*batch", drawn, re.DOTALL)
+
+
 def test_trace_that_is_not_there_is_told(
     keep: Keep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -255,8 +255,8 @@ def test_query_answers_as_tempo_does(sink: OtlpSink) -> None:
         assert tempo.answers(query.endpoint)
         assert tempo.trace(query.endpoint, send.trace_id) == [send]
         assert tempo.trace(query.endpoint, process.trace_id) == [process]
-        assert tempo.linked(query.endpoint, send.trace_id) == [process.trace_id]
-        assert tempo.linked(query.endpoint, process.trace_id) == []
+        assert tempo.linked(query.endpoint, send.trace_id, 0) == [process.trace_id]
+        assert tempo.linked(query.endpoint, process.trace_id, 0) == []
         assert tempo.wait_for_family(query.endpoint, send.trace_id, timeout=5) == [send, process]
         assert web.get(f"{query.endpoint}/api/v2/traces/{'f' * 32}").body == {"trace": {}}
         assert tempo.trace(query.endpoint, "f" * 32) == []

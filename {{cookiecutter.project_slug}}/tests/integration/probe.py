@@ -13,11 +13,12 @@ from {{ cookiecutter.package_name }}.service import Service
 
 service = Service("probe")
 pinged = service.publisher("pings")
+poked = service.publisher("pokes")
 app = service.app
 
 
-@service.subscriber("pings")
-async def take(ping: str) -> None:
+@service.subscriber("pokes")
+async def take(poke: str) -> None:
     """Take a message, and do nothing with it."""
 
 
@@ -45,6 +46,13 @@ async def stick(request: Request) -> AsgiResponse:
     return AsgiResponse(b"", 204)
 
 
+@post
+async def poke(request: Request) -> AsgiResponse:
+    """Send this service itself a message."""
+    await poked.publish("poke")
+    return AsgiResponse(b"", 204)
+
+
 class Parcel(BaseModel):
     weight: int
 
@@ -56,6 +64,7 @@ async def weigh(parcel: Parcel, request: Request) -> AsgiResponse:
 
 service.route("/ping", ping)
 app.mount("/block", block)
+app.mount("/poke", poke)
 app.mount("/stick", stick)
 service.route("/weigh", weigh)
 

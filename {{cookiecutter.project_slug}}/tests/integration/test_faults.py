@@ -110,19 +110,19 @@ def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
     process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="6", OTEL_SDK_DISABLED="true")
     process.wait_ready()
     assert status(process, "/stick", b"") == 204
-    ping(process)
+    assert status(process, "/poke", b"") == 204
 
     wait_until(lambda: status(process, "/health/live") == 503, process)
     assert status(process, "/health/ready") in {503, 0}
     assert process.popen.wait(40) == EX_SOFTWARE
-    assert "the consumer of pings has not got on for" in process.output.read_text()
+    assert "the consumer of pokes has not got on for" in process.output.read_text()
 
 
 def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
     process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="2", OTEL_SDK_DISABLED="true")
     process.wait_ready()
     for _ in range(4):
-        ping(process)
+        assert status(process, "/poke", b"") == 204
         time.sleep(1.5)
     assert process.popen.poll() is None, process.output.read_text()
     assert status(process, "/health/live") == 204

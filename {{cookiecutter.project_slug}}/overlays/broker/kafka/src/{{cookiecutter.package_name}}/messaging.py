@@ -24,13 +24,13 @@ from faststream.message import StreamMessage
 
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
+from .dead_letters.letter import headers_of
 from .retry import DeadLetter, RetryPolicy
 from .security import broker_security, client_options, refusal
 from .settings import Settings
 from .telemetry import Telemetry
 from .telemetry.kafka import KafkaTelemetryMiddleware
 from .telemetry.kafka_prometheus import KafkaPrometheusMiddleware
-from .telemetry.middleware import error_type
 from .telemetry.prometheus import MessagingMetrics, ServiceRegistry
 
 PARTITIONS = 3
@@ -39,6 +39,8 @@ PUBLISH_TIMEOUT_SECONDS = 5.0
 # The dead-letter topic takes what any other does, plus the headers that say why.
 MAX_MESSAGE_BYTES = 2 * 1_048_576
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
+# They wait for people, and the broker's own week is over soon.
+DEAD_LETTER_RETENTION_MS = 30 * 86_400_000
 
 Unreachable = (KafkaError, IncorrectState, OSError)
 """What the client raises while the broker cannot be reached."""
@@ -190,7 +192,12 @@ async def create_channels(settings: Settings) -> None:
         raise
     try:
         for channel in CHANNELS:
-            limit = MAX_DEAD_LETTER_BYTES if channel == DEAD_LETTERS else MAX_MESSAGE_BYTES
+            limits = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+            if channel == DEAD_LETTERS:
+                limits = {
+                    "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
+                    "retention.ms": str(DEAD_LETTER_RETENTION_MS),
+                }
             answer = await admin.create_topics(
                 [
                     NewTopic(
@@ -198,7 +205,7 @@ async def create_channels(settings: Settings) -> None:
                         num_partitions=PARTITIONS,
                         replication_factor=-1,  # the broker's default
                         replica_assignments={},  # aiokafka asks for them beside a -1
-                        topic_configs={"max.message.bytes": str(limit)},
+                        topic_configs=limits,
                     )
                 ]
             )
@@ -328,15 +335,7 @@ async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetri
                 DEAD_LETTERS,
                 key=record.key,
                 correlation_id=letter.message.correlation_id,
-                headers={
-                    "content-type": letter.message.content_type or "",
-                    "dead-letter.topic": record.topic,
-                    "dead-letter.partition": str(record.partition),
-                    "dead-letter.offset": str(record.offset),
-                    "dead-letter.attempts": str(letter.attempts),
-                    "dead-letter.error.type": error_type(letter.error),
-                    "dead-letter.reason": str(letter.error)[:1000],
-                },
+                headers=headers_of(letter, record.topic, record.partition, record.offset),
             )
 
 

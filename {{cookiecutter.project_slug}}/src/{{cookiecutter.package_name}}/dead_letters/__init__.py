@@ -1,0 +1,1 @@
+"""What services gave up: how it is kept, listed, and sent back."""

@@ -1,0 +1,175 @@
+"""A dead letter: the headers that a service gives it, and what is read from them again.
+
+Everything in the topic is read with doubt: whoever may publish there may publish anything.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import NamedTuple, Self
+
+from opentelemetry import baggage, propagate
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext, format_trace_id, get_current_span
+
+from ..retry import DeadLetter
+from ..telemetry.middleware import error_type
+from ..telemetry.prometheus import FLOW_STARTED
+from ..telemetry.propagation import extract
+
+PREFIX = "dead-letter."
+TOPIC = f"{PREFIX}topic"
+PARTITION = f"{PREFIX}partition"
+OFFSET = f"{PREFIX}offset"
+ATTEMPTS = f"{PREFIX}attempts"
+ERROR_TYPE = f"{PREFIX}error.type"
+REASON = f"{PREFIX}reason"
+CONTENT_TYPE = "content-type"
+
+MAX_REASON = 1000
+"""Characters of the error's text that are kept."""
+
+_NUMBER = re.compile("[0-9]{1,19}")
+_POSITION = re.compile("([0-9]{1,9})/([0-9]{1,18})")
+
+
+class Position(NamedTuple):
+    """Where a letter is in the topic of dead letters: what it is named by, as in `0/12`."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}/{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError for what is no position."""
+        found = _POSITION.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text} is no <partition>/<offset>, such as 0/12")
+        return cls(int(found[1]), int(found[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of the topic, whatever it is. `timestamp` is in Unix seconds."""
+
+    position: Position
+    timestamp: float
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, str]
+
+
+def headers_of(letter: DeadLetter, topic: str, partition: int, offset: int) -> dict[str, str]:
+    """The headers to put a message away with: its own, and what became of it.
+
+    Args:
+        letter: The message, and why it was given up.
+        topic: That it came from, with its partition and offset there.
+    """
+    return {
+        **_own(letter.message.headers),
+        CONTENT_TYPE: letter.message.content_type or "",
+        TOPIC: topic,
+        PARTITION: str(partition),
+        OFFSET: str(offset),
+        ATTEMPTS: str(letter.attempts),
+        ERROR_TYPE: error_type(letter.error),
+        REASON: str(letter.error)[:MAX_REASON],
+    }
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A record that is no mark: what a service put there, or a stranger."""
+
+    record: Record
+
+    @property
+    def position(self) -> Position:
+        return self.record.position
+
+    @property
+    def topic(self) -> str:
+        """Where it came from; empty if nothing says so."""
+        return self.record.headers.get(TOPIC, "")
+
+    @property
+    def origin(self) -> Position | None:
+        """Its partition and offset there."""
+        partition, offset = self._number(PARTITION), self._number(OFFSET)
+        return None if partition is None or offset is None else Position(partition, offset)
+
+    @property
+    def attempts(self) -> int | None:
+        return self._number(ATTEMPTS)
+
+    @property
+    def error_type(self) -> str:
+        """The exception's class, with its module; empty if nothing says so."""
+        return self.record.headers.get(ERROR_TYPE, "")
+
+    @property
+    def reason(self) -> str:
+        return self.record.headers.get(REASON, "")
+
+    @property
+    def at(self) -> datetime | None:
+        """When it was put away; None if the record has no time, or an impossible one."""
+        try:
+            return datetime.fromtimestamp(self.record.timestamp, UTC) if self._timed else None
+        except (OverflowError, ValueError, OSError):
+            return None
+
+    @property
+    def cause(self) -> SpanContext | None:
+        """The span that put it away, in the trace that shows every attempt."""
+        context = get_current_span(self._context).get_span_context()
+        return context if context.is_valid else None
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits; empty if it has no trace."""
+        return format_trace_id(self.cause.trace_id) if self.cause else ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the message had for headers before it was put away."""
+        content_type = self.record.headers.get(CONTENT_TYPE, "")
+        return _own(self.record.headers) | ({CONTENT_TYPE: content_type} if content_type else {})
+
+    @property
+    def baggage(self) -> Context:
+        """A context with what the message carried for baggage, and without its trace."""
+        context = Context()
+        for name, value in baggage.get_all(self._context).items():
+            if name != "with_batch":  # FastStream's mark, true of one publication only
+                context = baggage.set_baggage(name, value, context)
+        return context
+
+    @cached_property
+    def _context(self) -> Context:
+        return extract(self.record.headers)
+
+    @property
+    def _timed(self) -> bool:
+        return self.record.timestamp > 0
+
+    def _number(self, header: str) -> int | None:
+        text = self.record.headers.get(header, "")
+        return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def _own(headers: Mapping[str, str]) -> dict[str, str]:
+    """Without what belongs to one publication: its trace, its flow, and why it was given up."""
+    fields = propagate.get_global_textmap().fields
+    passing = {CONTENT_TYPE, FLOW_STARTED, "traceparent", "tracestate", "baggage", *fields}
+    return {
+        name: value
+        for name, value in headers.items()
+        if name not in passing and not name.startswith(PREFIX)
+    }
