@@ -29,7 +29,7 @@ PROBE_TIMEOUT_MS = 5000
 
 _SASL = {
     "broker_sasl_mechanism": "SCRAM-SHA-512",
-    "broker_username": "orders",
+    "broker_username": "services",
     "broker_password": "<its password>",
 }
 _TLS = {

@@ -11,7 +11,11 @@ from faststream.security import SASLPlaintext, SASLScram256, SASLScram512
 from pydantic import ValidationError
 
 from {{ cookiecutter.package_name }} import __main__ as program
-from {{ cookiecutter.package_name }}.security import broker_security, client_options, refusal
+from {{ cookiecutter.package_name }}.security import (
+    broker_security,
+    client_options,
+    refusal,
+)
 from {{ cookiecutter.package_name }}.service import Service
 from {{ cookiecutter.package_name }}.settings import BadSetting, Settings
 
@@ -110,7 +114,7 @@ def test_certificates(read: Read) -> None:
             "BROKER_SECURITY_PROTOCOL=SASL_SSL",
         ),
         (SASL | {"BROKER_SASL_MECHANISM": ""}, "BROKER_SASL_MECHANISM", "SCRAM-SHA-512"),
-        (SASL | {"BROKER_USERNAME": ""}, "BROKER_USERNAME", "BROKER_USERNAME=orders"),
+        (SASL | {"BROKER_USERNAME": ""}, "BROKER_USERNAME", "BROKER_USERNAME=services"),
         (SASL | {"BROKER_PASSWORD": ""}, "BROKER_PASSWORD", "BROKER_PASSWORD=<its password>"),
         (SASL | {"BROKER_CA_FILE": "{files}/absent.pem"}, "BROKER_CA_FILE", "kafka-ca.pem"),
         (SASL | {"BROKER_CA_FILE": "{files}/rubbish.pem"}, "BROKER_CA_FILE", "BEGIN CERTIFICATE"),
