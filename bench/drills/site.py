@@ -15,7 +15,7 @@ from e2e.stack import Stack, docker
 from ports import free_ports
 
 from .accounting import Messages, Offsets, Placed, Record, Spans, Store, follow, look_up
-from .flow import CONSUMERS, SERVICES
+from .flow import BATCHES, CONSUMERS, SERVICES
 from .intake import Intake
 from .promises import Figures, Interruption
 from .topics import Message, Topics
@@ -188,6 +188,12 @@ class Run:
         while True:
             for window in windows:
                 store.add(_insist(lambda one=window: traces.between(*one)))  # type: ignore[misc]
+            unlinked = {
+                record.sender: record.at
+                for record in records
+                if record.topic in BATCHES and record.sender and not store.linked(record.sender)
+            }
+            store.add(_insist(lambda one=unlinked: traces.linking(one, time.time())))  # type: ignore[misc]
             spans = look_up(placed, records, committed, store)
             ids = {missing.trace_id for missing in spans.missing[:MOST_BY_ID]} - {""}
             store.add(_insist(lambda one=ids: traces.of(one)))  # type: ignore[misc]

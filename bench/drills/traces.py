@@ -2,32 +2,37 @@
 
 Tempo finds a trace by its id in a third of a second of CPU, and by a search some hundred traces in
 the same time, with the attributes that are asked for. So spans are searched for, in windows of
-time.
-What a search does not tell is read by id in the end:
+time. What a search does not tell:
 
-- more than one link of a span: the links of batches;
-- of a trace that lies in two blocks, any but the block with more of the spans that match. That is
-  why each service is searched for by itself.
+- Of a trace that lies in two blocks, any but the block with more of the spans that match. So each
+  service is searched for by itself, and what is left is read by id.
+- More than one link of a span, the last that matches. So those that it did not tell are asked for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol
 
 from e2e.apis import Span, Tempo, get, spans_of
 
-from .flow import OTHERS, SERVICES
+from .flow import BATCHES, CONSUMERS, OTHERS, SERVICES
 
 WORKERS = 4
 WINDOW_SECONDS = 10
 MOST_TRACES = 10_000  # told by one search: more than a window holds
 MOST_SPANS = 100  # told of one trace: as many as Tempo allows
+MOST_LINKS = 600  # looked for in one stretch of time
+LINKS_ASKED = 40  # in one question
 WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
     "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.name",
     "span.messaging.destination.partition.id", "span.messaging.kafka.offset",
     "span.http.response.status_code",
 )  # fmt: skip
+
+Sender = tuple[str, str]
+"""Trace and span."""
 
 
 class Traces(Protocol):
@@ -36,6 +41,14 @@ class Traces(Protocol):
 
         Raises:
             OSError: The store does not answer, or holds more than it tells.
+        """
+
+    def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
+        """Return spans that link to these.
+
+        Args:
+            senders: With the Unix seconds at which each of them sent.
+            until: Unix seconds.
         """
 
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
@@ -47,22 +60,50 @@ class InTempo:
 
     def __init__(self, url: str) -> None:
         self._tempo = Tempo(url)
-        self._batches: dict[str, list[Span]] = {}
 
     def between(self, since: float, until: float) -> list[Span]:
         found: list[Span] = []
         for start in range(int(since) - 1, int(until) + 1, WINDOW_SECONDS):
             for service in (*SERVICES, *OTHERS):
                 found += self._search(service, start, start + WINDOW_SECONDS)
-        several = {
-            span.trace_id
-            for span in found
-            if span.links and span.attributes.get("messaging.batch.message_count", 1) > 1
-        }
-        for span in self.of(several - self._batches.keys()):
-            self._batches.setdefault(span.trace_id, []).append(span)
-        for trace_id in several:
-            found += self._batches.get(trace_id, [])
+        return found
+
+    def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
+        found: list[Span] = []
+        ordered = sorted(senders, key=senders.__getitem__)
+        for first in range(0, len(ordered), MOST_LINKS):
+            group = ordered[first : first + MOST_LINKS]
+            start = senders[group[0]]
+            while group:
+                told = self._linking(group, int(start) - 5, int(until) + 5)
+                found += told
+                known = {link for span in told for link in span.links}
+                if not known:
+                    break
+                group = [one for one in group if one not in known]
+        return found
+
+    def _linking(self, senders: Sequence[Sender], start: int, end: int) -> list[Span]:
+        """Ask once for each; of a span that links to several that are asked for, one is told."""
+        # Neighbours are of the same batch: they are asked for in different questions.
+        questions = -(-len(senders) // LINKS_ASKED)
+        found = []
+        for number in range(questions):
+            asked = {
+                span_id: (trace_id, span_id) for trace_id, span_id in senders[number::questions]
+            }
+            # Tempo leaves out bytes of zero that an id begins with, here.
+            spellings = {spelling for one in asked for spelling in (one, one.lstrip("0"))}
+            any_of = " || ".join(f'link:spanID = "{one}"' for one in sorted(spellings))
+            for service in sorted({CONSUMERS[topic] for topic in BATCHES}):
+                query = (
+                    f'{{ resource.service.name = "{service}" && kind = consumer && ({any_of}) }}'
+                )
+                for trace in self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS):
+                    found += [
+                        replace(span, links=[asked[link] for _, link in span.links])
+                        for span in spans_found(trace)
+                    ]
         return found
 
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
@@ -87,8 +128,11 @@ class InSink:
         start, end = (str(int(time * 1e9)) for time in (since - 1, until + WINDOW_SECONDS))
         return spans_of(get(f"{self._url}/api/spans", start=start, end=end))
 
-    def of(self, trace_ids: Iterable[str]) -> list[Span]:
+    def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
         return []  # it has told all that it has
+
+    def of(self, trace_ids: Iterable[str]) -> list[Span]:
+        return []
 
 
 def spans_found(trace: dict[str, Any]) -> Iterable[Span]:
@@ -103,7 +147,7 @@ def spans_found(trace: dict[str, Any]) -> Iterable[Span]:
 def _span(span: dict[str, Any], trace_id: str) -> Span:
     told = {one["key"]: next(iter(one["value"].values())) for one in span.get("attributes", ())}
     parent = str(told.get("span:parentID", ""))
-    link = str(told.get("link:traceID", "")), str(told.get("link:spanID", ""))
+    link = str(told.get("link:traceID", "")).zfill(32), str(told.get("link:spanID", "")).zfill(16)
     start = int(span["startTimeUnixNano"])
     return Span(
         trace_id=trace_id,
@@ -113,7 +157,7 @@ def _span(span: dict[str, Any], trace_id: str) -> Span:
         name=span.get("name", ""),
         kind=str(told.get("kind", "")).upper(),
         status=str(told.get("status", "")).upper(),
-        links=[(link[0].zfill(32), link[1].zfill(16))] if all(link) else [],
+        links=[link] if link[1].strip("0") else [],
         attributes={key: int(value) if key in _NUMBERS else value for key, value in told.items()},
         start_ns=start,
         end_ns=start + int(span.get("durationNanos", 0)),

@@ -14,6 +14,7 @@ EACH = 50
 # What boards show of durations. A negative one would make a sum shrink, which looks like a restart.
 SUMS = (
     "messaging_receive_delay_seconds_sum",
+    "messaging_flow_duration_seconds_sum",
     "traces_span_metrics_duration_seconds_sum",
     "traces_service_graph_request_server_seconds_sum",
 )
