@@ -173,7 +173,7 @@ class Stack:
 
     def tool(self, *arguments: str) -> str:
         """Run a command of the image beside the services; return what it prints."""
-        return self._compose("run", "--rm", "--no-deps", "-T", "tools", *arguments, timeout=120)
+        return self.compose("run", "--rm", "--no-deps", "-T", "tools", *arguments, timeout=120)
 
     def restart(self, *services: str) -> None:
         """Restart containers and wait until they are healthy."""
