@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import time
 
 from .telemetry.logs import TraceContextFilter
 
@@ -9,6 +10,24 @@ from .telemetry.logs import TraceContextFilter
 class _AboutMessages(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("callback for Task")
+
+
+class _Repeats(logging.Filter):
+    """Drops a record that says what another one has said within so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, text = time.monotonic(), record.getMessage()
+        if now - self._said.get(text, -self._seconds) < self._seconds:
+            return False
+        if len(self._said) > 100:
+            self._said.clear()
+        self._said[text] = now
+        return True
 
 
 def configure_logging(level: str) -> None:
@@ -23,6 +42,7 @@ def configure_logging(level: str) -> None:
             "filters": {
                 "trace": {"()": TraceContextFilter},
                 "messages": {"()": _AboutMessages},
+                "repeats": {"()": _Repeats, "seconds": 30},
             },
             "formatters": {
                 "line": {
@@ -44,7 +64,10 @@ def configure_logging(level: str) -> None:
                 # FastStream's own book-keeping of its tasks.
                 "faststream.messages": {"filters": ["messages"]},
                 # aiokafka tells of every failed connection attempt to a broker that is down.
-                "aiokafka": {"level": "ERROR" if level != "DEBUG" else "DEBUG"},
+                "aiokafka": {
+                    "level": "ERROR" if level != "DEBUG" else "DEBUG",
+                    "filters": ["repeats"],
+                },
             },
         }
     )

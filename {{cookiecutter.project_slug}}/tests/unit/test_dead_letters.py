@@ -34,7 +34,11 @@ from {{ cookiecutter.package_name }}.dead_letters.replay import (
     Replay,
     discard,
 )
-from {{ cookiecutter.package_name }}.dead_letters.search import NotThereError, Search, Wanted
+from {{ cookiecutter.package_name }}.dead_letters.search import (
+    NotThereError,
+    Search,
+    Wanted,
+)
 from {{ cookiecutter.package_name }}.dead_letters.show import (
     Links,
     Summary,

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
@@ -22,6 +22,7 @@ from faststream.exceptions import IncorrectState
 from faststream.kafka import KafkaBroker, Topic
 from faststream.message import StreamMessage
 
+from . import aiokafka_cures
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
 from .dead_letters.letter import headers_of
@@ -67,6 +68,7 @@ def make_broker(
     Raises:
         BadSetting: The `BROKER_*` variables about security do not fit each other.
     """
+    aiokafka_cures.cure()
     metrics = MessagingMetrics(registry)
     counting = (
         [KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)]
@@ -220,9 +222,9 @@ async def create_channels(settings: Settings) -> None:
 class Consumers:
     """Tells of the consumers of a service whether they get on.
 
-    One gets on while its position moves, while it finishes messages, or while there is nothing for
-    it to do. It does not while it is not a member of its group, or while Kafka has messages for it
-    that it does not take. A message in hand may take as long as the retry policy allows.
+    One gets on while it comes further in its partitions, or has nothing left to do there. It does
+    not while it is not a member of its group, takes nothing of what Kafka has for it, or takes the
+    same again and again. A message in hand may take as long as the retry policy allows.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -242,7 +244,6 @@ class Consumers:
             yield
         finally:
             member.held_until = None
-            member.finished += 1
 
     def joined(self, broker: KafkaBroker) -> bool:
         """Whether each is a member of its group, be it one that no partition is left for."""
@@ -283,10 +284,14 @@ class Consumers:
             return "not in its group"
         partitions = consumer.assignment()
         ends = await consumer.end_offsets(partitions) if partitions else {}
-        positions = {one: await consumer.position(one) for one in partitions}
-        if all(positions[one] >= ends[one] for one in partitions) and member.held_until is None:
-            return None
-        return positions, member.finished
+        waits = False
+        for one in partitions:
+            position = await consumer.position(one)
+            member.reached[one] = max(position, member.reached.get(one, 0))
+            # What was taken is not done with: it is taken again if it is not committed.
+            committed = await consumer.committed(one)
+            waits |= (position if committed is None else committed) < ends[one]
+        return dict(member.reached) if waits else None
 
     def _subscribers(self, broker: KafkaBroker) -> Iterator[tuple[str, Any]]:
         subscribers: Sequence[Any] = broker.subscribers
@@ -302,7 +307,7 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     since: float
     joined: bool = False
-    finished: int = 0
+    reached: dict[Any, int] = field(default_factory=dict)
     held_until: float | None = None
     standing: Any = None
 
