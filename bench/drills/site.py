@@ -22,6 +22,7 @@ from .topics import Message, Topics
 from .traces import InSink, InTempo, Traces
 
 HEALTHY_SECONDS = 180.0
+REJOIN_SECONDS = 20.0  # the clients' session time-out, and as long again to notice and to join
 DRAINED_SECONDS = 180.0
 MOST_BY_ID = 300  # traces in one pass
 REPLICAS = 2
@@ -277,8 +278,13 @@ class Run:
         self.site.wait_until_healthy(service)
 
     def interrupted(self, what: str, since: float, *, killed: bool = False) -> None:
-        """Note that something was away from then until now."""
-        self.interruptions.append(Interruption(what, since, time.time(), killed))
+        """Note that something was away from then until now.
+
+        The broker is until the groups of its consumers have formed anew: what they handle before
+        cannot be committed, and comes again.
+        """
+        until = time.time() + (REJOIN_SECONDS if what == "kafka" else 0)
+        self.interruptions.append(Interruption(what, since, until, killed))
 
 
 def _insist(read: Callable[[], list[Span]]) -> list[Span]:

@@ -10,7 +10,7 @@ from .stack import Stack
 
 pytestmark = pytest.mark.disturbs_the_stack
 
-RATE = 20.0  # the queues of spans are short here, so that an outage of seconds fills them
+RATE = 8.0  # the queues of spans are short here, so that an outage of seconds fills them
 
 DRILLS = ["poison", "redelivery", "sigterm", "kill", "broker_restart", "backends_down_kill"]
 
