@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from .contracts import OrderAccepted, OrderRequest
+from .contracts import MAX_KEY_CHARACTERS, OrderAccepted, OrderRequest
 
 _ERRORS = {
     "type": "object",
@@ -41,7 +41,7 @@ def document() -> dict[str, Any]:
                             "name": "Idempotency-Key",
                             "in": "header",
                             "description": "With the same key, trying again is the same order",
-                            "schema": {"type": "string", "maxLength": 255},
+                            "schema": {"type": "string", "maxLength": MAX_KEY_CHARACTERS},
                         }
                     ],
                     "requestBody": {

@@ -70,13 +70,13 @@ class RetryPolicy:
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Attempts":
         return _Attempts(msg, policy=self, context=context)
 
-    def bound(self, message: StreamMessage[Any]) -> float:
-        """Seconds for which this message, or batch, may hold its partition at most.
+    def bound(self, messages: int) -> float:
+        """Seconds for which a message, or a batch of so many, may hold its partition at most.
 
         Publishing dead letters comes on top, if the broker is slow to confirm them.
         """
         pauses = self.backoff * (2.0 ** (self.attempts - 1) - 1)
-        batch = BATCH_TIMEOUTS if len(self.singles(message)) > 1 else 0
+        batch = BATCH_TIMEOUTS if messages > 1 else 0
         return (self.attempts + batch) * self.timeout + pauses
 
 

@@ -63,19 +63,16 @@ class Watchdog:
     @property
     def suspicion(self) -> str:
         """What is about to end the process: stands still for half of the time-out, or longer."""
-        if self.timeout:
-            for what, seconds in self.stalled.items():
-                if seconds >= self.timeout / 2:
-                    return f"{what} has not got on for {seconds:.0f} s"
-        return ""
+        return self._standing_still(self.timeout / 2)
 
     async def start(self) -> None:
         """Watch from now on; needs the running event loop, and to be called in the main thread."""
+        if not self.timeout:
+            return
         self._task = asyncio.create_task(self._look())
-        if self.timeout:
-            self._tick()
-            self._main_thread = threading.get_ident()
-            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._tick()
+        self._main_thread = threading.get_ident()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     async def stop(self) -> None:
         """Watch no more; an orderly shutdown has begun, and is itself given so long only."""
@@ -83,8 +80,7 @@ class Watchdog:
             return
         self._task.cancel()
         self._stopped.set()
-        if self.timeout:
-            faulthandler.dump_traceback_later(self._shutdown_timeout, exit=True)
+        faulthandler.dump_traceback_later(self._shutdown_timeout, exit=True)
 
     async def done(self) -> None:
         """The orderly shutdown is over."""
@@ -100,12 +96,17 @@ class Watchdog:
                 self.stalled = await self._ask()
             except Exception:
                 logger.exception("The watchdog could not look at the consumers")
-            if self.timeout:
-                for what, seconds in self.stalled.items():
-                    if seconds >= self.timeout:
-                        self._end(f"{what} has not got on for {seconds:.0f} s")
-                        return
+            if reason := self._standing_still(self.timeout):
+                self._end(reason)
+                return
             await asyncio.sleep(INTERVAL_SECONDS)
+
+    def _standing_still(self, least: float) -> str:
+        """Say what has not got on for so many seconds, if anything."""
+        for what, seconds in self.stalled.items():
+            if seconds >= least:
+                return f"{what} has not got on for {seconds:.0f} s"
+        return ""
 
     def _end(self, reason: str) -> None:
         self.reason = reason

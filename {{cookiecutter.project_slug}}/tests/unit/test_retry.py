@@ -181,7 +181,7 @@ async def test_a_batch_that_hangs_is_let_go_within_its_bound() -> None:
     took = asyncio.get_running_loop().time() - started
 
     # Each of 100 messages on its own would be 300 time-outs; the bound is 13 of them.
-    assert bench.policy.bound(batch(100)) == pytest.approx(13 * 0.02)
+    assert bench.policy.bound(100) == pytest.approx(13 * 0.02)
     assert len(calls) <= 3 + retry.BATCH_TIMEOUTS + 1, took
     assert [letter.message.message_id for letter in bench.buried] == [str(n) for n in range(100)]
     assert "others of its batch" in str(bench.buried[-1].error)

@@ -9,13 +9,11 @@ from opentelemetry import trace
 
 from .. import web
 from ..channels import ORDERS
-from ..contracts import OrderAccepted, OrderPlaced, OrderRequest
+from ..contracts import MAX_KEY_CHARACTERS, OrderAccepted, OrderPlaced, OrderRequest
 from ..idempotency import derived_id
 from ..messaging import TooLarge, Unavailable
 from ..openapi import document
 from ..service import Service
-
-MAX_KEY_CHARACTERS = 255
 
 logger = logging.getLogger(__name__)
 

@@ -81,7 +81,9 @@ def make_broker(
         timeout=settings.handler_timeout_seconds,
         redeliver=Unavailable,
         confirmation=_confirmation,
-        holding=lambda message: consumers.holding(_first(message).topic, policy.bound(message)),
+        holding=lambda message: consumers.holding(
+            _first(message).topic, policy.bound(_count(message))
+        ),
         bury=lambda letter: _bury(broker, letter, metrics),
         retried=lambda message: metrics.retry(_first(message).topic),
         singles=_singles,
@@ -288,9 +290,14 @@ class Consumers:
         for one in partitions:
             position = await consumer.position(one)
             member.reached[one] = max(position, member.reached.get(one, 0))
-            # What was taken is not done with: it is taken again if it is not committed.
-            committed = await consumer.committed(one)
-            waits |= (position if committed is None else committed) < ends[one]
+            if position < ends[one]:
+                waits = True
+            elif member.committed.get(one) != position:
+                # What was taken is not done with: it is taken again if it is not committed.
+                committed = await consumer.committed(one)
+                if committed is not None:
+                    member.committed[one] = committed
+                    waits |= committed < ends[one]
         return dict(member.reached) if waits else None
 
     def _subscribers(self, broker: KafkaBroker) -> Iterator[tuple[str, Any]]:
@@ -308,6 +315,7 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
     since: float
     joined: bool = False
     reached: dict[Any, int] = field(default_factory=dict)
+    committed: dict[Any, int] = field(default_factory=dict)
     held_until: float | None = None
     standing: Any = None
 
@@ -350,8 +358,12 @@ def _first(message: StreamMessage[Any]) -> "ConsumerRecord[Any, Any]":
     return record
 
 
+def _count(message: StreamMessage[Any]) -> int:
+    return len(message.raw_message) if isinstance(message.raw_message, tuple) else 1
+
+
 def _singles(message: StreamMessage[Any]) -> list[StreamMessage[Any]]:
-    if not isinstance(message.raw_message, tuple) or len(message.raw_message) == 1:
+    if _count(message) == 1:
         return [message]
     singles = []
     for position, record in enumerate(message.raw_message):
