@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from e2e.load import SHARES
-from e2e.tables import ORDERS
+from e2e.load import some_order
 
 from .accounting import Placed
 
@@ -85,8 +84,7 @@ class Intake:
         return self.started + self.sent / self.rate
 
     def _place(self) -> None:
-        (kind,) = random.choices([*SHARES], [*SHARES.values()])
-        order = {"sku": "keyboard", "quantity": 1, "currency": "EUR", **ORDERS[kind]}
+        kind, order = some_order()
         answer = self._post(json.dumps(order).encode())
         if answer is None:
             return

@@ -16,10 +16,11 @@ from .tables import ORDERS
 SHARES = {"good": 0.8, "declined": 0.15, "failing": 0.05}
 
 
-def some_order() -> dict[str, Any]:
+def some_order() -> tuple[str, dict[str, Any]]:
+    """Draw an order; return how it is meant to end, too."""
     (kind,) = random.choices([*SHARES], [*SHARES.values()])
     sku = random.choice(["keyboard", "mouse", "screen"])
-    return {"sku": sku, "quantity": 1, "currency": "EUR", **ORDERS[kind]}
+    return kind, {"sku": sku, "quantity": 1, "currency": "EUR", **ORDERS[kind]}
 
 
 def place(url: str, count: int, workers: int = 8) -> int:
@@ -53,8 +54,9 @@ class Load:
 
 
 def _accepted(url: str) -> bool:
+    _, order = some_order()
     try:
-        return post(url + "/orders", some_order()).status == 202
+        return post(url + "/orders", order).status == 202
     except OSError:  # a service that is being restarted
         return False
 
