@@ -25,7 +25,7 @@ def run_all(ground: Site, names: list[str]) -> int:
             figures = run(ground, name)
             rows[name] = report.row(promise, figures)
             reasons = broken(promise, figures)
-        except (AssertionError, OSError) as error:
+        except Exception as error:  # one that ends unforeseen is broken, and the others go on
             rows[name] = report.failed(promise, error)
             reasons = [f"the drill failed: {error}"]
             log = OUTPUT.with_name(f"drills-{name}.log")

@@ -7,6 +7,8 @@ time. What a search does not tell:
 - Of a trace that lies in two blocks, any but the block with more of the spans that match. So each
   service is searched for by itself, and what is left is read by id.
 - More than one link of a span, the last that matches. So those that it did not tell are asked for.
+- A link whose span id begins with a byte of zero: it compares seven bytes with eight. So what is
+  left is asked for by the trace id, and the traces that have such a link are read by id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +26,7 @@ MOST_TRACES = 10_000  # told by one search: more than a window holds
 MOST_SPANS = 100  # told of one trace: as many as Tempo allows
 MOST_LINKS = 600  # looked for in one stretch of time
 LINKS_ASKED = 40  # in one question
+MOST_BY_TRACE = 200  # looked for by the trace that they link to, in one pass
 WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
     "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.name",
@@ -70,6 +73,7 @@ class InTempo:
 
     def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
         found: list[Span] = []
+        left: list[Sender] = []
         ordered = sorted(senders, key=senders.__getitem__)
         for first in range(0, len(ordered), MOST_LINKS):
             group = ordered[first : first + MOST_LINKS]
@@ -81,6 +85,14 @@ class InTempo:
                 if not known:
                     break
                 group = [one for one in group if one not in known]
+            left += group
+        for first in range(0, min(len(left), MOST_BY_TRACE), LINKS_ASKED):
+            causes = left[first : first + LINKS_ASKED]
+            any_of = " || ".join(f'link:traceID = "{one.lstrip("0")}"' for one, _ in causes)
+            traces = self._tempo.search_between(
+                f"{{ {any_of} }}", int(senders[causes[0]]) - 5, int(until) + 5, MOST_TRACES
+            )
+            found += self.of({trace["traceID"].zfill(32) for trace in traces})
         return found
 
     def _linking(self, senders: Sequence[Sender], start: int, end: int) -> list[Span]:
@@ -92,9 +104,7 @@ class InTempo:
             asked = {
                 span_id: (trace_id, span_id) for trace_id, span_id in senders[number::questions]
             }
-            # Tempo leaves out bytes of zero that an id begins with, here.
-            spellings = {spelling for one in asked for spelling in (one, one.lstrip("0"))}
-            any_of = " || ".join(f'link:spanID = "{one}"' for one in sorted(spellings))
+            any_of = " || ".join(f'link:spanID = "{one}"' for one in sorted(asked))
             for service in sorted({CONSUMERS[topic] for topic in BATCHES}):
                 query = (
                     f'{{ resource.service.name = "{service}" && kind = consumer && ({any_of}) }}'
