@@ -136,6 +136,11 @@ class Loki:
         )
         return list(found["data"]["result"])
 
+    def value(self, query: str) -> float:
+        """Return what a query that makes one number makes of now; 0 if it has nothing to count."""
+        found = get(f"{self.url}/loki/api/v1/query", within=SEARCH_SECONDS, query=query)
+        return sum(float(series["value"][1]) for series in found["data"]["result"])
+
 
 @dataclass(frozen=True)
 class Prometheus:

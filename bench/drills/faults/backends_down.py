@@ -2,6 +2,10 @@
 
 import time
 
+from e2e.apis import Loki
+from e2e.poll import poll_until
+
+from ..flow import BATCHES
 from ..promises import Figures
 from ..site import Run
 
@@ -14,4 +18,13 @@ def drill(run: Run) -> Figures:
         with run.without(*BACKENDS):
             time.sleep(run.seconds(300, 30))
         run.note(f"down for {time.time() - began:.0f} s")
-    return run.reckon(intake, patience=240)
+    figures = run.reckon(intake, patience=240)
+    ends = {record.order_id for record in run.records if record.topic in BATCHES}
+    query = 'sum(count_over_time({service_name="notifications"} |= "Customer of order" [%ds]))'
+    loki = Loki(run.stack.url("LOKI_PORT"))
+    poll_until(
+        lambda: loki.value(query % (time.time() - began + 60)) == len(ends),
+        f"{len(ends)} records in Loki", 120,
+    )  # fmt: skip
+    run.note(f"{len(ends)} log records, none lost")
+    return figures

@@ -1,7 +1,11 @@
-"""No Collector for a whole run: the messages' way is as fast as with one."""
+"""No Collector for a whole run: the messages' way is as fast as with one, and what no longer fits
+into a service's queue is counted."""
 
 import statistics
 import time
+from collections import Counter
+
+from e2e.poll import poll_until
 
 from ..promises import Figures
 from ..samples import body, message
@@ -10,6 +14,11 @@ from ..site import Run
 BACKLOG = 3000  # orders
 WARM_UP = 0.1  # share of a backlog that is left out, while the consumer starts
 LEAST_RATIO = 0.9
+QUEUE_ITEMS = 2000  # spans; the backlog makes several times as many
+COUNTED = (
+    "sum(otel_sdk_processor_span_processed_total{service_name='payments',error_type!=''}) or"
+    " vector(0)"
+)
 
 
 def drill(run: Run) -> Figures:
@@ -33,7 +42,33 @@ def drill(run: Run) -> Figures:
         f" ({min(ratios):.2f} to {max(ratios):.2f})"
     )
     run.must(statistics.median(ratios) >= LEAST_RATIO, f"that is less than {LEAST_RATIO}")
-    return run.reckon(patience=60)
+    with run.changed("payments", {"OTEL_BSP_MAX_QUEUE_SIZE": str(QUEUE_ITEMS)}):
+        return overflow(run)
+
+
+def overflow(run: Run) -> Figures:
+    """Handle more than the queue of spans holds; the drops must be as many as are counted."""
+    before = run.stack.replicas("payments")[0]
+    run.stop("otel-collector")
+    run.inject([message("orders.placed", body("orders.placed")) for _ in range(BACKLOG)])
+    run.site.wait_until_drained()
+    memory = run.stack.memory()["payments"] / before["HostConfig"]["Memory"]
+    run.start("otel-collector")
+    figures = run.reckon(patience=60)
+    missing = Counter(one.service for one in figures.spans.missing)["payments"]
+    run.must(missing, "nothing was dropped: nothing is proved of how it is counted")
+    poll_until(
+        lambda: run.site.prometheus.values(COUNTED)[0] >= missing,
+        f"{missing} drops to be counted", 150,
+    )  # fmt: skip
+    counted = run.site.prometheus.values(COUNTED)[0]
+    after = run.stack.replicas("payments")[0]
+    run.must(after["RestartCount"] == before["RestartCount"], "payments did not live through it")
+    run.note(
+        f"with a queue of {QUEUE_ITEMS}: {missing} spans dropped, {counted:.0f} counted, memory at"
+        f" {memory:.0%} of its limit"
+    )
+    return figures
 
 
 def throughput(run: Run) -> float:
