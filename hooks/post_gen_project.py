@@ -5,6 +5,7 @@ import re
 import secrets
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
 
 Path(__file__).unlink(
@@ -25,17 +26,28 @@ def lay_overlays() -> None:
 
 
 def write_env_files() -> None:
-    """Fill in one random password wherever an example asks for it; only the owner may read it."""
+    """Fill in one random password wherever an example asks for it; only the owner may read it.
+
+    A `.env` that is there is the user's, and stays as it is.
+    """
     password = f"GRAFANA_ADMIN_PASSWORD={secrets.token_urlsafe(18)}"
     for example in ROOT.rglob(".env.example"):
         env = example.with_name(".env")
-        env.touch(mode=0o600)
-        env.write_text(PASSWORD.sub(password, example.read_text("utf-8")), "utf-8")
+        if not env.exists():
+            env.touch(mode=0o600)
+            env.write_text(PASSWORD.sub(password, example.read_text("utf-8")), "utf-8")
+
+
+def is_baked_to_be_compared() -> bool:
+    """Whether cruft bakes this to find what changed: in a temporary folder, and for a patch."""
+    by_cruft = "_commit" in ANSWERS
+    return by_cruft and Path(tempfile.gettempdir()).resolve() in ROOT.resolve().parents
 
 
 lay_overlays()
 write_env_files()
-print(f"""
+if not is_baked_to_be_compared():
+    print(f"""
 The project is baked. Next:
 
     cd {shlex.quote(str(ROOT))}

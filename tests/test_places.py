@@ -1,17 +1,14 @@
 """Where and how a project is baked: what is there already is safe, and no network is needed."""
 
-import os
 import re
-import shutil
 import stat
-import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
-from bakery import COOKIECUTTER, Bakery
+from bakery import Bakery
 from cookiecutter.main import cookiecutter
 from matrix import TEMPLATE
+from repository import git
 
 OLDEST_COOKIECUTTER = "2.6.0"
 
@@ -22,20 +19,6 @@ def refuse(*args, **kwargs):
     raise OSError("baking must not use the network")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 """
-
-
-def git(folder: Path, *arguments: str) -> str:
-    author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER")
-              for what in ("NAME", "EMAIL")}  # fmt: skip
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        env=os.environ | author,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, f"git {' '.join(arguments)}\n{done.stderr}"
-    return done.stdout
 
 
 def passwords(project: Path) -> dict[str, str]:
@@ -175,43 +158,3 @@ def test_nothing_is_left_in_the_temporary_folder(bakery: Bakery, tmp_path: Path)
     scratch.mkdir()
     bakery.cookiecutter({}, tmp_path / "into", env={"TMPDIR": str(scratch)})
     assert [path for path in scratch.rglob("*") if path.is_file()] == []
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> Path:
-    """A repository of its own with the template in it, which a test may change and commit to."""
-    copy = tmp_path / "template"
-    listed = git(TEMPLATE, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    for name in filter(None, listed.split("\0")):
-        if (TEMPLATE / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(TEMPLATE / name, copy / name)
-    git(copy, "init", "--quiet", "--initial-branch=main")
-    git(copy, "add", "--all")
-    git(copy, "commit", "--quiet", "--message=first")
-    return copy
-
-
-def test_cruft_update_brings_a_change_and_keeps_the_users_own(
-    bakery: Bakery, template: Path, tmp_path: Path
-) -> None:
-    cruft = (COOKIECUTTER[0], "-m", "cruft")
-    bakery.run(
-        tmp_path, *cruft, "create", str(template), "--no-input", "--output-dir", str(tmp_path)
-    )
-    project = tmp_path / "order-flow"
-    git(project, "init", "--quiet", "--initial-branch=main")
-    (project / ".gitignore").open("a").write("/mine/\n")
-    git(project, "add", "--all")
-    git(project, "commit", "--quiet", "--message=baked")
-    password = passwords(project)
-
-    theirs = template / "{{cookiecutter.project_slug}}" / ".editorconfig"
-    theirs.write_text(theirs.read_text() + "\n[*.go]\nindent_style = tab\n")
-    git(template, "commit", "--quiet", "--all", "--message=second")
-    bakery.run(project, *cruft, "update", "--skip-apply-ask")
-
-    assert "[*.go]" in (project / ".editorconfig").read_text()
-    assert (project / ".gitignore").read_text().endswith("/mine/\n")
-    assert passwords(project) == password
-    assert not [*project.rglob("*.rej")]

@@ -1,0 +1,42 @@
+"""Git, and a repository of its own with the template in it, which a test may change."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from matrix import TEMPLATE
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Return what git prints; fails with its complaint."""
+    author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER")
+              for what in ("NAME", "EMAIL")}  # fmt: skip
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=os.environ | author,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, f"git {' '.join(arguments)}\n{done.stderr}"
+    return done.stdout
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that git does not ignore; the first one makes the repository."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", f"--message={message}")
+
+
+def copy_of_the_template(to: Path) -> Path:
+    """Commit the template as it lies here, with what is not committed yet and without its past."""
+    listed = git(TEMPLATE, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    for name in filter(None, listed.split("\0")):
+        if (TEMPLATE / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TEMPLATE / name, to / name)
+    commit(to, "first")
+    return to
