@@ -8,13 +8,16 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bake test e2e bench drills dashboards lint format audit git
+.PHONY: help demo dev bake test e2e bench drills dashboards lint format audit git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: bake ## Bake the default project into build/ and watch it work, without Docker
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' demo
+
+dev: bake ## Bake the default project into build/ and run it until Ctrl-C, without Docker
+	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' dev
 
 bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder)
 	@rm -rf '$(INTO)/order-flow'

@@ -1,6 +1,7 @@
 """Bake the template as a user does, and run what a baked project offers."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -72,6 +73,28 @@ class Bakery:
             encoding="utf-8",
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+
+    def make_dev(self, project: Path, env: dict[str, str]) -> str:
+        """Run `make dev` until everything is up, end it; return all that it printed."""
+        with subprocess.Popen(
+            ["make", "dev"],
+            cwd=project,
+            env=self.environment() | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            start_new_session=True,
+        ) as running:
+            assert running.stdout
+            said = ""
+            try:
+                for line in running.stdout:
+                    said += line
+                    if "Ctrl-C" in line:
+                        break
+            finally:
+                os.killpg(running.pid, signal.SIGTERM)
+            return said + running.stdout.read()
 
     def environment(self) -> dict[str, str]:
         """The user's, without their settings of cookiecutter, uv, OpenTelemetry and make."""

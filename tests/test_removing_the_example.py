@@ -1,11 +1,8 @@
 """docs/removing-the-example.md is true: what it says is done here, and a service of one's own put
 in the example's place."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,25 +159,7 @@ def test_compose_accepts_it(emptied: Path, bakery: Bakery) -> None:
 def test_it_runs(emptied: Path, bakery: Bakery) -> None:
     """`make dev` says where the one service is, once that is ready, and ends when it is told to."""
     (port,) = free_ports(1)
-    with subprocess.Popen(
-        ["make", "dev"],
-        cwd=emptied,
-        env=bakery.environment() | {"STOCK_PORT": str(port)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        start_new_session=True,
-    ) as running:
-        assert running.stdout
-        said = ""
-        try:
-            for line in running.stdout:
-                said += line
-                if "Ctrl-C" in line:
-                    break
-        finally:
-            os.killpg(running.pid, signal.SIGTERM)
-        said += running.stdout.read()
+    said = bakery.make_dev(emptied, {"STOCK_PORT": str(port)})
     assert f"stock          http://127.0.0.1:{port}\n" in said
     assert "See what it takes and sends: /asyncapi (Ctrl-C ends this run)\n" in said
     assert "Traceback" not in said
