@@ -100,7 +100,7 @@ USERS_EDITS: dict[str, Edit] = {
     "README.md": appended("Ours."),
     "pyproject.toml": replaced('version = "0.1.0"', 'version = "1.4.0"'),
     RENAMED[0]: appended("Ours."),
-    "src/order_flow/services/payments.py": replaced("= 100_000", "= 250_000"),
+    "src/order_flow/services/payments.py": replaced("= 100_000", "= 75_000"),
 }
 OWN_SERVICE = "src/order_flow/services/invoicing.py"
 OWN_SERVICE_CODE = '''"""Bills what is dispatched."""
@@ -208,7 +208,7 @@ def test_what_the_user_did_is_kept(updated: Path) -> None:
     assert 'command: ["invoicing"]' in (updated / "compose.yaml").read_text("utf-8")
     assert (updated / "README.md").read_text("utf-8").endswith("Ours.\n")
     payments = (updated / "src/order_flow/services/payments.py").read_text("utf-8")
-    assert "CARD_LIMIT_CENTS = 250_000" in payments
+    assert "CARD_LIMIT_CENTS = 75_000" in payments
     assert "or declines it, later." in payments
     assert project_table(updated)["version"] == "1.4.0"
     assert not (updated / DELETED).exists()
@@ -237,9 +237,10 @@ def test_the_project_says_which_template_it_is_from(updated: Path, cruft: Cruft)
     cruft.run(updated, "check")
 
 
+@pytest.mark.parametrize("updated", matrix()[:1], indirect=True, ids=name_of)
 def test_its_checks_pass(updated: Path, bakery: Bakery) -> None:
     bakery.run(updated, "make", "lint")
-    bakery.run(updated, "make", "test", "ARGS=tests/unit")
+    bakery.run(updated, "make", "test", "ARGS=tests/unit/test_flow.py")
 
 
 def test_both_change_the_same_line(project: Path, cruft: Cruft) -> None:
