@@ -100,10 +100,8 @@ def baked(bakery: Bakery) -> Path:
     return bakery.bake({}, bakery.home / "with the example")
 
 
-@pytest.fixture(scope="module")
-def emptied(bakery: Bakery) -> Path:
-    """The default project after all that the document says was done."""
-    project = bakery.bake({}, bakery.home / "without the example")
+def remove_the_example(project: Path) -> None:
+    """Do all that the document says, and put its example of a service in the place of ours."""
     document = Document(project)
     for path in document.deleted():
         if path.endswith("/"):
@@ -115,6 +113,13 @@ def emptied(bakery: Bakery) -> Path:
         file.write_text(edit(file.read_text("utf-8"), document.shown(path)), "utf-8")
     service = f"{PACKAGE}/services/stock.py"
     (project / service).write_text(document.shown(service), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def emptied(bakery: Bakery) -> Path:
+    """The default project after all that the document says was done."""
+    project = bakery.bake({}, bakery.home / "without the example")
+    remove_the_example(project)
     return project
 
 

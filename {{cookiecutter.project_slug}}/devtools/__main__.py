@@ -17,6 +17,26 @@ def main(arguments: list[str] | None = None) -> int:
     trace = add("trace", _trace, "show a trace of what runs in Docker, and where it is in Grafana")
     trace.add_argument("id", help="32 hex digits, as a service answers or logs them")
 
+    service = add("service", _service, "add a service: its handler, container, test and settings")
+    service.add_argument("name", help="lower-case, with - between words: invoicing")
+    service.add_argument(
+        "--consumes",
+        default="",
+        metavar="CHANNEL",
+        help="what it listens to, there already or new; default: the last one in channels.py",
+    )
+    service.add_argument(
+        "--publishes", default="", metavar="CHANNEL", help="a new channel: invoices.issued"
+    )
+    service.add_argument("--batch", action="store_true", help="handle many messages at a time")
+    service.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=DEFAULT",
+        help="one of its own, from the environment: due_days=30 (as often as need be)",
+    )
+
     sink = add("sink", _sink, "receive OTLP, check it, show traces", endless=True)
     sink.add_argument("--host", default="127.0.0.1")
     sink.add_argument("--grpc-port", type=port_number, default=4317)
@@ -48,6 +68,16 @@ def _trace(options: argparse.Namespace) -> None:
     from . import trace
 
     trace.run(Console(), options.id)
+
+
+def _service(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from .new_service.command import run
+    from .new_service.plan import Wish
+
+    wish = Wish(options.name, options.consumes, options.publishes, options.batch, options.setting)
+    run(Console(), wish)
 
 
 def _sink(options: argparse.Namespace) -> None:

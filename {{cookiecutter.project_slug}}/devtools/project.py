@@ -10,7 +10,7 @@ ENTRANCE = "orders"
 NEXT_STEP = "Place an order and see its trace: make order"
 """What to do when everything runs."""
 
-ENTRANCE_PORT = f"{ENTRANCE.upper()}_PORT"
+ENTRANCE_PORT = f"{ENTRANCE.upper().replace('-', '_')}_PORT"
 PORTS = {
     ENTRANCE_PORT: 8000,
     "GRAFANA_PORT": 3000,
@@ -43,13 +43,14 @@ def package(root: Path = ROOT) -> str:
 
 
 def services(root: Path = ROOT) -> list[str]:
-    """Name the services, the one where work comes in first.
+    """Name the services as their commands are called, the one where work comes in first.
 
     Raises:
         UserError: That one is not there.
     """
     folder = root / "src" / package(root) / "services"
-    names = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    names = {module.replace("_", "-") for module in modules}
     if ENTRANCE not in names:
         raise UserError(
             f"There is no service {ENTRANCE} in {folder}: let ENTRANCE in devtools/project.py name"

@@ -29,12 +29,12 @@ def main() -> int:
 
 
 def _run() -> int:
-    names = sorted(module.name for module in pkgutil.iter_modules(services.__path__))
+    modules = sorted(module.name for module in pkgutil.iter_modules(services.__path__))
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for name in names:
-        service = commands.add_parser(name, help="run this service")
-        service.set_defaults(run=lambda options, name=name: _serve(name))
+    for module in modules:
+        service = commands.add_parser(module.replace("_", "-"), help="run this service")
+        service.set_defaults(run=lambda options, module=module: _serve(module))
     topics = commands.add_parser("topics", help="create the topics that are not there yet")
     topics.set_defaults(run=lambda options: _create_topics())
     add_to(commands)
@@ -43,11 +43,11 @@ def _run() -> int:
     return run(options)
 
 
-def _serve(name: str) -> int:
+def _serve(module: str) -> int:
     # Messages make many short-lived objects and few cycles: the default threshold has the
     # collector look through them thousands of times a second.
     gc.set_threshold(50_000, 20, 20)
-    import_module(f".services.{name}", __package__).service.run()
+    import_module(f".services.{module}", __package__).service.run()
     return 0
 
 

@@ -1,10 +1,8 @@
 """The four services in memory, and what they record."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from faststream.kafka import TestKafkaBroker
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from {{ cookiecutter.package_name }}.services import (
@@ -14,22 +12,12 @@ from {{ cookiecutter.package_name }}.services import (
     shipping,
 )
 
-SERVICES = [module.service for module in (orders, payments, shipping, notifications)]
-_exporter = InMemorySpanExporter()
-for _service in SERVICES:
-    _service.telemetry.tracer_provider.add_span_processor(SimpleSpanProcessor(_exporter))
+from ..memory import in_memory
 
 
 @pytest.fixture
-def exporter() -> Iterator[InMemorySpanExporter]:
-    """Holds the spans of all services, as they end."""
-    _exporter.clear()
-    yield _exporter
-    _exporter.clear()
-
-
-@pytest.fixture
-async def flow(exporter: InMemorySpanExporter) -> AsyncIterator[InMemorySpanExporter]:
+async def flow() -> AsyncIterator[InMemorySpanExporter]:
     """All services, connected in memory: publishing returns when all that follows is done."""
-    async with TestKafkaBroker(*(service.broker for service in SERVICES)):
+    modules = (orders, payments, shipping, notifications)
+    async with in_memory(*(module.service for module in modules)) as exporter:
         yield exporter

@@ -1,0 +1,307 @@
+"""What a new service takes: the files that it adds and those that it changes."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import project
+from ..project import UserError
+from . import compose, names, text
+from .source import (
+    DEAD_LETTERS,
+    EVENT,
+    Channels,
+    Contracts,
+    Module,
+    Services,
+    Settings,
+    in_format,
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for; `consumes` empty: what the flow ends with so far."""
+
+    name: str
+    consumes: str = ""
+    publishes: str = ""
+    batch: bool = False
+    settings: Sequence[str] = ()
+    """As name=default."""
+
+
+@dataclass
+class Plan:
+    """All that will be written, and what has to be said about it."""
+
+    service: text.Service
+    new: dict[Path, str] = field(default_factory=dict)
+    changed: dict[Path, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Write everything, or nothing."""
+        before = {path: path.read_text("utf-8") for path in self.changed}
+        try:
+            for path, content in (self.new | self.changed).items():
+                path.write_text(content, "utf-8")
+        except OSError as error:
+            for path in self.new:
+                path.unlink(missing_ok=True)
+            for path, content in before.items():
+                with suppress(OSError):
+                    path.write_text(content, "utf-8")
+            raise UserError(
+                f"{error.filename} cannot be written: {error.strerror}. Nothing was changed."
+            ) from error
+
+
+def plan(wish: Wish, root: Path = project.ROOT) -> Plan:
+    """Check the wish, and make a plan of it. Nothing is written yet.
+
+    Raises:
+        UserError: A name is not good, something is there already, or a file is not as it should be.
+    """
+    package = project.package(root)
+    source = root / "src" / package
+    containers = compose.Compose(root / "compose.yaml", root)
+    services = Services(source / "services", root)
+    names.check_service(
+        wish.name,
+        containers.project,
+        compose.taken(root) | {*services.commands},
+    )
+    new = {
+        kind: root / path / f"{prefix}{names.module(wish.name)}.py"
+        for kind, path, prefix in (
+            ("handlers", source / "services", ""), ("test", "tests/unit", "test_")
+        )
+    }  # fmt: skip
+    for path in new.values():
+        if path.exists():
+            raise UserError(
+                f"{path.relative_to(root)} is there already, and nothing is overwritten: remove it,"
+                " or choose another name."
+            )
+
+    drafted = _Draft(wish, root, package, source, services)
+    service = drafted.service()
+    made = Plan(service, notes=drafted.notes)
+    made.new = {
+        new["handlers"]: in_format(text.handlers(service), new["handlers"], package),
+        new["test"]: in_format(text.test(service), new["test"], package),
+    }
+    if project.ENTRANCE not in {*services.commands, wish.name}:
+        made.notes.append(
+            f"There is no service {project.ENTRANCE}: let ENTRANCE in devtools/project.py name the"
+            " one where work comes in, and give that a port in compose.yaml."
+        )
+    variables = {service.variable(name): value for name, value in service.settings.items()}
+    made.changed = {
+        containers.path: containers.adding(wish.name, variables, services.commands),
+        **drafted.changed(service),
+    }
+    if variables:
+        example = root / ".env.example"
+        shown = {name: json.dumps(value).strip('"') for name, value in variables.items()}
+        made.changed[example] = compose.example_adding(
+            example.read_text("utf-8"), shown, f"Of the service {wish.name}."
+        )
+    return made
+
+
+class _Draft:
+    """Finds out what the service is made of."""
+
+    def __init__(
+        self, wish: Wish, root: Path, package: str, source: Path, services: Services
+    ) -> None:
+        self.notes: list[str] = []
+        self._wish = wish
+        self._root = root
+        self._package = package
+        self._services = services
+        self._channels = Channels(source / "channels.py", root)
+        self._contracts = Contracts(source / "contracts.py", root)
+        self._settings = Settings(source / "settings.py", root)
+        self._new_channels: dict[str, str] = {}
+        self._new_contracts: dict[str, str] = {}
+
+    def service(self) -> text.Service:
+        event_id = self._contracts.event_id
+        settings = dict(self._setting(one) for one in self._wish.settings)
+        consumes, sample = self._consumed()
+        return text.Service(
+            package=self._package,
+            name=self._wish.name,
+            consumes=consumes,
+            publishes=self._published(consumes) if self._wish.publishes else None,
+            batch=self._wish.batch,
+            event_id=event_id,
+            sample=sample,
+            settings=settings,
+        )
+
+    def changed(self, service: text.Service) -> dict[Path, str]:
+        """The modules that have to know of it, in the format that they were in."""
+        fields = {
+            service.field(name): f"{type(value).__name__} = {value!r}"
+            for name, value in service.settings.items()
+        }
+        if clash := self._settings.fields & fields.keys():
+            raise UserError(f"{self._settings.name} has a setting {', '.join(clash)} already.")
+        texts: list[tuple[Module, str]] = [
+            (self._channels, self._channels.adding(self._new_channels)),
+            (self._contracts, self._contracts.adding(self._new_contracts)),
+            (self._settings, self._settings.adding(fields, f"Of the service {service.name}.")),
+        ]
+        return {
+            module.path: _as_it_was(module, changed, self._package)
+            for module, changed in texts
+            if changed != module.text
+        }
+
+    def _consumed(self) -> tuple[text.Channel, Mapping[str, Any]]:
+        """The channel that the service listens to, and what a message there may be."""
+        option = self._wish.consumes
+        if not option:
+            listed = self._channels.listed
+            if listed:
+                option = self._channels.constants[listed[-1]]
+                self.notes.append(
+                    f"{option} is the last channel in {self._channels.name}; for another one:"
+                    f' make service NAME={self._wish.name} ARGS="--consumes …"'
+                )
+            else:
+                option = f"{self._wish.name}.requested"
+        constant = self._known(option)
+        if constant is None:
+            made = self._declare("--consumes", option)
+            present = [self._channels.constants[one] for one in self._channels.listed]
+            self.notes.append(
+                f"{option} is a new channel, to which nobody publishes yet; there are"
+                f" {', '.join(present) or 'no others'}."
+            )
+            return made, self._event()
+        topic = self._channels.constants[constant]
+        contract = self._services.contract_of(constant)
+        if contract is None:  # nobody here sends it or takes it yet
+            contract = names.contract(topic)
+            if contract not in self._contracts.bound():
+                self._new_contracts[contract] = _travels(topic)
+                return text.Channel(topic, constant, contract), self._event()
+        sample = self._sample(contract)
+        if sample is None:
+            self.notes.append(
+                f"No message could be made up for a test of {contract}: the handler takes any"
+                f" {EVENT}; change that in both."
+            )
+            contract, sample = EVENT, self._event()
+        return text.Channel(topic, constant, contract), sample
+
+    def _published(self, consumes: text.Channel) -> text.Channel:
+        option = self._wish.publishes
+        constant = self._known(option)
+        if option in {consumes.topic, consumes.constant}:
+            raise UserError(f"A service that publishes to {option} what it consumes has no end.")
+        if constant is None:
+            return self._declare("--publishes", option)
+        known = self._services.contract_of(constant)
+        raise UserError(
+            f"--publishes {option}: that channel is there already"
+            f"{f', for {known}' if known else ''}, and one service publishes to it. Name a new one,"
+            " say --publishes invoices.issued; to share it, add a publisher by hand."
+        )
+
+    def _known(self, option: str) -> str | None:
+        """The constant of a channel that is there, given its topic or that constant."""
+        for constant, topic in self._channels.constants.items():
+            if option in {constant, topic}:
+                if constant == DEAD_LETTERS:
+                    raise UserError(
+                        f"{topic} holds what other services gave up; it is seen to with"
+                        " `make dead-letters`, `make replay` and `make discard`."
+                    )
+                return constant
+        return None
+
+    def _declare(self, option: str, topic: str) -> text.Channel:
+        """A new channel, and the class of what will travel over it."""
+        names.check_channel(option, topic)
+        made = text.Channel(topic, names.constant(topic), names.contract(topic))
+        for name, present, file in (
+            (made.constant, self._channels.bound() | {*self._new_channels}, self._channels.name),
+            (made.contract, self._contracts.bound() | {*self._new_contracts}, self._contracts.name),
+        ):
+            if name in present:
+                raise UserError(
+                    f"{option} {topic} would be {name} in {file}, where something else is called"
+                    " so: choose another channel name."
+                )
+        self._new_channels[made.constant] = topic
+        self._new_contracts[made.contract] = _travels(topic)
+        return made
+
+    def _event(self) -> Mapping[str, Any]:
+        """What any event may be; a class that was just made has nothing besides."""
+        sample: Mapping[str, Any] | None = self._sample(EVENT)
+        if sample is None:
+            raise UserError(
+                f"No {EVENT} of {self._contracts.name} could be made up for a test: its fields take"
+                " no plain text, number, date or the like."
+            )
+        return sample
+
+    def _sample(self, contract: str) -> Any:
+        source = str(self._root / "src")
+        done = subprocess.run(
+            [sys.executable, "-m", f"{__package__}.sample", self._package, contract],
+            cwd=project.ROOT,
+            env=os.environ | {"PYTHONPATH": source},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UserError(f"{contract} of {self._contracts.name} cannot be used: {reason}")
+        told = json.loads(done.stdout)
+        if not told["event"]:
+            raise UserError(
+                f"{contract}, which travels there, is no {EVENT} of {self._contracts.name}: a"
+                " handler for it has to be written by hand."
+            )
+        return told["sample"]
+
+    def _setting(self, option: str) -> tuple[str, Any]:
+        name, equals, default = option.partition("=")
+        if not names.SETTING.fullmatch(name) or not equals:
+            raise UserError(
+                f"--setting {option} is no setting with its default: use lower-case letters, digits"
+                " and _, then = and a value. A good one: --setting due_days=30"
+            )
+        try:
+            value = json.loads(default)
+        except ValueError:
+            value = default
+        number = isinstance(value, int | float) and math.isfinite(value)
+        return name, value if number else default
+
+
+def _travels(topic: str) -> str:
+    return f"What travels over {topic}."
+
+
+def _as_it_was(module: Module, changed: str, package: str) -> str:
+    """Formatted if the module was; otherwise its lines are left alone."""
+    if in_format(module.text, module.path, package) == module.text:
+        return in_format(changed, module.path, package)
+    return changed
