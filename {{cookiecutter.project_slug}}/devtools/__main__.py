@@ -74,10 +74,12 @@ def _service(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from .new_service.command import run
-    from .new_service.plan import Wish
+    from .new_service.plan import Options
 
-    wish = Wish(options.name, options.consumes, options.publishes, options.batch, options.setting)
-    run(Console(), wish)
+    run(
+        Console(),
+        Options(options.name, options.consumes, options.publishes, options.batch, options.setting),
+    )
 
 
 def _sink(options: argparse.Namespace) -> None:

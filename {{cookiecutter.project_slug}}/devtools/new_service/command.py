@@ -3,16 +3,16 @@
 from rich.console import Console
 
 from ..project import NEXT_STEP, ROOT
-from .plan import Plan, Wish, plan
+from .plan import Options, Plan, plan
 
 
-def run(console: Console, wish: Wish) -> None:
+def run(console: Console, options: Options) -> None:
     """Add a service.
 
     Raises:
         UserError: It cannot be; nothing was written.
     """
-    made = plan(wish)
+    made = plan(options)
     made.write()
     for line in _said(made):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

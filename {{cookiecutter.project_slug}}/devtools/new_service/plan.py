@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from .source import (
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """What is asked for; `consumes` empty: what the flow ends with so far."""
 
     name: str
@@ -64,8 +65,8 @@ class Plan:
             ) from error
 
 
-def plan(wish: Wish, root: Path = project.ROOT) -> Plan:
-    """Check the wish, and make a plan of it. Nothing is written yet.
+def plan(options: Options, root: Path = project.ROOT) -> Plan:
+    """Check what is asked for, and make a plan of it. Nothing is written yet.
 
     Raises:
         UserError: A name is not good, something is there already, or a file is not as it should be.
@@ -75,12 +76,12 @@ def plan(wish: Wish, root: Path = project.ROOT) -> Plan:
     containers = compose.Compose(root / "compose.yaml", root)
     services = Services(source / "services", root)
     names.check_service(
-        wish.name,
+        options.name,
         containers.project,
         compose.taken(root) | {*services.commands},
     )
     new = {
-        kind: root / path / f"{prefix}{names.module(wish.name)}.py"
+        kind: root / path / f"{prefix}{names.module(options.name)}.py"
         for kind, path, prefix in (
             ("handlers", source / "services", ""), ("test", "tests/unit", "test_")
         )
@@ -92,28 +93,28 @@ def plan(wish: Wish, root: Path = project.ROOT) -> Plan:
                 " or choose another name."
             )
 
-    drafted = _Draft(wish, root, package, source, services)
+    drafted = _Draft(options, root, package, source, services)
     service = drafted.service()
     made = Plan(service, notes=drafted.notes)
     made.new = {
         new["handlers"]: in_format(text.handlers(service), new["handlers"], package),
         new["test"]: in_format(text.test(service), new["test"], package),
     }
-    if project.ENTRANCE not in {*services.commands, wish.name}:
+    if project.ENTRANCE not in {*services.commands, options.name}:
         made.notes.append(
             f"There is no service {project.ENTRANCE}: let ENTRANCE in devtools/project.py name the"
             " one where work comes in, and give that a port in compose.yaml."
         )
     variables = {service.variable(name): value for name, value in service.settings.items()}
     made.changed = {
-        containers.path: containers.adding(wish.name, variables, services.commands),
+        containers.path: containers.adding(options.name, variables, services.commands),
         **drafted.changed(service),
     }
     if variables:
         example = root / ".env.example"
-        shown = {name: json.dumps(value).strip('"') for name, value in variables.items()}
+        shown = {name: _in_dotenv(value) for name, value in variables.items()}
         made.changed[example] = compose.example_adding(
-            example.read_text("utf-8"), shown, f"Of the service {wish.name}."
+            example.read_text("utf-8"), shown, f"Of the service {options.name}."
         )
     return made
 
@@ -122,30 +123,30 @@ class _Draft:
     """Finds out what the service is made of."""
 
     def __init__(
-        self, wish: Wish, root: Path, package: str, source: Path, services: Services
+        self, options: Options, root: Path, package: str, source: Path, services: Services
     ) -> None:
         self.notes: list[str] = []
-        self._wish = wish
+        self._options = options
         self._root = root
         self._package = package
         self._services = services
         self._channels = Channels(source / "channels.py", root)
         self._contracts = Contracts(source / "contracts.py", root)
         self._settings = Settings(source / "settings.py", root)
+        self._event_id = self._contracts.event_id
         self._new_channels: dict[str, str] = {}
         self._new_contracts: dict[str, str] = {}
 
     def service(self) -> text.Service:
-        event_id = self._contracts.event_id
-        settings = dict(self._setting(one) for one in self._wish.settings)
+        settings = dict(self._setting(one) for one in self._options.settings)
         consumes, sample = self._consumed()
         return text.Service(
             package=self._package,
-            name=self._wish.name,
+            name=self._options.name,
             consumes=consumes,
-            publishes=self._published(consumes) if self._wish.publishes else None,
-            batch=self._wish.batch,
-            event_id=event_id,
+            publishes=self._published(consumes) if self._options.publishes else None,
+            batch=self._options.batch,
+            event_id=self._event_id,
             sample=sample,
             settings=settings,
         )
@@ -171,17 +172,17 @@ class _Draft:
 
     def _consumed(self) -> tuple[text.Channel, Mapping[str, Any]]:
         """The channel that the service listens to, and what a message there may be."""
-        option = self._wish.consumes
+        option = self._options.consumes
         if not option:
             listed = self._channels.listed
             if listed:
                 option = self._channels.constants[listed[-1]]
                 self.notes.append(
                     f"{option} is the last channel in {self._channels.name}; for another one:"
-                    f' make service NAME={self._wish.name} ARGS="--consumes …"'
+                    f' make service NAME={self._options.name} ARGS="--consumes …"'
                 )
             else:
-                option = f"{self._wish.name}.requested"
+                option = f"{self._options.name}.requested"
         constant = self._known(option)
         if constant is None:
             made = self._declare("--consumes", option)
@@ -208,7 +209,7 @@ class _Draft:
         return text.Channel(topic, constant, contract), sample
 
     def _published(self, consumes: text.Channel) -> text.Channel:
-        option = self._wish.publishes
+        option = self._options.publishes
         constant = self._known(option)
         if option in {consumes.topic, consumes.constant}:
             raise UserError(f"A service that publishes to {option} what it consumes has no end.")
@@ -237,14 +238,14 @@ class _Draft:
         """A new channel, and the class of what will travel over it."""
         names.check_channel(option, topic)
         made = text.Channel(topic, names.constant(topic), names.contract(topic))
-        for name, present, file in (
-            (made.constant, self._channels.bound() | {*self._new_channels}, self._channels.name),
-            (made.contract, self._contracts.bound() | {*self._new_contracts}, self._contracts.name),
+        for name, present, module in (
+            (made.constant, self._new_channels, self._channels),
+            (made.contract, self._new_contracts, self._contracts),
         ):
-            if name in present:
+            if name in {*present, *module.bound(), *text.NAMES}:
                 raise UserError(
-                    f"{option} {topic} would be {name} in {file}, where something else is called"
-                    " so: choose another channel name."
+                    f"{option} {topic} would be {name} in {module.name}, and something else is"
+                    " called so: choose another channel name."
                 )
         self._new_channels[made.constant] = topic
         self._new_contracts[made.contract] = _travels(topic)
@@ -279,11 +280,12 @@ class _Draft:
                 f"{contract}, which travels there, is no {EVENT} of {self._contracts.name}: a"
                 " handler for it has to be written by hand."
             )
-        return told["sample"]
+        sample = told["sample"]
+        return sample if sample and self._event_id in sample else None
 
     def _setting(self, option: str) -> tuple[str, Any]:
         name, equals, default = option.partition("=")
-        if not names.SETTING.fullmatch(name) or not equals:
+        if not names.SETTING.fullmatch(name) or not equals or not default.isprintable():
             raise UserError(
                 f"--setting {option} is no setting with its default: use lower-case letters, digits"
                 " and _, then = and a value. A good one: --setting due_days=30"
@@ -294,6 +296,13 @@ class _Draft:
             value = default
         number = isinstance(value, int | float) and math.isfinite(value)
         return name, value if number else default
+
+
+def _in_dotenv(value: object) -> str:
+    """As .env wants it, in single quotes where anything might have a meaning there."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return value if re.fullmatch(r"[\w.,:/@+-]*", value) else f"'{value}'"
 
 
 def _travels(topic: str) -> str:

@@ -6,6 +6,9 @@ from typing import Any
 
 from . import names
 
+NAMES = frozenset({"CurrentSpan", "EVENT", "Service", "Settings"})
+"""What no channel and no contract may be called, for the modules below have names for it."""
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -45,10 +48,6 @@ class Service:
         """The attribute of spans that says so."""
         return self.event_id.replace("_id", ".id")
 
-    @property
-    def publisher(self) -> str:
-        return self.publishes.constant.lower() if self.publishes else ""
-
     def variable(self, setting: str) -> str:
         """Name the environment variable of one of its settings."""
         return self.field(setting).upper()
@@ -65,7 +64,7 @@ def handlers(service: Service) -> str:
     contracts = ", ".join({one.contract for one in (consumes, publishes) if one})
     span = "" if service.batch else "from faststream.opentelemetry import CurrentSpan\n"
     declared = (
-        f"{service.publisher} = service.publisher({publishes.constant}, {publishes.contract})\n"
+        f"publisher = service.publisher({publishes.constant}, {publishes.contract})\n"
         if publishes
         else ""
     )
@@ -112,7 +111,7 @@ def _send(service: Service, indent: str) -> str:
     if not service.publishes:
         return ""
     made = f"{service.publishes.contract}({service.event_id}=event.{service.event_id})"
-    return f"{indent}await service.send({service.publisher}, {made})\n"
+    return f"{indent}await service.send(publisher, {made})\n"
 
 
 def test(service: Service) -> str:

@@ -110,10 +110,10 @@ def test_service_where_work_comes_in_is_first(
 ) -> None:
     services = tmp_path / "src" / "package" / "services"
     services.mkdir(parents=True)
-    for name in ("__init__", "a", "b", "c"):
+    for name in ("__init__", "a", "b", "c_d"):
         (services / f"{name}.py").touch()
     monkeypatch.setattr(project, "ENTRANCE", "b")
-    assert project.services(tmp_path) == ["b", "a", "c"]
+    assert project.services(tmp_path) == ["b", "a", "c-d"]
     monkeypatch.setattr(project, "ENTRANCE", "gone")
-    with pytest.raises(UserError, match=r"no service gone .* devtools/project.py .* of a, b, c\.$"):
+    with pytest.raises(UserError, match=r"no service gone .* devtools/project.py .* of a, b, c-d\.$"):
         project.services(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from devtools.new_service import names
-from devtools.new_service.plan import Plan, Wish, plan
+from devtools.new_service.plan import Options, Plan, plan
 from devtools.project import ROOT, UserError, package
 
 PROJECT = {
@@ -147,8 +147,8 @@ def files(root: Path) -> dict[str, str]:
     }
 
 
-def add(root: Path, name: str, **wish: object) -> Plan:
-    made = plan(Wish(name, **wish), root)  # type: ignore[arg-type]
+def add(root: Path, name: str, **options: object) -> Plan:
+    made = plan(Options(name, **options), root)  # type: ignore[arg-type]
     made.write()
     return made
 
@@ -208,7 +208,7 @@ def test_a_channel_that_is_new_is_declared_with_its_contract(root: Path) -> None
     )
     handlers = after["src/shop/services/labels.py"]
     assert "(event: Delivered, span: CurrentSpan)" in handlers
-    assert "send(labels_printed, LabelPrinted(item_id=event.item_id))" in handlers
+    assert "send(publisher, LabelPrinted(item_id=event.item_id))" in handlers
 
 
 def test_a_long_list_of_channels_stays_in_format_and_keeps_its_comments(root: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_file_that_was_not_in_format_is_left_as_it_was(root: Path) -> None:
 def test_settings_are_declared_handed_through_and_explained(root: Path) -> None:
     before = files(root)
     made = add(
-        root, "labels", settings=["width_mm=62", "dpi=300.5", "printer=a=b", "cut=true", "nan=NaN"]
+        root, "labels", settings=["width_mm=62", "dpi=300.5", "printer=a =b", "cut=true", "nan=NaN"]
     )
     after = files(root)
 
@@ -244,7 +244,7 @@ def test_settings_are_declared_handed_through_and_explained(root: Path) -> None:
     assert fields == [
         "    labels_width_mm: int = 62",
         "    labels_dpi: float = 300.5",
-        '    labels_printer: str = "a=b"',
+        '    labels_printer: str = "a =b"',
         "    labels_cut: bool = True",
         '    labels_nan: str = "NaN"',
     ]
@@ -256,6 +256,7 @@ def test_settings_are_declared_handed_through_and_explained(root: Path) -> None:
     variables = [made.service.variable(name) for name in made.service.settings]
     assert set(own) == {"LOG_LEVEL", *variables}
     assert "# Of the service labels.\n#LABELS_WIDTH_MM=62\n" in after[".env.example"]
+    assert "#LABELS_PRINTER='a =b'\n#LABELS_CUT=true\n" in after[".env.example"]
     assert after[".env.example"].index("LABELS_") < after[".env.example"].index("# --- Telemetry")
 
 
@@ -323,12 +324,12 @@ def test_the_first_of_all_finds_nothing_to_go_on_with(root: Path) -> None:
 def test_a_message_is_made_up_that_fits_the_contract(
     root: Path, channel: str, sample: dict[str, object]
 ) -> None:
-    assert plan(Wish("labels", channel), root).service.sample == sample
+    assert plan(Options("labels", channel), root).service.sample == sample
 
 
 def test_where_none_can_be_made_up_the_handler_takes_any_event(root: Path) -> None:
     replace(root / "src/shop/services/stock.py", "-> Stored", "-> Odd")
-    made = plan(Wish("labels"), root)
+    made = plan(Options("labels"), root)
     assert made.service.consumes.contract == "Event"
     assert made.service.sample == {"item_id": "item-1"}
     assert "No message could be made up for a test of Odd" in "".join(made.notes)
@@ -365,7 +366,7 @@ def test_a_bad_name_is_refused(root: Path, name: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("options", "said"),
     [
         ({"consumes": "dead-letters"}, "make replay"),
         ({"consumes": "Labels"}, "--consumes Labels is no name .* A good one: --consumes invoices"),
@@ -374,14 +375,17 @@ def test_a_bad_name_is_refused(root: Path, name: str, said: str) -> None:
         ({"publishes": "deliveries.stored"}, "what it consumes has no end"),
         ({"consumes": "labels.new", "publishes": "labels.new"}, "has no end"),
         ({"consumes": "events"}, "would be Event in src/shop/contracts.py"),
+        ({"consumes": "services"}, "would be Service in src/shop/contracts.py"),
+        ({"publishes": "event"}, "would be EVENT in src/shop/channels.py"),
         ({"settings": ["width"]}, "A good one: --setting due_days=30"),
+        ({"settings": ["width=1\n2"]}, "A good one: --setting due_days=30"),
         ({"settings": ["Width=1"]}, "A good one: --setting due_days=30"),
     ],
 )
-def test_a_bad_wish_is_refused(root: Path, wish: dict[str, object], said: str) -> None:
+def test_bad_options_are_refused(root: Path, options: dict[str, object], said: str) -> None:
     before = files(root)
     with pytest.raises(UserError, match=said):
-        add(root, "labels", **wish)
+        add(root, "labels", **options)
     assert files(root) == before
 
 
@@ -412,7 +416,7 @@ def test_a_project_that_is_otherwise_is_left_alone(
 def test_what_cannot_be_written_whole_is_not_written(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = plan(Wish("labels", publishes="labels.printed"), root)
+    made = plan(Options("labels", publishes="labels.printed"), root)
     before = files(root)
     last = list(made.changed)[-1]
     write = Path.write_text
