@@ -115,5 +115,5 @@ def test_service_where_work_comes_in_is_first(
     monkeypatch.setattr(project, "ENTRANCE", "b")
     assert project.services(tmp_path) == ["b", "a", "c-d"]
     monkeypatch.setattr(project, "ENTRANCE", "gone")
-    with pytest.raises(UserError, match=r"no service gone .* devtools/project.py .* of a, b, c-d\.$"):
+    with pytest.raises(UserError, match=r"no service gone .*/project.py .* of a, b, c-d\.$"):
         project.services(tmp_path)
