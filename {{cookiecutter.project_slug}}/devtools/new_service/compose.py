@@ -21,7 +21,7 @@ class Compose:
             self.text = path.read_text("utf-8")
         except OSError as error:
             raise UserError(f"{self.name} cannot be read: {error.strerror}.") from error
-        self._lines = self.text.splitlines(keepends=True)
+        self._lines = [f"{line}\n" for line in self.text.splitlines()]
 
     @property
     def project(self) -> str:
@@ -41,7 +41,7 @@ class Compose:
             beside: Commands of services: it comes after the last of them.
         """
         for anchor in ("service", *(["environment"] if variables else [])):
-            if not re.search(rf"^[\w -]+: &{anchor}$", self.text, re.MULTILINE):
+            if not re.search(rf"^[\w -]+: &{anchor}\s*(#.*)?$", self.text, re.MULTILINE):
                 raise UserError(
                     f"{self.name} has no mapping with the anchor &{anchor}, which has all that"
                     " services have in common."
@@ -97,7 +97,7 @@ def example_adding(text: str, variables: Mapping[str, str], comment: str) -> str
     """The text of .env.example with these variables, at the end of what concerns the services."""
     if not variables:
         return text
-    lines = text.splitlines(keepends=True)
+    lines = [f"{line}\n" for line in text.splitlines()]
     begun = False
     end = len(lines)
     for number, line in enumerate(lines):

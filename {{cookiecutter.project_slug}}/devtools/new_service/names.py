@@ -16,7 +16,7 @@ ALIAS = "metrics"
 """The host name that every service has, for Prometheus to find them."""
 
 LONGEST_HOST = 63
-LONGEST_CHANNEL = 200
+LONGEST_CHANNEL = 180
 """Kafka takes 249 characters, of a consumer group too, whose name begins with the service's."""
 
 

@@ -165,7 +165,7 @@ class _Draft:
             (self._settings, self._settings.adding(fields, f"Of the service {service.name}.")),
         ]
         return {
-            module.path: _as_it_was(module, changed, self._package)
+            module.path: _as_it_was(module, changed)
             for module, changed in texts
             if changed != module.text
         }
@@ -309,8 +309,8 @@ def _travels(topic: str) -> str:
     return f"What travels over {topic}."
 
 
-def _as_it_was(module: Module, changed: str, package: str) -> str:
+def _as_it_was(module: Module, changed: str) -> str:
     """Formatted if the module was; otherwise its lines are left alone."""
-    if in_format(module.text, module.path, package) == module.text:
-        return in_format(changed, module.path, package)
+    if in_format(module.text, module.path) == module.text:
+        return in_format(changed, module.path)
     return changed

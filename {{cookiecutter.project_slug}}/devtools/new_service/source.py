@@ -144,7 +144,7 @@ class Contracts(Module):
     def adding(self, new: Mapping[str, str]) -> str:
         """Its text with these classes, by their names; each with its docstring."""
         classes = (f'\n\nclass {name}({EVENT}):\n    """{doc}"""\n' for name, doc in new.items())
-        return self.text + "".join(classes)
+        return self.text.rstrip() + "\n" + "".join(classes) if new else self.text
 
 
 class Settings(Module):
@@ -220,15 +220,19 @@ def _class_in(annotation: ast.expr | None) -> list[str]:
     return [annotation.id] if isinstance(annotation, ast.Name) else []
 
 
-def in_format(text: str, path: Path, package: str) -> str:
+def in_format(text: str, path: Path, package: str = "") -> str:
     """The text as `make format` would leave it in this file, which need not be there yet.
+
+    Args:
+        package: Given where imports may have to be sorted.
 
     Raises:
         UserError: ruff is missing, or does not understand the text.
     """
     # ruff takes a module that is not there for somebody else's.
     ours = f"lint.isort.known-first-party = ['{package}']"
-    for arguments in (["check", "--fix", "--select", "I", "--config", ours], ["format"]):
+    sort = ["check", "--fix", "--select", "I", "--config", ours]
+    for arguments in ([sort] if package else []) + [["format"]]:
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *arguments, "--quiet", "--stdin-filename", path, "-"],
             cwd=project.ROOT,

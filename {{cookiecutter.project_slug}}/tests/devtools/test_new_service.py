@@ -370,7 +370,7 @@ def test_a_bad_name_is_refused(root: Path, name: str, said: str) -> None:
     [
         ({"consumes": "dead-letters"}, "make replay"),
         ({"consumes": "Labels"}, "--consumes Labels is no name .* A good one: --consumes invoices"),
-        ({"publishes": "a" * 201}, "is longer than 200 characters"),
+        ({"publishes": "a" * 181}, "is longer than 180 characters"),
         ({"publishes": "deliveries.arrived"}, "is there already, for Delivered"),
         ({"publishes": "deliveries.stored"}, "what it consumes has no end"),
         ({"consumes": "labels.new", "publishes": "labels.new"}, "has no end"),
