@@ -1,0 +1,192 @@
+"""Trace stores and Loki as processes of their own, and what they answer about a trace."""
+
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from e2e.apis import Loki, Span, Tempo, get
+from ports import free_ports
+from tools import tool
+
+ON_LOOPBACK = "127.0.0.1"
+
+
+class Traces(Protocol):
+    """What a trace store answers."""
+
+    def trace(self, trace_id: str) -> list[Span]:
+        """Return the spans there are so far; raises OSError while there is none."""
+
+    def traces_linked_to(self, trace_id: str) -> list[str]:
+        """Return the ids of the traces that have a link to this one."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    traces: Traces
+    grpc: int
+    """Its ports of OTLP on 127.0.0.1."""
+    http: int
+
+
+@dataclass(frozen=True)
+class Jaeger:
+    url: str
+
+    def trace(self, trace_id: str) -> list[Span]:
+        found = get(f"{self.url}/api/traces/{trace_id}")["data"]
+        return [
+            _jaeger_span(span, trace["processes"]) for trace in found for span in trace["spans"]
+        ]
+
+    def traces_linked_to(self, trace_id: str) -> list[str]:
+        """Jaeger cannot search for links: the newest traces of each service are looked through."""
+        linked = set()
+        for service in get(f"{self.url}/api/services")["data"] or ():
+            for trace in get(f"{self.url}/api/traces", service=service, limit="20")["data"]:
+                spans = (_jaeger_span(span, trace["processes"]) for span in trace["spans"])
+                if any(trace_id == cause for span in spans for cause, _ in span.links):
+                    linked.add(trace["traceID"])
+        return sorted(linked)
+
+
+def _jaeger_span(span: dict[str, Any], processes: dict[str, Any]) -> Span:
+    tags = {tag["key"]: tag["value"] for tag in span["tags"]}
+    refers = [(one["refType"], one["traceID"], one["spanID"]) for one in span["references"]]
+    return Span(
+        trace_id=span["traceID"],
+        span_id=span["spanID"],
+        parent_id=next((id_ for kind, _, id_ in refers if kind == "CHILD_OF"), ""),
+        service=processes[span["processID"]]["serviceName"],
+        name=span["operationName"],
+        kind=tags.get("span.kind", "internal").upper(),
+        status=tags.get("otel.status_code", "UNSET"),
+        links=[(trace, id_) for kind, trace, id_ in refers if kind == "FOLLOWS_FROM"],
+    )
+
+
+@contextmanager
+def jaeger(project: Path, folder: Path) -> Iterator[Backend]:
+    """Jaeger that keeps traces in memory."""
+    program = tool("jaeger", "traces go straight to Jaeger")
+    grpc, http, query, query_grpc, health = free_ports(5)
+    config = {
+        "service": {
+            "extensions": ["healthcheckv2", "jaeger_storage", "jaeger_query"],
+            "pipelines": {
+                "traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}
+            },
+            "telemetry": {"metrics": {"level": "none"}},
+        },
+        "extensions": {
+            "healthcheckv2": {
+                "use_v2": True,
+                "http": {"endpoint": f"{ON_LOOPBACK}:{health}"},
+            },
+            "jaeger_storage": {"backends": {"memory": {"memory": {"max_traces": 1000}}}},
+            "jaeger_query": {
+                "storage": {"traces": "memory"},
+                "http": {"endpoint": f"{ON_LOOPBACK}:{query}"},
+                "grpc": {"endpoint": f"{ON_LOOPBACK}:{query_grpc}"},
+            },
+        },
+        "receivers": {
+            "otlp": {
+                "protocols": {
+                    "grpc": {"endpoint": f"{ON_LOOPBACK}:{grpc}"},
+                    "http": {"endpoint": f"{ON_LOOPBACK}:{http}"},
+                }
+            }
+        },
+        "exporters": {"jaeger_storage_exporter": {"trace_storage": "memory"}},
+    }
+    file = folder / "jaeger.yaml"
+    file.write_text(yaml.safe_dump(config))
+    ready = f"http://{ON_LOOPBACK}:{query}/api/services"
+    with running([program, f"--config={file}"], folder / "jaeger.log", ready):
+        yield Backend(Jaeger(f"http://{ON_LOOPBACK}:{query}"), grpc, http)
+
+
+@contextmanager
+def tempo(project: Path, folder: Path) -> Iterator[Backend]:
+    """Tempo as it is baked, but for its ports and where it keeps what it has."""
+    program = tool("tempo", "traces go straight to Tempo")
+    grpc, http, port, internal = free_ports(4)
+    config = yaml.safe_load((project / "observability/tempo/tempo.yaml").read_text("utf-8"))
+    config["server"] |= {
+        "http_listen_address": ON_LOOPBACK,
+        "http_listen_port": port,
+        "grpc_listen_address": ON_LOOPBACK,
+        "grpc_listen_port": internal,
+    }
+    protocols = config["distributor"]["receivers"]["otlp"]["protocols"]
+    protocols["grpc"]["endpoint"] = f"{ON_LOOPBACK}:{grpc}"
+    protocols["http"]["endpoint"] = f"{ON_LOOPBACK}:{http}"
+    text = yaml.safe_dump(config).replace("/var/tempo", str(folder / "tempo"))
+    file = folder / "tempo.yaml"
+    file.write_text(text)
+    url = f"http://{ON_LOOPBACK}:{port}"
+    with running([program, f"-config.file={file}"], folder / "tempo.log", f"{url}/ready"):
+        yield Backend(Tempo(url), grpc, http)
+
+
+@contextmanager
+def loki(project: Path, folder: Path) -> Iterator[Loki]:
+    """Loki as it is baked, but for its ports and where it keeps what it has."""
+    program = tool("loki", "log records go straight to Loki")
+    port, internal = free_ports(2)
+    config = yaml.safe_load((project / "observability/loki/loki.yaml").read_text("utf-8"))
+    config["server"] |= {
+        "http_listen_address": ON_LOOPBACK,
+        "http_listen_port": port,
+        "grpc_listen_address": ON_LOOPBACK,
+        "grpc_listen_port": internal,
+    }
+    text = yaml.safe_dump(config).replace("/loki", str(folder / "loki"))
+    file = folder / "loki.yaml"
+    file.write_text(text)
+    url = f"http://{ON_LOOPBACK}:{port}"
+    with running([program, f"-config.file={file}"], folder / "loki.log", f"{url}/ready"):
+        yield Loki(url)
+
+
+BACKENDS: dict[str, Callable[[Path, Path], AbstractContextManager[Backend]]] = {
+    "tempo": tempo,
+    "jaeger": jaeger,
+}
+"""Each takes the baked project and a folder of its own."""
+
+
+@contextmanager
+def running(command: list[str], log: Path, ready: str) -> Iterator[None]:
+    """Run a program until the end of `with`, from when this address answers."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=log.parent, env=os.environ, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(ready, timeout=2).close()
+                break
+            except OSError:
+                said = log.read_text()
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, said
+                time.sleep(0.2)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:  # Tempo, once it was queried
+            process.kill()
+            process.wait()
