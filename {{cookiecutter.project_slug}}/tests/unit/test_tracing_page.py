@@ -3,6 +3,8 @@
 docs/faststream-tracing.md says where the rest of that page is tested.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +18,17 @@ from {{ cookiecutter.package_name }}.telemetry import Telemetry
 from {{ cookiecutter.package_name }}.telemetry.kafka import KafkaTelemetryMiddleware
 
 from ..spans import context, named, tree
+
+GLOBAL = """
+from opentelemetry import _logs, metrics, trace
+
+from {{ cookiecutter.package_name }}.telemetry import Telemetry
+
+one, other = Telemetry("one"), Telemetry("other")
+assert trace.get_tracer_provider() is one.tracer_provider
+assert metrics.get_meter_provider() is one.meter_provider
+assert _logs.get_logger_provider() is one.logger_provider
+"""
 
 
 @pytest.fixture
@@ -106,3 +119,7 @@ async def test_faststreams_own_middleware_takes_the_same_providers(
         "first publish",
         "first process",
     }
+
+
+def test_the_first_providers_of_a_process_are_the_global_ones() -> None:
+    subprocess.run([sys.executable, "-c", GLOBAL], check=True)
