@@ -5,7 +5,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import yaml
+from bakery import Bakery
 from matrix import TEMPLATE
+from tools import tool
 
 # What FastStream's page on tracing names, and the two things beyond it.
 OF_THE_PAGE = [
@@ -73,7 +77,7 @@ def wrong(project: Path, text: str) -> Iterator[str]:
 
 def test_the_tracing_page_names_what_there_is(project: Path) -> None:
     assert [
-        f"{row[0]}: {what}" for row in rows(project) for what in wrong(project, "|".join(row))
+        f"{row[0]}: {what}" for row in rows(project) for what in wrong(project, "|".join(row[1:]))
     ] == []
 
 
@@ -98,3 +102,96 @@ def test_each_thing_of_the_tracing_page_is_somewhere_and_shown_by_a_test(project
         assert place, thing
         tests = [symbol for _, symbol in REFERENCE.findall(shown) if symbol.startswith("test_")]
         assert tests, thing
+
+
+# --- docs/production.md and docs/without-a-collector.md
+
+PAGES = ["docs/production.md", "docs/without-a-collector.md"]
+ALL_PAGES = sorted(
+    path.name for path in (TEMPLATE / "{{cookiecutter.project_slug}}/docs").glob("*.md")
+)
+VARIABLE = re.compile(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`|^ {4}([A-Z0-9_]+)=", re.MULTILINE)
+# In what the page has the reader add.
+OF_THE_READER = {"ELSEWHERE_ENDPOINT", "ELSEWHERE_AUTHORIZATION"}
+PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:yaml|py|toml))`")
+
+
+def settable(project: Path) -> str:
+    """What defines variables: for Compose, for services, and in the code."""
+    files = [
+        project / ".env.example",
+        *project.rglob("compose*.yaml"),
+        *(project / "src").rglob("*.py"),
+    ]
+    return "\n".join(path.read_text("utf-8") for path in files)
+
+
+def volumes(file: Path) -> set[str]:
+    return set(yaml.safe_load(file.read_text("utf-8")).get("volumes") or {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None:
+    text = (project / page).read_text("utf-8")
+    named = {name or block for name, block in VARIABLE.findall(text)} - OF_THE_READER
+    known = settable(project)
+    assert named
+    assert {name for name in named if not re.search(rf"\b{name}\b", known)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
+    text = (project / page).read_text("utf-8")
+    (package,) = (path.parent for path in (project / "src").glob("*/telemetry"))
+    named = set(PATH.findall(text)) - {"elsewhere.yaml"}
+    made = {"observability/alertmanager/secrets/"}  # by whoever has secrets to keep there
+    gone = {
+        name
+        for name in named - made
+        if not name.startswith("/")  # of a container
+        and not any((root / name).exists() for root in (project, package))
+    }
+    assert gone == set()
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_a_link_leads_to_a_page_and_a_section(project: Path, page: str) -> None:
+    folder = project / "docs"
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", (folder / page).read_text("utf-8")):
+        file, _, section = target.partition("#")
+        path = folder / (file or page)
+        assert path.is_file(), target
+        heads = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+        assert not section or section in anchors, target
+
+
+def test_the_production_page_knows_every_volume(project: Path) -> None:
+    text = (project / "docs/production.md").read_text("utf-8")
+    named = set(re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE))
+    each = {file: volumes(file) for file in project.rglob("compose*.yaml")}
+    # Which the trace store has is the answer's: the page says "of the trace store".
+    kept = set().union(*(names for file, names in each.items() if file.stem != "compose.backend"))
+    assert kept
+    assert named == kept
+
+
+def test_the_collector_takes_the_file_that_sends_elsewhere(
+    project: Path, bakery: Bakery, tmp_path: Path
+) -> None:
+    collector = tool("otelcol-contrib", "the Collector reads what docs/production.md adds")
+    text = (project / "docs/production.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    added = tmp_path / "elsewhere.yaml"
+    added.write_text(shown)
+    config = "observability/otel-collector/config"
+    parts = ["collector", "trace-backend", "otlp/tls/off", "otlp/auth/none"]
+    for sampling in ("all", "tail"):
+        files = [*parts, f"sampling/{sampling}"]
+        bakery.run(
+            project,
+            "env", "ELSEWHERE_ENDPOINT=otlp.example:4317", "ELSEWHERE_AUTHORIZATION=Bearer 0123",
+            f"QUEUE_DIRECTORY={tmp_path / 'queue'}",
+            collector, "validate",
+            *(f"--config={config}/{name}.yaml" for name in files), f"--config={added}",
+        )  # fmt: skip
