@@ -1,6 +1,7 @@
 """The pages of a baked project name only what is there: files, tests, variables, volumes."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_a_link_leads_to_a_page_and_a_section(project: Path, page: str) -> None:
         heads = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
         assert not section or section in anchors, target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_panels_and_alerts_that_there_are(project: Path, page: str) -> None:
+    text = re.sub(r"```.*?```|`[^`]*`", "", (project / page).read_text("utf-8"), flags=re.DOTALL)
+    boards = (project / "observability/grafana/dashboards").glob("*.json")
+    panels = {panel["title"] for one in boards for panel in json.loads(one.read_text())["panels"]}
+    rules = (project / "observability/prometheus/rules").glob("*.yaml")
+    alerts = {name for one in rules for name in re.findall(r"alert: (\w+)", one.read_text())}
+    assert set(re.findall(r'"([A-Z][^"]*)"', text)) - panels == set()
+    named = set(re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", text)) - {"FastStream", "OpenTelemetry"}
+    assert named - alerts == set()
+    assert named
 
 
 def test_the_production_page_knows_every_volume(project: Path) -> None:
