@@ -149,6 +149,7 @@ def loki(project: Path, folder: Path) -> Iterator[Loki]:
         "grpc_listen_address": ON_LOOPBACK,
         "grpc_listen_port": internal,
     }
+    config["frontend"] = {"address": ON_LOOPBACK}  # where the querier brings its answers
     text = yaml.safe_dump(config).replace("/loki", str(folder / "loki"))
     file = folder / "loki.yaml"
     file.write_text(text)
