@@ -243,6 +243,27 @@ def test_its_checks_pass(updated: Path, bakery: Bakery) -> None:
     bakery.run(updated, "make", "test", "ARGS=tests/unit/test_flow.py")
 
 
+def test_services_that_make_service_adds_are_kept(
+    bakery: Bakery, cruft: Cruft, tmp_path: Path
+) -> None:
+    """With all that it can add: a channel, a contract, a setting."""
+    project = cruft.create(tmp_path, {})
+    more = "ARGS=--publishes invoices.issued --setting due_days=30"
+    bakery.run(project, "make", "service", "NAME=invoicing", more)
+    (project / "uv.lock").write_text("the user's")  # `make` has written one; no version of it here
+    commit(project, "invoicing")
+    before = tree(project)
+
+    cruft.update(project)
+    assert conflicts(project) == []
+    changed = {name for name, content in tree(project).items() if before.get(name) != content}
+    assert "src/order_flow/services/invoicing.py" in before
+    assert not {name for name in changed if "invoicing" in name or name == "uv.lock"}
+    compose = (project / "compose.yaml").read_text("utf-8")
+    assert 'command: ["invoicing"]' in compose
+    assert "mem_limit: 384m" in compose
+
+
 def test_both_change_the_same_line(project: Path, cruft: Cruft) -> None:
     """Both versions stand in the file, all else is updated, and there is a way back."""
     edit_files(project, {"compose.yaml": replaced(MEMORY, "mem_limit: 512m")})
