@@ -63,6 +63,20 @@ def test_features_are_pinned(default_project: Path) -> None:
     assert [feature for feature in features if not PINNED_FEATURE.fullmatch(feature)] == []
 
 
+def test_renovate_finds_the_features() -> None:
+    """Those of the baked one too, where it lies here, and is no JSON yet."""
+    managers = json.loads((TEMPLATE / "renovate.json").read_text("utf-8"))["customManagers"]
+    patterns = [
+        manager["matchStrings"][0].replace("(?<", "(?P<")
+        for manager in managers
+        if "devcontainer" in manager["managerFilePatterns"][0]
+    ]
+    for folder in (".devcontainer", "{{cookiecutter.project_slug}}/.devcontainer"):
+        text = (TEMPLATE / folder / "devcontainer.json").read_text("utf-8")
+        found = [match["depName"] for match in re.finditer(patterns[0], text)]
+        assert found == ["ghcr.io/devcontainers/features/docker-in-docker"]
+
+
 def test_its_dockerfile_is_sound(default_project: Path, bakery: Bakery) -> None:
     hadolint = tool("hadolint", "the dev container's Dockerfile is sound")
     bakery.run(default_project, hadolint, ".devcontainer/Dockerfile")
