@@ -187,6 +187,12 @@ def conflicts(project: Path) -> list[str]:
     return git(project, "diff", "--name-only", "--diff-filter=U").split()
 
 
+def give_up(project: Path) -> None:
+    """As the document says it."""
+    git(project, "reset", "--quiet", "--hard")
+    git(project, "clean", "--quiet", "-d", "--force")
+
+
 def test_what_the_later_template_has_is_there(updated: Path) -> None:
     assert "mem_limit: 384m" in (updated / "compose.yaml").read_text("utf-8")
     assert "#LATER_SETTING=on\n" in (updated / ".env.example").read_text("utf-8")
@@ -279,7 +285,7 @@ def test_both_change_the_same_line(project: Path, cruft: Cruft) -> None:
     assert (project / "src/order_flow/later.py").exists()
     assert (project / OWN_SERVICE).read_text("utf-8") == OWN_SERVICE_CODE
 
-    git(project, "reset", "--quiet", "--hard")
+    give_up(project)
     assert tree(project) == before
 
 
@@ -291,12 +297,16 @@ def test_both_change_the_same_line_and_the_bake_was_never_committed(
     edit_files(project, {"compose.yaml": replaced(MEMORY, "mem_limit: 512m")})
     shutil.rmtree(project / ".git")
     commit(project, "baked and edited")
+    before = tree(project)
 
     cruft.update(project)
     assert "mem_limit: 512m" in (project / "compose.yaml").read_text("utf-8")
     assert [path.name for path in project.rglob("*.rej")] == ["compose.yaml.rej"]
     assert "+  mem_limit: 384m" in (project / "compose.yaml.rej").read_text("utf-8")
     assert (project / "src/order_flow/later.py").exists()
+
+    give_up(project)
+    assert tree(project) == before
 
 
 def test_a_file_of_ones_own_is_where_the_later_template_has_one(
