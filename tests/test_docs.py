@@ -83,7 +83,7 @@ def test_the_tracing_page_names_what_there_is(project: Path) -> None:
 
 
 def test_a_wrong_name_is_noticed(project: Path) -> None:
-    good = "`telemetry/providers.py::Telemetry.close` `tests/unit/conftest.py::exporter`"
+    good = "`telemetry/providers.py::Telemetry.close` `tests/memory.py::in_memory`"
     bad = (
         "`telemetry/provider.py` `telemetry/providers.py::Telemetry.end`"
         " `template:tests/test_docs.py::test_nothing`"
