@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
-from .panels import PROMETHEUS, sentence
+from .panels import PROMETHEUS, Link, sentence
 
 TAG = "observability"
 """Every board with it stands in the list of links; give it to your own."""
@@ -32,6 +32,7 @@ def board(
     *rows: Row,
     since: str = "now-15m",
     extra_variables: Sequence[Builder[model.VariableModel]] = (),
+    page: Link | None = None,
 ) -> model.Dashboard:
     """Return a board.
 
@@ -39,6 +40,7 @@ def board(
         uid: Part of its address: links and alerts of users name it, so it never changes.
         purpose: One sentence on what question it answers.
         since: Where its time range begins.
+        page: A page elsewhere that it links to.
     """
     built = (
         dashboard.Dashboard(title)
@@ -60,6 +62,9 @@ def board(
         )
         .build()
     )
+    if page:
+        link = dashboard.DashboardLink(page["title"]).type(model.DashboardLinkType.LINK)
+        built.links = [*(built.links or []), link.url(page["url"]).target_blank(True).build()]
     built.panels = list(_placed([Row(2, [sentence(purpose)]), *rows]))
     return built
 
@@ -75,6 +80,17 @@ def variables() -> list[Builder[model.VariableModel]]:
 
 
 def _choice(name: str, label: str, series: str, values_of: str) -> dashboard.QueryVariable:
+    return (
+        label_values(name, label, series, values_of)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")  # the regular expression that a series without the label matches too
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def label_values(name: str, label: str, series: str, values_of: str) -> dashboard.QueryVariable:
+    """A variable that takes one of the values that a label has; by itself the first."""
     query = f"label_values({series}, {values_of})"
     return (
         dashboard.QueryVariable(name)
@@ -86,10 +102,6 @@ def _choice(name: str, label: str, series: str, values_of: str) -> dashboard.Que
         .definition(query)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.ALPHABETICAL_ASC)
-        .multi(True)
-        .include_all(True)
-        .all_value(".*")  # the regular expression that a series without the label matches too
-        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
 
 

@@ -7,13 +7,15 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from .boards import messaging, service, slo, telemetry, topology, traces
+from .jaeger import Jaeger
 from .tempo import Tempo
 from .tracestore import TraceStore
+from .zipkin import Zipkin
 
 BAKED = Path("{{cookiecutter.project_slug}}")
 DASHBOARDS = Path("observability/grafana/dashboards")
 
-STORES: dict[str, TraceStore] = {"tempo": Tempo()}
+STORES: dict[str, TraceStore] = {"tempo": Tempo(), "jaeger": Jaeger(), "zipkin": Zipkin()}
 """By the name of the answer, which is the overlay's."""
 
 
@@ -26,10 +28,9 @@ FOLDERS = [BAKED / DASHBOARDS, *map(overlay, STORES)]
 
 def boards() -> dict[Path, list[Dashboard]]:
     """Return the boards by folder: those of all projects, and those that show a trace store."""
-    shared = [topology.board(), messaging.board(), slo.board()]
+    shared = [topology.board(), messaging.board(), slo.board(), telemetry.board()]
     own = {
-        overlay(name): [traces.board(store), service.board(store), telemetry.board(store)]
-        for name, store in STORES.items()
+        overlay(name): [traces.board(store), service.board(store)] for name, store in STORES.items()
     }
     return {BAKED / DASHBOARDS: shared, **own}
 

@@ -104,7 +104,6 @@ METRICS: dict[str, list[str]] = {
     **_named("up", "job", "instance"),
     **_named("prometheus_tsdb_head_samples_appended_total prometheus_tsdb_head_series"),
     **_named("loki_distributor_lines_received_total"),
-    **_named("tempo_distributor_spans_received_total"),
     # Recording rules and what Prometheus says of its alerts.
     **_named(
         """
@@ -117,6 +116,7 @@ METRICS: dict[str, list[str]] = {
         "service_namespace", "deployment_environment_name",
     ),
     **_named("flow:objective:ratio"),
+    **_named("telemetry:taken:rate5m", "signal", "stage"),
     **_named("telemetry:lost:increase10m", "signal", "stage", "reason"),
     **_named("telemetry:refused:rate5m", "signal", "receiver"),
     **_named("ALERTS", "alertname", "alertstate", "severity"),

@@ -5,11 +5,10 @@ from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as dashboard_model
 from grafana_foundation_sdk.models import tempo as tempo_model
 
-from .panels import PER_SECOND, property_of, series, time_series
-from .promql import rate
-from .tracestore import TRACE_ID, Panel, open_trace
+from .panels import property_of
+from .tracestore import TRACE_ID, UID, Panel, TraceStore, open_trace
 
-TEMPO = common_model.DataSourceRef(type_val="tempo", uid="tempo")
+TEMPO = common_model.DataSourceRef(type_val="tempo", uid=UID)
 
 
 def chosen(attribute: str, variable: str) -> str:
@@ -26,7 +25,7 @@ NEWEST = " && ".join(
 )
 
 
-class Tempo:
+class Tempo(TraceStore):
     no_trace = '{ trace:id = "click one" }'
 
     def newest_traces(self) -> Panel:
@@ -70,15 +69,6 @@ class Tempo:
             # them, without the zeros that they begin with.
             f"{{ link:traceID = `${TRACE_ID}` }}",
             empty="No trace links to the open one",
-        )
-
-    def ingestion(self) -> Panel:
-        return time_series(
-            "Trace store: spans taken",
-            "Spans that Tempo takes per second.",
-            PER_SECOND,
-            series(f"sum({rate('tempo_distributor_spans_received_total')})", "taken"),
-            empty="Tempo is not scraped",
         )
 
 

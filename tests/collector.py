@@ -110,7 +110,8 @@ def running(
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [program, *(f"--config={file}" for file in files)],
-            env=os.environ | {"QUEUE_DIRECTORY": str(folder / "queue"), **variables},
+            env=os.environ
+            | {"CONFIG_FOLDER": str(config), "QUEUE_DIRECTORY": str(folder / "queue"), **variables},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

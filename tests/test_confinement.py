@@ -55,8 +55,19 @@ def read_by_itself(root: Path) -> dict[str, Service]:
         for path in paths:
             for name, service in read_by_itself(root.parent / path).items():
                 services[name] = services.get(name, {}) | service
-    services |= content["services"]
+    for name, service in content["services"].items():
+        services[name] = extended(root, service)
     return services
+
+
+def extended(root: Path, service: Service) -> Service:
+    """Lay a service over the one that it extends, the parts of its health check too."""
+    if "extends" not in service:
+        return service
+    theirs = yaml.safe_load((root.parent / service["extends"]["file"]).read_text("utf-8"))
+    base = theirs["services"][service["extends"]["service"]]
+    check = base.get("healthcheck", {}) | service.get("healthcheck", {})
+    return base | service | {"healthcheck": check}
 
 
 @pytest.fixture(params=["as Compose reads it", "as it stands"])

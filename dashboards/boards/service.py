@@ -45,8 +45,9 @@ def board(store: TraceStore) -> Dashboard:
         " process? Choose it above.",
         Row(7, red.by("service_name")),
         Row(8, [handlers()]),
-        Row(12, [store.newest_traces(), logs_of_service()]),
+        Row(12, [store.traces_of_service(), logs_of_service()]),
         Row(7, [cpu(), memory(), loop_delay(), garbage()]),
+        extra_variables=store.variables(),
     )
 
 

@@ -18,7 +18,6 @@ from ..panels import (
     time_series,
 )
 from ..promql import ENVIRONMENT, RANGE, SERVICE, SPARSE, rate, select, total
-from ..tracestore import TraceStore
 
 SIGNALS = {"spans": "spans", "log_records": "log records", "metric_points": "metric points"}
 NOT_SCRAPED = "The Collector is not scraped"
@@ -26,11 +25,13 @@ NO_SDK = "No SDK tells: see OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 
 REFUSED = "telemetry:refused:rate5m"
+TAKEN = "telemetry:taken:rate5m"
+"""Which of its metrics counts spans, the rules of each trace backend know."""
 LOST = "telemetry:lost:increase10m"
 """What the alert TelemetryLost reads; each place where something can get lost has its rule."""
 
 
-def board(store: TraceStore) -> Dashboard:
+def board() -> Dashboard:
     return board_with(
         "telemetry",
         "Telemetry pipeline",
@@ -39,7 +40,7 @@ def board(store: TraceStore) -> Dashboard:
         Row(7, [whole(), losses()], [6, 18]),
         Row(7, [sdk_exports(), sdk_queues(), scrapes()]),
         Row(7, [accepted(), refused(), sent(), queues()]),
-        Row(7, [store.ingestion(), log_store(), metric_store()]),
+        Row(7, [trace_store(), log_store(), metric_store()]),
         Row(7, [series_kept(), memory()]),
     )
 
@@ -168,6 +169,16 @@ def memory() -> timeseries.Panel:
         series("sum(otelcol_process_memory_rss)", "otel-collector"),
         series(total('process_resident_memory_bytes{job!="services"}', "job"), "{{job}}"),
         empty=NOT_SCRAPED,
+    )
+
+
+def trace_store() -> timeseries.Panel:
+    return time_series(
+        "Trace store: spans taken",
+        "Spans that the trace backend takes per second, as it counts them itself.",
+        PER_SECOND,
+        series(TAKEN, "{{stage}}"),
+        empty="The trace backend is not scraped",
     )
 
 

@@ -34,7 +34,8 @@ def board(store: TraceStore) -> Dashboard:
         Row(8, [store.linked_traces(), logs_of_trace()], [10, 14]),
         Row(7, [*red.by("service_name")]),
         Row(9, [red.durations(), slowest_operations()]),
-        extra_variables=[trace_id_variable(store.no_trace)],
+        extra_variables=[*store.variables(), trace_id_variable(store.no_trace)],
+        page=store.page,
     )
 
 

@@ -4,9 +4,11 @@ Each function returns the values and a list of problems in plain words. The rule
 opentelemetry-proto's comments and of the specification's "Trace", "Logs" and "Metrics" data models.
 """
 
+import base64
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+from google.protobuf.json_format import ParseDict, ParseError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
@@ -60,6 +62,27 @@ def spans(batches: Iterable[trace_pb2.ResourceSpans]) -> tuple[list[Span], list[
                 problems += [f"{where}: {problem}" for problem in _span_problems(span)]
                 problems += [f"{where}: {problem}" for problem in _key_problems(raw.attributes)]
     return found, problems
+
+
+def spans_of_json(traces: Any, *, hex_ids: bool = False) -> list[Span]:
+    """Read spans from the JSON of OTLP's TracesData, `{"resourceSpans": […]}`.
+
+    Args:
+        hex_ids: Whether ids are in hex, as OTLP's own JSON has them, or in base64, as protobuf's
+            JSON mapping writes bytes.
+
+    Raises:
+        ValueError: It is no such JSON.
+    """
+    try:
+        data = ParseDict(
+            _ids_in_base64(traces) if hex_ids else traces,
+            trace_pb2.TracesData(),
+            ignore_unknown_fields=True,
+        )
+    except ParseError as error:
+        raise ValueError(f"no OTLP in JSON: {error}") from error
+    return spans(data.resource_spans)[0]
 
 
 def logs(batches: Iterable[logs_pb2.ResourceLogs]) -> tuple[list[LogRecord], list[str]]:
@@ -133,6 +156,19 @@ def metrics(batches: Iterable[metrics_pb2.ResourceMetrics]) -> tuple[list[Metric
                     problems += [f"{where}: {problem}" for problem in _point_problems(found[-1])]
                     problems += [f"{where}: {problem}" for problem in _key_problems(raw.attributes)]
     return found, problems
+
+
+def _ids_in_base64(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [_ids_in_base64(one) for one in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: base64.b64encode(bytes.fromhex(value)).decode()
+        if key in {"traceId", "spanId", "parentSpanId"}
+        else _ids_in_base64(value)
+        for key, value in tree.items()
+    }
 
 
 def _resource(raw: Resource, problems: list[str]) -> tuple[dict[str, Any], str]:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from . import backend
+
 ROOT = Path(__file__).resolve().parent.parent
 
 ENTRANCE = "orders"
@@ -15,7 +17,7 @@ PORTS = {
     ENTRANCE_PORT: 8000,
     "GRAFANA_PORT": 3000,
     "PROMETHEUS_PORT": 9090,
-    "TEMPO_PORT": 3200,
+    backend.PORT_VARIABLE: backend.PORT,
     "LOKI_PORT": 3100,
     "OTLP_GRPC_PORT": 4317,
     "OTLP_HTTP_PORT": 4318,

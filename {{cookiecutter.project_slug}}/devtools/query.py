@@ -1,4 +1,4 @@
-"""Answers for the sink what Tempo would: traces by id, in the shape of its HTTP API.
+"""Answers for the sink as Tempo does: traces by id, in the shape of its HTTP API.
 
 `GET /api/v2/traces/<id>` takes an id in hex, leading zeros optional, and answers
 `{"trace": {"resourceSpans": […]}}` with ids in base64, as Tempo does: protobuf's JSON mapping of

@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from . import backend
 from .project import ENTRANCE, ENTRANCE_PORT, NEXT_STEP, port
 
 
@@ -11,7 +12,8 @@ def run(console: Console) -> None:
         (ENTRANCE.capitalize(), f"http://127.0.0.1:{port(ENTRANCE_PORT)}",
          "its messages: /asyncapi"),
         ("Prometheus", f"http://127.0.0.1:{port('PROMETHEUS_PORT')}", ""),
-        ("Tempo", f"http://127.0.0.1:{port('TEMPO_PORT')}", "API"),
+        (backend.NAME, f"http://127.0.0.1:{port(backend.PORT_VARIABLE)}",
+         "" if backend.PAGE else "API"),
         ("Loki", f"http://127.0.0.1:{port('LOKI_PORT')}", "API"),
         ("OTLP", f"http://127.0.0.1:{port('OTLP_GRPC_PORT')}",
          f"gRPC; HTTP on {port('OTLP_HTTP_PORT')}"),

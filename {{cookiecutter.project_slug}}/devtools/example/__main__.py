@@ -37,7 +37,7 @@ def _demo(options: argparse.Namespace) -> None:
 def _order(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from .. import trace
+    from .. import backend, trace
     from .orders import Order, place, url
 
     console = Console()
@@ -53,9 +53,9 @@ def _order(options: argparse.Namespace) -> None:
     if not trace.is_running():
         print("Its trace is shown where `make dev` runs; in Grafana once `make up` does.")
     elif options.no_wait:
-        print(trace.link(placed.trace_id))
+        print(*trace.links(placed.trace_id), sep="\n")
     elif not trace.show(console, placed.trace_id):
-        print("None of its spans has come to Tempo yet.")
+        print(f"None of its spans has come to {backend.NAME} yet.")
 
 
 def _load(options: argparse.Namespace) -> None:

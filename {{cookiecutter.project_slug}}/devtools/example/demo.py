@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.rule import Rule
 
+from .. import backend
 from ..local import Local, run_locally
 from ..model import Span
 from ..project import ROOT, UserError, services
@@ -153,7 +154,7 @@ def _say_what_next(console: Console, seconds: float) -> None:
     console.print(f"  {ROOT}", style="bold", highlight=False, soft_wrap=True)
     console.print("\nNext, in that folder:")
     for command, what in (
-        ("docker compose up", "the same with Kafka, Tempo, Prometheus, Loki and Grafana"),
+        ("docker compose up", f"the same with Kafka, {backend.NAME}, Prometheus, Loki and Grafana"),
         ("make order", "place an order, get the link to its trace"),
         ("make dev", "this run, until Ctrl-C, restarting on change"),
         ("README.md", "how it is laid out, and how to make it yours"),

@@ -1,30 +1,30 @@
-"""A sink that answers in Tempo's place."""
+"""Spans that the commands find, as if the trace backend had them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from google.protobuf.json_format import ParseDict
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from devtools import backend
 from devtools.model import Span
-from devtools.query import QueryServer, resource_spans
-from devtools.sink import OtlpSink
 
 Keep = Callable[..., None]
 
 
 @pytest.fixture
-def keep(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
-    """Have spans kept where the commands ask Tempo for them."""
-    sink = OtlpSink()
-    query = QueryServer(sink)
-    query.start()
-    monkeypatch.setenv("TEMPO_PORT", str(query.server_port))
+def keep(monkeypatch: pytest.MonkeyPatch) -> Keep:
+    """Have spans kept where the commands ask the backend for them, whichever it is."""
+    kept: list[Span] = []
+
+    def trace(url: str, trace_id: str) -> list[Span]:
+        return [span for span in kept if span.trace_id == trace_id]
+
+    def linked(url: str, trace_id: str, since: float) -> list[str]:
+        return sorted(
+            {span.trace_id for span in kept if any(one.trace_id == trace_id for one in span.links)}
+        )
+
     monkeypatch.setenv("GRAFANA_PORT", "3001")
-
-    def receive(*spans: Span) -> None:
-        request = ParseDict({"resourceSpans": resource_spans(spans)}, ExportTraceServiceRequest())
-        sink.receive("traces", request, "grpc", ())
-
-    yield receive
-    query.stop()
+    monkeypatch.setattr(backend, "answers", lambda url: True)
+    monkeypatch.setattr(backend, "trace", trace)
+    monkeypatch.setattr(backend, "linked", linked)
+    return lambda *spans: kept.extend(spans)

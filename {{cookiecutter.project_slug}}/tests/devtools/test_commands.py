@@ -9,11 +9,11 @@ import pytest
 
 from .conftest import Keep
 from .spans import TRACE, span
-from devtools import project
+from devtools import backend, project
 from devtools.__main__ import main
 from devtools.model import Link
 from devtools.project import ENTRANCE_PORT, UserError
-from devtools.tempo import explore_link
+from devtools.trace import explore_link, links
 
 
 def test_link_names_the_data_source_and_the_trace() -> None:
@@ -22,8 +22,8 @@ def test_link_names_the_data_source_and_the_trace() -> None:
     query = parse_qs(link.query)
     assert query["schemaVersion"] == ["1"]
     (pane,) = json.loads(query["panes"][0]).values()
-    assert pane["datasource"] == "tempo"
-    assert pane["queries"][0]["queryType"] == "traceql"
+    assert pane["datasource"] == "traces"
+    assert pane["queries"][0]["datasource"]["uid"] == "traces"
     assert pane["queries"][0]["query"] == TRACE
 
 
@@ -31,9 +31,12 @@ def test_trace_is_drawn_below_its_link(keep: Keep, capsys: pytest.CaptureFixture
     keep(span("root", 1), span("child", 2, 1))
     keep(span("batch", 3, trace_id="b" * 32, links=(Link(TRACE, f"{2:016x}"),)))
     assert main(["trace", TRACE]) == 0
-    link, *drawn = capsys.readouterr().out.splitlines()
-    assert link == explore_link("http://127.0.0.1:3001", TRACE)
-    assert re.search(r"root.*child.*Linked trace.*batch", "".join(drawn))
+    lines = capsys.readouterr().out.splitlines()
+    there = links(TRACE)
+    assert lines[: len(there)] == there
+    assert there[0] == explore_link("http://127.0.0.1:3001", TRACE)
+    assert [one for one in there[1:] if TRACE not in one] == []
+    assert re.search(r"root.*child.*Linked trace.*batch", "".join(lines[len(there) :]))
 
 
 def test_what_follows_from_what_follows_is_drawn_too(
@@ -53,16 +56,17 @@ def test_trace_that_is_not_there_is_told(
 ) -> None:
     monkeypatch.setattr("devtools.trace.WAIT_SECONDS", 0.1)
     assert main(["trace", TRACE]) == 1
-    assert capsys.readouterr().err == f"Tempo has no trace {TRACE}.\n"
+    assert capsys.readouterr().err == f"{backend.NAME} has no trace {TRACE}.\n"
 
 
 @pytest.mark.parametrize(
-    ("trace_id", "said"), [(TRACE, "No Tempo answers at http://127.0.0.1:1: "), ("x", "x is no t")]
+    ("trace_id", "said"),
+    [(TRACE, f"No {backend.NAME} answers at http://127.0.0.1:1: "), ("x", "x is no t")],
 )
 def test_trace_that_cannot_be_asked_for_says_why(
     trace_id: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TEMPO_PORT", "1")
+    monkeypatch.setenv(backend.PORT_VARIABLE, "1")
     assert main(["trace", trace_id]) == 1
     assert capsys.readouterr().err.startswith(said)
 

@@ -11,11 +11,12 @@ import pytest
 
 from .conftest import Keep
 from .spans import TRACE, span
+from devtools import backend
 from devtools.example.__main__ import main
 from devtools.example.orders import ORDERS, mixed
 from devtools.http import HttpServer
 from devtools.model import Link
-from devtools.tempo import explore_link
+from devtools.trace import links
 
 
 class _Orders(BaseHTTPRequestHandler):
@@ -48,7 +49,7 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     server = HttpServer(("127.0.0.1", 0), _Orders)
     server.start()
     monkeypatch.setenv("ORDERS_PORT", str(server.server_port))
-    monkeypatch.setenv("TEMPO_PORT", "1")
+    monkeypatch.setenv(backend.PORT_VARIABLE, "1")
     yield _Orders.taken
     server.stop()
 
@@ -73,8 +74,10 @@ def test_order_leads_to_its_trace(
     keep(span("POST /orders", 1))
     keep(span("batch", 2, trace_id="b" * 32, links=(Link(TRACE, f"{1:016x}"),)))
     assert main(["order", *arguments]) == 0
-    _, _, link, *drawn = capsys.readouterr().out.splitlines()
-    assert link == explore_link("http://127.0.0.1:3001", TRACE)
+    there = links(TRACE)
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    drawn = lines[len(there) :]
+    assert lines[: len(there)] == there
     assert bool(drawn) == (not arguments)
     assert not drawn or "POST /orders" in "".join(drawn)
 

@@ -1,0 +1,34 @@
+"""Panels over traces that Zipkin keeps. Its data source reads a trace by its id and searches for
+none, so the lists are made of what else knows the ids of traces: log records and exemplars."""
+
+from grafana_foundation_sdk.models import common as common_model
+
+from . import red
+from .panels import log_lines
+from .tracestore import UID, Panel, TraceStore, no_linked_traces, trace_panel
+
+ZIPKIN = common_model.DataSourceRef(type_val="zipkin", uid=UID)
+
+
+class Zipkin(TraceStore):
+    page = {"title": "Zipkin", "url": "http://127.0.0.1:9411/zipkin/"}  # noqa: RUF012 (never changed)
+
+    def newest_traces(self) -> Panel:
+        return log_lines(
+            "Newest traces",
+            "What the newest traces logged: Grafana does not search in Zipkin, whose own page does."
+            " Open a line, and its trace opens from there on this board.",
+            '{service_name=~".+", service_name=~"$service"}'
+            ' | deployment_environment_name=~"$environment" | trace_id!=""',
+            empty="No trace has logged anything in this time range",
+        )
+
+    def traces_of_service(self) -> Panel:
+        """Beside the logs of the service, which would be the same list: samples of durations."""
+        return red.durations()
+
+    def trace(self) -> Panel:
+        return trace_panel(ZIPKIN, {"queryType": "traceID"})
+
+    def linked_traces(self) -> Panel:
+        return no_linked_traces("Zipkin")
