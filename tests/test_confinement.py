@@ -67,7 +67,8 @@ def extended(root: Path, service: Service) -> Service:
     theirs = yaml.safe_load((root.parent / service["extends"]["file"]).read_text("utf-8"))
     base = theirs["services"][service["extends"]["service"]]
     check = base.get("healthcheck", {}) | service.get("healthcheck", {})
-    return base | service | {"healthcheck": check}
+    merged: Service = base | service | {"healthcheck": check}
+    return merged
 
 
 @pytest.fixture(params=["as Compose reads it", "as it stands"])

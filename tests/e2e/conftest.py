@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from .apis import Answer, Grafana, Loki, Prometheus, Span, Tempo, post
+from .apis import Answer, Grafana, Loki, Prometheus, Span, post
 from .poll import poll_until
 from .stack import Stack
+from .stores import STORES, TraceStore
 from .tables import EDGES, ORDERS
 
 _unproved: list[str] = []
@@ -40,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The default project, baked and up."""
+    """The default project, but for the trace backend that TRACES names, baked and up."""
     # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
@@ -60,8 +61,9 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def tempo(stack: Stack) -> Tempo:
-    return Tempo(stack.url("TEMPO_PORT"))
+def store(stack: Stack) -> TraceStore:
+    """What keeps the traces, whichever it is."""
+    return STORES[stack.traces](stack.url(stack.traces_port))
 
 
 @pytest.fixture(scope="session")
@@ -107,11 +109,11 @@ def orders(stack: Stack) -> dict[str, Order]:
 
 
 @pytest.fixture(scope="session")
-def traces(orders: dict[str, Order], tempo: Tempo) -> dict[str, list[Span]]:
+def traces(orders: dict[str, Order], store: TraceStore) -> dict[str, list[Span]]:
     """Each order's trace, as soon as it has as many spans as it ought to have."""
 
     def whole(kind: str) -> list[Span] | None:
-        spans = tempo.trace(orders[kind].trace_id)
+        spans = store.trace(orders[kind].trace_id)
         return spans if len(spans) > len(EDGES[kind]) else None
 
     return {

@@ -15,6 +15,7 @@ from cookiecutter.main import cookiecutter
 from ports import free_ports
 
 from . import tempo_stand_in
+from .stores import STORES, chosen
 
 TEMPLATE = Path(__file__).parents[2]
 
@@ -23,7 +24,6 @@ PORTS = [
     "KAFKA_PORT",
     "GRAFANA_PORT",
     "PROMETHEUS_PORT",
-    "TEMPO_PORT",
     "LOKI_PORT",
     "OTLP_GRPC_PORT",
     "OTLP_HTTP_PORT",
@@ -78,6 +78,8 @@ class Stack:
     ports: dict[str, int]
     services: list[str] = field(default_factory=list)
     """Those that are run, by their names in the compose files."""
+    traces: str = "tempo"
+    """The trace backend, which is also its service's name."""
     stand_in: str = ""
     """The image name under which a stand-in was made, if one was."""
 
@@ -85,18 +87,29 @@ class Stack:
     def bake(cls, where: Path, kind: str = "e2e", settings: str = SETTINGS) -> "Stack":
         """Bake the default project below `where`, with free ports in its .env.
 
+        Its trace backend is the one that the variable TRACES names.
+
         Args:
             kind: What the Compose project's name begins with.
             settings: Lines of .env over and above the ports.
         """
         folder = Path(
-            cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where))
-        )
-        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+            cookiecutter(
+                str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where),
+                extra_context={"trace_backend": chosen()},
+            )
+        )  # fmt: skip
+        names = [*PORTS, port_of(chosen())]
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
         # The last mention of a variable counts; the password stays the one that baking made.
-        stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports)
+        stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports, traces=chosen())
         stack.configure("".join(f"{name}={port}\n" for name, port in ports.items()) + settings)
         return stack
+
+    @property
+    def traces_port(self) -> str:
+        """The variable of .env with the port of what keeps the traces."""
+        return port_of(self.traces)
 
     def configure(self, settings: str) -> None:
         """Add lines to .env; containers that they concern must be made anew."""
@@ -293,6 +306,10 @@ class Stack:
         )  # fmt: skip
 
 
+def port_of(traces: str) -> str:
+    return f"{traces.upper()}_PORT"
+
+
 def docker(*arguments: str, timeout: float = 60, errors: bool = False) -> str:
     """Return what a command of Docker prints, with what it says on standard error if asked for.
 
@@ -325,7 +342,7 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in PORTS and not name.startswith(FOREIGN)
+        if name not in {*PORTS, *map(port_of, STORES)} and not name.startswith(FOREIGN)
     }
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from .apis import Loki, Prometheus, Span, Tempo
+from .apis import Loki, Prometheus, Span
 from .boards import boards
 from .conftest import Order
 from .poll import poll_until
 from .stack import Stack
+from .stores import TraceStore
 from .tables import DURATIONS
 
 RANGE_SECONDS = 900
@@ -33,15 +34,19 @@ def leads_to_the_open_trace(url: str, uids: set[str]) -> bool:
     return found is not None and found[1] in uids
 
 
-def matchers(link: dict[str, Any], span: Span) -> str:
-    """What Grafana puts for __tags: a matcher for each attribute of the span's resource."""
-    values = {"service.name": span.service}
-    return ", ".join(f'{tag["value"]}="{values[tag["key"]]}"' for tag in link["tags"])
+def matchers(link: dict[str, Any], span: Span, store: TraceStore) -> str:
+    """What Grafana puts for __tags: a matcher for each of these that the span has."""
+    values = {"service.namespace": "order-flow"}
+    if store.service_is_a_tag:
+        values["service.name"] = span.service
+    return ", ".join(
+        f'{tag["value"]}="{values[tag["key"]]}"' for tag in link["tags"] if tag["key"] in values
+    )
 
 
 def test_exemplar_leads_to_its_trace(
-    datasources: dict[str, Any], orders: dict[str, Order], prometheus: Prometheus, tempo: Tempo,
-    stack: Stack,
+    datasources: dict[str, Any], orders: dict[str, Order], prometheus: Prometheus,
+    store: TraceStore, stack: Stack,
 ) -> None:  # fmt: skip
     links = datasources["prometheus"]["exemplarTraceIdDestinations"]
     assert {link["name"] for link in links} == {"trace_id"}
@@ -50,23 +55,23 @@ def test_exemplar_leads_to_its_trace(
     assert all(leads_to_the_open_trace(link["url"], uids) for link in links if "url" in link)
 
     ids = poll_until(lambda: prometheus.exemplar_traces(DURATIONS), "exemplars")
-    poll_until(lambda: any(map(tempo.trace, sorted(ids)[:20])), "the trace of an exemplar")
+    poll_until(lambda: any(map(store.trace, sorted(ids)[:20])), "the trace of an exemplar")
 
 
 def test_trace_leads_to_its_logs(
-    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki
+    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, store: TraceStore
 ) -> None:
-    link = datasources["tempo"]["tracesToLogsV2"]
+    link = datasources["traces"]["tracesToLogsV2"]
     assert link["datasourceUid"] in datasources
     span = next(one for one in traces["good"] if one.service == "payments")
-    query = link["query"].replace("${__tags}", matchers(link, span))
+    query = link["query"].replace("${__tags}", matchers(link, span, store))
     query = query.replace("${__trace.traceId}", span.trace_id)
     assert "$" not in query
     poll_until(lambda: loki.search(query, RANGE_SECONDS), f"log records of a span: {query}")
 
 
 def test_log_record_leads_to_its_trace(
-    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, tempo: Tempo,
+    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, store: TraceStore,
     stack: Stack,
 ) -> None:  # fmt: skip
     links = datasources["loki"]["derivedFields"]
@@ -81,17 +86,20 @@ def test_log_record_leads_to_its_trace(
         lambda: loki.search(f'{{service_name="shipping"}} | {field}!=""', RANGE_SECONDS),
         "log records with a trace",
     )
-    assert any(tempo.trace(record["stream"][field]) for record in records)
+    assert any(store.trace(record["stream"][field]) for record in records)
 
 
 def test_trace_leads_to_its_services_metrics(
-    datasources: dict[str, Any], traces: dict[str, list[Span]], prometheus: Prometheus
+    datasources: dict[str, Any],
+    traces: dict[str, list[Span]],
+    prometheus: Prometheus,
+    store: TraceStore,
 ) -> None:
-    link = datasources["tempo"]["tracesToMetrics"]
+    link = datasources["traces"]["tracesToMetrics"]
     assert link["datasourceUid"] in datasources
     span = next(one for one in traces["failing"] if one.status == "ERROR")
     for one in link["queries"]:
-        query = one["query"].replace("$__tags", matchers(link, span))
+        query = one["query"].replace("$__tags", matchers(link, span, store))
         poll_until(lambda query=query: prometheus.values(query), f"{one['name']}: {query}")  # type: ignore[misc]
 
 

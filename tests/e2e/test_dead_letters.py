@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from .apis import Loki, Prometheus, Span, Tempo
+from .apis import Loki, Prometheus, Span
 from .conftest import Order
 from .poll import poll_until
 from .stack import Stack
+from .stores import TraceStore
 from .test_traces import label
 
 ORIGIN = "payments.authorized"
@@ -40,9 +41,9 @@ def replayed(stack: Stack, letter: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def new_trace(replayed: str, tempo: Tempo) -> list[Span]:
+def new_trace(replayed: str, store: TraceStore) -> list[Span]:
     def whole() -> list[Span] | None:
-        spans = tempo.trace(replayed)
+        spans = store.trace(replayed)
         return spans if len(spans) >= 5 else None
 
     return poll_until(whole, "the trace of the replay")
@@ -75,13 +76,13 @@ def test_the_service_goes_on_below_the_replay(new_trace: list[Span]) -> None:
 
 
 def test_new_and_old_trace_lead_to_each_other(
-    new_trace: list[Span], traces: dict[str, list[Span]], tempo: Tempo
+    new_trace: list[Span], traces: dict[str, list[Span]], store: TraceStore
 ) -> None:
     (put_away,) = (one for one in traces["failing"] if one.name == "send dead-letters")
     (root,) = (one for one in new_trace if not one.parent_id)
     assert root.links == [(put_away.trace_id, put_away.span_id)]
     poll_until(
-        lambda: root.trace_id in tempo.traces_linked_to(put_away.trace_id),
+        lambda: root.trace_id in store.traces_linked_to(put_away.trace_id),
         "the replay among the traces that link to the order's",
     )
 

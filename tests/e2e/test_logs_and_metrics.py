@@ -2,9 +2,10 @@
 
 import pytest
 
-from .apis import Loki, Prometheus, Span, Tempo
+from .apis import Loki, Prometheus, Span
 from .conftest import Order
 from .poll import poll_until
+from .stores import TraceStore
 from .tables import DURATIONS, LINKS, LOGGED, SCRAPED, SIGNALS
 
 
@@ -20,10 +21,10 @@ def test_record_carries_the_trace_id(
 
 @pytest.mark.parametrize("kind", LINKS)
 def test_record_of_a_batch_carries_the_linked_trace_id(
-    traces: dict[str, list[Span]], tempo: Tempo, loki: Loki, kind: str
+    traces: dict[str, list[Span]], store: TraceStore, loki: Loki, kind: str
 ) -> None:
     linked = poll_until(
-        lambda: tempo.traces_linked_to(traces[kind][0].trace_id), "the linked trace"
+        lambda: store.traces_linked_to(traces[kind][0].trace_id), "the linked trace"
     )
     service = LINKS[kind][1].split(":")[0]
     poll_until(
@@ -40,13 +41,13 @@ def test_series_is_there_and_counts(
 
 
 def test_exemplar_leads_to_a_trace(
-    traces: dict[str, list[Span]], prometheus: Prometheus, tempo: Tempo
+    traces: dict[str, list[Span]], prometheus: Prometheus, store: TraceStore
 ) -> None:
     ours = {spans[0].trace_id for spans in traces.values()}
     found = poll_until(
         lambda: prometheus.exemplar_traces(DURATIONS) & ours, "an exemplar of one of the orders"
     )
-    assert tempo.trace(found.pop())
+    assert store.trace(found.pop())
 
 
 def test_span_metrics_name_no_instance(orders: dict[str, Order], prometheus: Prometheus) -> None:
@@ -55,6 +56,10 @@ def test_span_metrics_name_no_instance(orders: dict[str, Order], prometheus: Pro
     )
     labels = {label for one in series for label in one}
     assert not {label for label in labels if "instance" in label}
+
+
+def test_the_trace_store_is_scraped(prometheus: Prometheus, store: TraceStore) -> None:
+    poll_until(lambda: prometheus.targets().get(store.kind) == ["up"], f"a target {store.kind}")
 
 
 @pytest.mark.parametrize(("job", "count"), SCRAPED.items())

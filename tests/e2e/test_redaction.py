@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from personal import BY_ITS_KEY, PERSONAL
 
-from .apis import Loki, Prometheus, Tempo
+from .apis import Loki, Prometheus
 from .poll import poll_until
 from .stack import Stack
+from .stores import TraceStore
 
 SERVICE = "careless"
 VALUE = "hunter2"  # of what only its key gives away
@@ -92,14 +93,14 @@ def found_in(text: str) -> list[str]:
     return [secret for secret in CLEAR if secret in plain]
 
 
-def test_traces_hold_none(stack: Stack, mark: str, tempo: Tempo) -> None:
+def test_traces_hold_none(stack: Stack, mark: str, store: TraceStore) -> None:
     if stack.stand_in:
         pytest.skip("the sink that stands in for Tempo tells ids alone")
-    text = poll_until(lambda: tempo.text_of(mark) if tempo.trace(mark) else "", "the trace")
+    text = poll_until(lambda: store.text_of(mark) if store.trace(mark) else "", "the trace")
     assert mark in text
     assert text.count("****") > 4 * len(PERSONAL)  # attributes, event, resource, texts
     assert found_in(text) == []
-    assert found_in(tempo.tag_values("span.note.0")) == []
+    assert found_in(store.values_of("note.0")) == []
 
 
 def test_logs_hold_none(mark: str, loki: Loki) -> None:

@@ -4,9 +4,10 @@ from collections import Counter
 
 import pytest
 
-from .apis import Span, Tempo
+from .apis import Span
 from .conftest import Order
 from .poll import poll_until
+from .stores import TraceStore
 from .tables import EDGES, ERRORS, KINDS, LINKS, ORDERS
 
 
@@ -52,7 +53,7 @@ def test_only_what_failed_is_an_error(traces: dict[str, list[Span]], kind: str) 
 
 @pytest.mark.parametrize("kind", LINKS)
 def test_batch_roots_a_trace_and_links_to_its_cause(
-    traces: dict[str, list[Span]], tempo: Tempo, kind: str
+    traces: dict[str, list[Span]], store: TraceStore, kind: str
 ) -> None:
     cause, effect = LINKS[kind]
     sent = next(span for span in traces[kind] if label(span) == cause)
@@ -60,8 +61,8 @@ def test_batch_roots_a_trace_and_links_to_its_cause(
     def linked() -> list[Span]:
         return [
             span
-            for trace_id in tempo.traces_linked_to(sent.trace_id)
-            for span in tempo.trace(trace_id)
+            for trace_id in store.traces_linked_to(sent.trace_id)
+            for span in store.trace(trace_id)
             if (sent.trace_id, sent.span_id) in span.links
         ]
 
