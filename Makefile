@@ -6,6 +6,8 @@ RUN := $(UV) run
 # What is baked uses the same uv.
 export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
+# The trace backend that e2e and drills bake: tempo, jaeger or zipkin.
+export TRACES ?= tempo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev bake test e2e bench drills dashboards lint format audit git
@@ -26,7 +28,7 @@ bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder
 test: git $(NEEDS_UV) ## Bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e $(ARGS)
 
-e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (ARGS="-k name")
+e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (TRACES=jaeger, ARGS="-k name")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	$(RUN) pytest tests/e2e $(ARGS)
 

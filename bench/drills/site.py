@@ -12,6 +12,8 @@ from typing import Any
 from e2e.apis import Prometheus, Span
 from e2e.poll import poll_until
 from e2e.stack import Stack, docker
+from e2e.stores import STORES
+from e2e.stores import InTempo as InTempoApi
 from ports import free_ports
 
 from .accounting import Messages, Offsets, Placed, Record, Spans, Store, follow, look_up
@@ -20,6 +22,7 @@ from .intake import Intake
 from .promises import Figures, Interruption
 from .topics import Message, Topics
 from .traces import InSink, InTempo, Traces
+from .whole_traces import WholeTraces
 
 HEALTHY_SECONDS = 180.0
 REJOIN_SECONDS = 20.0  # the clients' session time-out, and as long again to notice and to join
@@ -60,8 +63,11 @@ class Site:
 
     @property
     def traces(self) -> Traces:
-        store = InSink if self.stack.stand_in else InTempo
-        return store(self.stack.url("TEMPO_PORT"))
+        url = self.stack.url(self.stack.traces_port)
+        store = STORES[self.stack.traces](url)
+        if not isinstance(store, InTempoApi):
+            return WholeTraces(store)
+        return InSink(url) if self.stack.stand_in else InTempo(url)
 
     def wait_until_healthy(self, *services: str) -> None:
         """Wait until every container of these services, by default of all, is up and well."""

@@ -39,6 +39,9 @@ TRACE_QUEUE_SIZE=100000
 OTEL_EXPORTER_OTLP_TIMEOUT=10
 """
 
+# Zipkin keeps 100,000 spans in memory: what fills this queue must not push out the orders.
+FOR_ZIPKIN = "TRACE_QUEUE_SIZE=40000\n"
+
 FOREIGN = ("OTEL_", "OTLP_", "BROKER_", "KAFKA_", "COMPOSE_", "GRAFANA_")
 
 UP_SECONDS = 300
@@ -104,6 +107,8 @@ class Stack:
         # The last mention of a variable counts; the password stays the one that baking made.
         stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports, traces=chosen())
         stack.configure("".join(f"{name}={port}\n" for name, port in ports.items()) + settings)
+        if stack.traces == "zipkin":
+            stack.configure(FOR_ZIPKIN)
         return stack
 
     @property

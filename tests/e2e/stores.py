@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from matrix import OPTIONS
 
-from .apis import SEARCH_SECONDS, Span, Tempo, get, spans_of
+from .apis import SEARCH_SECONDS, Span, Tempo, get
 
 MOST_TRACES = 10_000  # told by one search
 
@@ -70,19 +70,15 @@ class InJaeger:
         self.url = url
 
     def trace(self, trace_id: str) -> list[Span]:
-        return spans_of({"trace": self._traces(f"/{trace_id}", raw_traces="true")})
+        return otlp_spans(self._traces(f"/{trace_id}", raw_traces="true"))
 
     def text_of(self, trace_id: str) -> str:
         return json.dumps(self._traces(f"/{trace_id}"), ensure_ascii=False)
 
     def values_of(self, tag: str) -> str:
-        """All that it tells of traces that have the tag: it does not list values."""
-        return json.dumps(
-            get(f"{self.url}/api/v3/services"), ensure_ascii=False
-        ) + json.dumps(
-            [self.between(service, time.time() - 3600, time.time()) for service in self.services()],
-            default=vars, ensure_ascii=False,
-        )  # fmt: skip
+        """All that it tells of the last hour: it does not list values."""
+        now = time.time()
+        return json.dumps(self.spans_between(now - 3600, now), default=vars, ensure_ascii=False)
 
     def services(self) -> list[str]:
         return list(get(f"{self.url}/api/v3/services").get("services") or ())
@@ -90,16 +86,15 @@ class InJaeger:
     def traces_linked_to(self, trace_id: str) -> list[str]:
         """Looks through the traces of the last hour: there is no search by links."""
         now = time.time()
-        spans = [
-            span for service in self.services() for span in self.between(service, now - 3600, now)
-        ]
-        linking = {
-            span.trace_id for span in spans if any(link[0] == trace_id for link in span.links)
-        }
-        return sorted(linking - {trace_id})
+        return linking(self.spans_between(now - 3600, now), trace_id)
 
-    def between(self, service: str, since: float, until: float) -> list[Span]:
-        """Return the spans of the traces with a span of this service, between two Unix seconds."""
+    def spans_between(self, since: float, until: float) -> list[Span]:
+        """Return the spans of the traces that began between two Unix seconds, each once."""
+        told = (span for one in self.services() for span in self.spans_of(one, since, until))
+        return list({(span.trace_id, span.span_id): span for span in told}.values())
+
+    def spans_of(self, service: str, since: float, until: float) -> list[Span]:
+        """Likewise, of those traces that have a span of this service."""
         query = {
             "query.service_name": service,
             "query.start_time_min": _time(since),
@@ -107,13 +102,13 @@ class InJaeger:
             "query.num_traces": str(MOST_TRACES),
             "query.raw_traces": "true",
         }
-        return spans_of({"trace": self._traces("", **query)})
+        return otlp_spans(self._traces("", **query))
 
     def found_by(self, target: dict[str, Any], seconds: int) -> list[Any]:
         if target.get("queryType") != "search":
             return list(self.trace(target["query"]))
         now = time.time()
-        return list(self.between(target["service"], now - seconds, now))
+        return self.spans_of(target["service"], now - seconds, now)
 
     def _traces(self, path: str, **query: str) -> dict[str, Any]:
         try:
@@ -148,12 +143,9 @@ class InZipkin:
     def traces_linked_to(self, trace_id: str) -> list[str]:
         """Looks through what has a link: where it leads is text, and so is not searched for."""
         traces = self._search(3600, annotationQuery="otlp.link.0")
-        spans = [zipkin_span(one) for spans in traces for one in spans]
-        return sorted(
-            {span.trace_id for span in spans if any(link[0] == trace_id for link in span.links)}
-        )
+        return linking([zipkin_span(one) for spans in traces for one in spans], trace_id)
 
-    def between(self, since: float, until: float) -> list[Span]:
+    def spans_between(self, since: float, until: float) -> list[Span]:
         """Return the spans of the traces that began between two Unix seconds."""
         traces = self._search(until - since, until)
         if len(traces) >= MOST_TRACES:
@@ -197,6 +189,47 @@ def chosen() -> str:
     if backend not in backends:
         raise ValueError(f"TRACES={backend} is no trace backend: use one of {', '.join(backends)}")
     return backend
+
+
+def linking(spans: list[Span], trace_id: str) -> list[str]:
+    """Return the ids of the traces that have a link to one."""
+    found = {span.trace_id for span in spans if any(link[0] == trace_id for link in span.links)}
+    return sorted(found - {trace_id})
+
+
+def otlp_spans(traces: dict[str, Any]) -> list[Span]:
+    """Read OTLP's own JSON, whose ids are in hex and whose kinds are numbers."""
+    return [
+        Span(
+            trace_id=span["traceId"],
+            span_id=span["spanId"],
+            parent_id=span.get("parentSpanId", ""),
+            service=str(attributes_of(resource["resource"]).get("service.name", "")),
+            name=span["name"],
+            kind=KINDS[span.get("kind", 0)],
+            status=STATUSES[span.get("status", {}).get("code", 0)],
+            links=[(link["traceId"], link["spanId"]) for link in span.get("links", ())],
+            attributes=attributes_of(span),
+            start_ns=int(span["startTimeUnixNano"]),
+            end_ns=int(span["endTimeUnixNano"]),
+        )
+        for resource in traces.get("resourceSpans", ())
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+STATUSES = ("UNSET", "OK", "ERROR")
+
+
+def attributes_of(holder: dict[str, Any]) -> dict[str, Any]:
+    return {one["key"]: _value(one["value"]) for one in holder.get("attributes", ())}
+
+
+def _value(value: dict[str, Any]) -> Any:
+    (kind, what), *_ = [*value.items(), ("", None)]
+    return int(what) if kind == "intValue" else what
 
 
 def zipkin_span(raw: dict[str, Any]) -> Span:

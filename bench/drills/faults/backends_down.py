@@ -1,4 +1,4 @@
-"""Tempo, Loki and Prometheus down for five minutes, under load."""
+"""The trace backend, Loki and Prometheus down for five minutes, under load."""
 
 import time
 
@@ -9,13 +9,13 @@ from ..flow import BATCHES
 from ..promises import Figures
 from ..site import Run
 
-BACKENDS = ("tempo", "loki", "prometheus")
+OTHERS = ("loki", "prometheus")
 
 
 def drill(run: Run) -> Figures:
     with run.load() as intake:
         began = time.time()
-        with run.without(*BACKENDS):
+        with run.without(run.stack.traces, *OTHERS):
             time.sleep(run.seconds(300, 30))
         run.note(f"down for {time.time() - began:.0f} s")
     figures = run.reckon(intake, patience=240)

@@ -1,4 +1,4 @@
-"""Tempo down under load, and the Collector killed meanwhile: its queue is on disk."""
+"""The trace backend down under load, and the Collector killed meanwhile: its queue is on disk."""
 
 import time
 
@@ -8,7 +8,7 @@ from ..site import Run
 
 def drill(run: Run) -> Figures:
     with run.load() as intake:
-        with run.without("tempo"):
+        with run.without(run.stack.traces):
             time.sleep(15)
             run.stop("otel-collector", signal="KILL")
             time.sleep(2)

@@ -1,4 +1,4 @@
-"""The disk of the Collector's queue full, with Tempo down: what is dropped is counted."""
+"""The disk of the Collector's queue full, the trace backend down: what is dropped is counted."""
 
 from ..promises import Figures
 from ..site import Run

@@ -1,4 +1,5 @@
-"""Tempo down until the Collector's queue is full: drops are counted, and an alert tells of them."""
+"""The trace backend down until the Collector's queue is full: drops are counted, and an alert tells
+of them."""
 
 import time
 
@@ -18,9 +19,9 @@ def drill(run: Run) -> Figures:
 
 
 def fill(run: Run, seconds: float = 60.0) -> Figures:
-    """Keep Tempo away under load until the queue, whatever it is made of, holds no more."""
+    """Keep the trace backend away under load until the queue holds no more, whatever it is."""
     with run.load() as intake:
-        with run.without("tempo"):
+        with run.without(run.stack.traces):
             time.sleep(seconds)
             poll_until(
                 lambda: any(run.site.prometheus.values(FAILED)), "drops that are counted", 120

@@ -1,0 +1,31 @@
+"""Reads spans from a trace store that tells all there is of a trace that it finds."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from e2e.apis import Span
+from e2e.stores import InJaeger, InZipkin
+
+from .traces import WINDOW_SECONDS, WORKERS, Sender
+
+
+class WholeTraces:
+    """Jaeger or Zipkin."""
+
+    def __init__(self, store: InJaeger | InZipkin) -> None:
+        self._store = store
+
+    def between(self, since: float, until: float) -> list[Span]:
+        starts = range(int(since) - 1, int(until) + 1, WINDOW_SECONDS)
+        return [
+            span
+            for start in starts
+            for span in self._store.spans_between(start, start + WINDOW_SECONDS)
+        ]
+
+    def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
+        return []  # each span has told all its links
+
+    def of(self, trace_ids: Iterable[str]) -> list[Span]:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return [span for spans in pool.map(self._store.trace, trace_ids) for span in spans]
