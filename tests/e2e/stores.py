@@ -18,12 +18,17 @@ MOST_TRACES = 10_000  # told by one search
 class TraceStore(Protocol):
     kind: str
     """As the answer is called, and its service in the compose files."""
-    metrics: str
-    """What the names of its own metrics begin with."""
     ready: str
     """The path that answers once it is well."""
     service_is_a_tag: bool
     """Whether Grafana finds service.name among the tags of a span, and not only beside them."""
+
+    page: str
+    """The path of a trace in its own pages, but for the id; empty if it has none."""
+
+    def as_it_tells(self, name: str) -> str:
+        """Return how it tells the name of a span."""
+        return name
 
     def trace(self, trace_id: str) -> list[Span]:
         """Return the spans there are so far."""
@@ -45,10 +50,10 @@ class TraceStore(Protocol):
         """
 
 
-class InTempo(Tempo):
+class InTempo(Tempo, TraceStore):
     kind = "tempo"
-    metrics = "tempo_"
     ready = "/ready"
+    page = ""
     service_is_a_tag = True
 
     def values_of(self, tag: str) -> str:
@@ -60,10 +65,10 @@ class InTempo(Tempo):
         return list(self.search(query, seconds) if "{" in query else self.trace(query))
 
 
-class InJaeger:
+class InJaeger(TraceStore):
     kind = "jaeger"
-    metrics = "jaeger_"
     ready = "/api/services"  # as Grafana asks, too
+    page = "/trace/"
     service_is_a_tag = False
 
     def __init__(self, url: str) -> None:
@@ -120,16 +125,19 @@ class InJaeger:
         return dict(found.get("result") or {})
 
 
-class InZipkin:
+class InZipkin(TraceStore):
     """Reads what the Collector made of spans back to what they were, where that can be done."""
 
     kind = "zipkin"
-    metrics = "zipkin_"
     ready = "/health"
+    page = "/zipkin/traces/"
     service_is_a_tag = False
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+    def as_it_tells(self, name: str) -> str:
+        return name.lower()
 
     def trace(self, trace_id: str) -> list[Span]:
         return [zipkin_span(one) for one in self._ask(f"/trace/{trace_id}")]
