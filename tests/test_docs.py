@@ -205,6 +205,7 @@ def test_the_collector_takes_the_file_that_sends_elsewhere(
         bakery.run(
             project,
             "env", "ELSEWHERE_ENDPOINT=otlp.example:4317", "ELSEWHERE_AUTHORIZATION=Bearer 0123",
+            f"CONFIG_FOLDER={config}",
             f"QUEUE_DIRECTORY={tmp_path / 'queue'}",
             collector, "validate",
             *(f"--config={config}/{name}.yaml" for name in files), f"--config={added}",

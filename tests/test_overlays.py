@@ -12,13 +12,14 @@ OVERLAYS = TEMPLATE / "{{cookiecutter.project_slug}}" / "overlays"
 RENDERED = {
     "broker": {"pyproject.toml"},
     "trace_backend": {
+        ".devcontainer/devcontainer.json",
         ".env.example",
         "observability/.env.example",
         "README.md",
         "SECURITY.md",
         "docs/faults.md",
     },
-    "python_version": {"Dockerfile"},
+    "python_version": {"Dockerfile", ".devcontainer/devcontainer.json"},
     "license": {"pyproject.toml"},
 }
 """Files of every project that name the answer to an option."""
