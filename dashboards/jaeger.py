@@ -45,7 +45,10 @@ class Jaeger(TraceStore):
             # An override, because the data source links the trace id to a page away from the board.
             .override_by_regexp(
                 "/.*/",
-                [property_of("links", [open_trace("traceID")]), property_of("noValue", "-")],
+                [
+                    property_of("links", [open_trace("traceID", SEARCHED)]),
+                    property_of("noValue", "-"),
+                ],
             )
             .with_target(
                 StoreQuery(JAEGER, {"queryType": "search", "service": f"${SEARCHED}", "limit": 20})

@@ -108,14 +108,18 @@ def trace_id_variable(nothing: str) -> dashboard.TextBoxVariable:
     )
 
 
-def open_trace(trace_id: str) -> Link:
+def open_trace(trace_id: str, *variables: str) -> Link:
     """A link that opens a trace on the Traces board and leaves what is chosen as it is.
 
     Args:
         trace_id: The field of the row that holds it.
+        variables: Those of the store, over and above what all boards have.
     """
+    kept = "&".join(
+        f"${{{name}:queryparam}}" for name in ("environment", "service", "destination", *variables)
+    )
     return {
         "title": "Open this trace",
-        "url": "/d/traces?${environment:queryparam}&${service:queryparam}&${destination:queryparam}"
-        f"&${{__url_time_range}}&var-{TRACE_ID}=${{__data.fields.{trace_id}}}",
+        "url": f"/d/traces?{kept}&${{__url_time_range}}"
+        f"&var-{TRACE_ID}=${{__data.fields.{trace_id}}}",
     }

@@ -238,10 +238,11 @@ class Run:
     def without(self, *services: str) -> Iterator[None]:
         """Stop these services; start them at the end, and wait until they are well.
 
-        What stands in for Tempo keeps its spans in memory: it is cut off its network instead.
+        A trace store that keeps its spans in memory is cut off its network instead.
         """
         began = time.time()
-        cut_off = {"tempo"} & {*services} if self.stack.stand_in else set()
+        in_memory = self.stack.stand_in or STORES[self.stack.traces].in_memory
+        cut_off = {self.stack.traces} & {*services} if in_memory else set()
         stopped = [one for one in services if one not in cut_off]
         for service in cut_off:
             self.stack.disconnect(service, "observability")

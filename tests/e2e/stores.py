@@ -23,6 +23,8 @@ class TraceStore(Protocol):
     service_is_a_tag: bool
     """Whether Grafana finds service.name among the tags of a span, and not only beside them."""
 
+    in_memory: bool = False
+    """Whether it forgets all at a restart."""
     page: str
     """The path of a trace in its own pages, but for the id; empty if it has none."""
 
@@ -131,6 +133,7 @@ class InZipkin(TraceStore):
     kind = "zipkin"
     ready = "/health"
     page = "/zipkin/traces/"
+    in_memory = True
     service_is_a_tag = False
 
     def __init__(self, url: str) -> None:

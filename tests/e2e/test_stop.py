@@ -18,9 +18,6 @@ ALLOWED = {
 }
 
 
-IN_MEMORY = {"zipkin"}
-
-
 @pytest.mark.ends_the_stack
 def test_everything_stops(stack: Stack) -> None:
     running = stack.running()
@@ -41,7 +38,7 @@ def test_traces_outlive_the_stop(
 ) -> None:
     if stack.stand_in:
         pytest.skip("the sink that stands in for Tempo keeps nothing")
-    if stack.traces in IN_MEMORY:
+    if store.in_memory:
         pytest.skip(f"{stack.traces} keeps traces in memory, as docs/traces.md says")
     stack.start(stack.traces)
     for spans in traces.values():
