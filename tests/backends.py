@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import yaml
-from e2e.apis import Loki, Span, Tempo, get
+from e2e.apis import Loki, Span, Tempo
+from e2e.stores import InJaeger
 from ports import free_ports
 from tools import tool
 
@@ -36,42 +37,6 @@ class Backend:
     http: int
 
 
-@dataclass(frozen=True)
-class Jaeger:
-    url: str
-
-    def trace(self, trace_id: str) -> list[Span]:
-        found = get(f"{self.url}/api/traces/{trace_id}")["data"]
-        return [
-            _jaeger_span(span, trace["processes"]) for trace in found for span in trace["spans"]
-        ]
-
-    def traces_linked_to(self, trace_id: str) -> list[str]:
-        """Jaeger cannot search for links: the newest traces of each service are looked through."""
-        linked = set()
-        for service in get(f"{self.url}/api/services")["data"] or ():
-            for trace in get(f"{self.url}/api/traces", service=service, limit="20")["data"]:
-                spans = (_jaeger_span(span, trace["processes"]) for span in trace["spans"])
-                if any(trace_id == cause for span in spans for cause, _ in span.links):
-                    linked.add(trace["traceID"])
-        return sorted(linked)
-
-
-def _jaeger_span(span: dict[str, Any], processes: dict[str, Any]) -> Span:
-    tags = {tag["key"]: tag["value"] for tag in span["tags"]}
-    refers = [(one["refType"], one["traceID"], one["spanID"]) for one in span["references"]]
-    return Span(
-        trace_id=span["traceID"],
-        span_id=span["spanID"],
-        parent_id=next((id_ for kind, _, id_ in refers if kind == "CHILD_OF"), ""),
-        service=processes[span["processID"]]["serviceName"],
-        name=span["operationName"],
-        kind=tags.get("span.kind", "internal").upper(),
-        status=tags.get("otel.status_code", "UNSET"),
-        links=[(trace, id_) for kind, trace, id_ in refers if kind == "FOLLOWS_FROM"],
-    )
-
-
 @contextmanager
 def jaeger(project: Path, folder: Path) -> Iterator[Backend]:
     """Jaeger that keeps traces in memory."""
@@ -90,7 +55,7 @@ def jaeger(project: Path, folder: Path) -> Iterator[Backend]:
                 "use_v2": True,
                 "http": {"endpoint": f"{ON_LOOPBACK}:{health}"},
             },
-            "jaeger_storage": {"backends": {"memory": {"memory": {"max_traces": 1000}}}},
+            "jaeger_storage": {"backends": {"memory": {"memory": {"max_traces": 100_000}}}},
             "jaeger_query": {
                 "storage": {"traces": "memory"},
                 "http": {"endpoint": f"{ON_LOOPBACK}:{query}"},
@@ -111,7 +76,7 @@ def jaeger(project: Path, folder: Path) -> Iterator[Backend]:
     file.write_text(yaml.safe_dump(config))
     ready = f"http://{ON_LOOPBACK}:{query}/api/services"
     with running([program, f"--config={file}"], folder / "jaeger.log", ready):
-        yield Backend(Jaeger(f"http://{ON_LOOPBACK}:{query}"), grpc, http)
+        yield Backend(InJaeger(f"http://{ON_LOOPBACK}:{query}"), grpc, http)
 
 
 @contextmanager
