@@ -6,7 +6,7 @@ RUN := $(UV) run
 # What is baked uses the same uv.
 export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
-# The trace backend that e2e and drills bake: tempo, jaeger or zipkin.
+# The trace backend of what is baked here: tempo, jaeger or zipkin.
 export TRACES ?= tempo
 
 .DEFAULT_GOAL := help
@@ -21,9 +21,9 @@ demo: bake ## Bake the default project into build/ and watch it work, without Do
 dev: bake ## Bake the default project into build/ and run it until Ctrl-C, without Docker
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' dev
 
-bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder)
+bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder, TRACES=jaeger)
 	@rm -rf '$(INTO)/order-flow'
-	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' .
+	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . trace_backend=$(TRACES)
 
 test: git $(NEEDS_UV) ## Bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e $(ARGS)

@@ -105,15 +105,6 @@ def test_the_runbook_names_panels_that_there_are(project: Path) -> None:
     assert named - titles == set()
 
 
-def test_links_within_the_documents_lead_somewhere(project: Path) -> None:
-    for path in (project / "docs").glob("*.md"):
-        for name, anchor in re.findall(r"\]\(([\w.-]*)#([\w-]+)\)", path.read_text("utf-8")):
-            anchors = {
-                s.lower().replace(" ", "-") for s in sections(path.with_name(name or path.name))
-            }
-            assert anchor in anchors, f"{path.name}: {name}#{anchor}"
-
-
 def test_rules_know_no_service_by_name(project: Path) -> None:
     for rule in rules(project):
         assert not SERVICES.intersection(re.findall(r"\w+", json.dumps(rule))), rule
