@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 from bakery import Bakery
 
-from .apis import Loki, Prometheus, Span, Tempo, post
+from .apis import Loki, Prometheus, Span, post
 from .poll import poll_until
 from .stack import Stack
+from .stores import STORES
 
-NEEDED = ["kafka", "topics", "otel-collector", "tempo", "loki", "prometheus",
-          "orders", "payments", "shipping"]  # fmt: skip
+NEEDED = [
+    "kafka",
+    "topics",
+    "otel-collector",
+    "loki",
+    "prometheus",
+    "orders",
+    "payments",
+    "shipping",
+]
 
 EDGES = [
     ("shipping: send shipments.dispatched", "invoicing: process shipments.dispatched"),
@@ -43,7 +52,7 @@ def served() -> Iterator[Stack]:
         (stack.folder / "uv.lock").unlink()
         try:
             stack.prepare_images()
-            stack.services = [*NEEDED, "invoicing", "credit-notes"]
+            stack.services = [*NEEDED, stack.traces, "invoicing", "credit-notes"]
             stack.up()
             yield stack
         except AssertionError:
@@ -59,10 +68,10 @@ def trace(served: Stack) -> dict[str, Span]:
     body = {"sku": "keyboard", "amount_cents": 12900, "country": "FI"}
     answer = post(f"{served.url('ORDERS_PORT')}/orders", body)
     assert answer.status == 202
-    tempo = Tempo(served.url("TEMPO_PORT"))
+    store = STORES[served.traces](served.url(served.traces_port))
 
     def whole() -> dict[str, Span] | None:
-        spans = tempo.trace(answer.body["trace_id"])
+        spans = store.trace(answer.body["trace_id"])
         named = {f"{span.service}: {span.name}": span for span in spans}
         return named if named.keys() >= {name for edge in EDGES for name in edge} else None
 
