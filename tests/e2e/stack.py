@@ -147,6 +147,21 @@ class Stack:
             tempo_stand_in.build(self.stand_in, self.folder, f"{self.project}:local")
         return unproved
 
+    @contextmanager
+    def with_images(self) -> Iterator[None]:
+        """Prepare the images; at the end remove everything.
+
+        What the containers said last is printed first if something failed.
+        """
+        try:
+            self.prepare_images()
+            yield
+        except AssertionError:
+            print(self.last_logs())
+            raise
+        finally:
+            self.down()
+
     def up(self) -> None:
         """Start everything and wait until it is healthy."""
         self._up(*self.services)

@@ -50,16 +50,10 @@ def served() -> Iterator[Stack]:
             Bakery(home).run(stack.folder, "make", "service", f"NAME={name}", f"ARGS={arguments}")
         # The image is made as in the other tests: of whatever the versions allow.
         (stack.folder / "uv.lock").unlink()
-        try:
-            stack.prepare_images()
+        with stack.with_images():
             stack.services = [*NEEDED, stack.traces, "invoicing", "credit-notes"]
             stack.up()
             yield stack
-        except AssertionError:
-            print(stack.last_logs())
-            raise
-        finally:
-            stack.down()
 
 
 @pytest.fixture(scope="module")

@@ -84,8 +84,7 @@ def secured() -> Iterator[Stack]:
         with (stack.folder / ".env").open("a") as env:
             env.write(SETTINGS)
         write_certificates(stack.folder)
-        try:
-            stack.prepare_images()
+        with stack.with_images():
             stack.services = ["kafka"]
             stack.up()
             stack.execute(
@@ -97,11 +96,6 @@ def secured() -> Iterator[Stack]:
                               "otel-collector"]  # fmt: skip
             stack.up()
             yield stack
-        except AssertionError:
-            print(stack.last_logs())
-            raise
-        finally:
-            stack.down()
 
 
 @pytest.fixture(scope="module")
