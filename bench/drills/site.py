@@ -212,20 +212,15 @@ class Run:
 
     # --- What goes wrong
 
-    def stop(self, *services: str, signal: str = "TERM") -> None:
+    def stop(self, *services: str, kill: bool = False) -> None:
         """Stop the containers of services, in their own time, without starting them again."""
         began = time.time()
+        ids = [one["Id"] for service in services for one in self.stack.replicas(service)]
+        # Both by Docker: none is started again, and one that SIGTERM does not end is killed.
+        docker("kill" if kill else "stop", *ids, timeout=90)
+        docker("wait", *ids)
         for service in services:
-            for one in self.stack.replicas(service):
-                docker("kill", "--signal", signal, one["Id"])
-        poll_until(
-            lambda: not any(
-                one["State"]["Running"] for name in services for one in self.stack.replicas(name)
-            ),
-            f"{', '.join(services)} to stop", 60,
-        )  # fmt: skip
-        for service in services:
-            self.interrupted(service, began, killed=signal == "KILL")
+            self.interrupted(service, began, killed=kill)
 
     def start(self, *services: str) -> None:
         """Start stopped containers, and wait until they are well."""

@@ -10,7 +10,7 @@ def drill(run: Run) -> Figures:
     with run.load() as intake:
         with run.without(run.stack.traces):
             time.sleep(15)
-            run.stop("otel-collector", signal="KILL")
+            run.stop("otel-collector", kill=True)
             time.sleep(2)
             run.start("otel-collector")
             time.sleep(10)

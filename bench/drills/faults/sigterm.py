@@ -10,7 +10,7 @@ from ..site import Run
 def drill(run: Run) -> Figures:
     with run.load() as intake:
         for service in SERVICES:
-            run.stop(service, signal="TERM")
+            run.stop(service)
             codes = [one["State"]["ExitCode"] for one in run.stack.replicas(service)]
             run.must(codes == [0] * len(codes), f"{service} exited {codes}")
             run.start(service)
