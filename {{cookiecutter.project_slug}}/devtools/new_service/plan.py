@@ -218,8 +218,8 @@ class _Draft:
         known = self._services.contract_of(constant)
         raise UserError(
             f"--publishes {option}: that channel is there already"
-            f"{f', for {known}' if known else ''}, and one service publishes to it. Name a new one,"
-            " say --publishes invoices.issued; to share it, add a publisher by hand."
+            f"{f', for {known}' if known else ''}. Name a new one; to publish to this one, add a"
+            " publisher by hand."
         )
 
     def _known(self, option: str) -> str | None:
