@@ -29,12 +29,14 @@ class Commands:
     def add(self, name: str, run: Run, text: str, *, endless: bool = False) -> Parser:
         """Add a command, and return its parser. `endless`: Ctrl-C is how it ends."""
         command: Parser = self._commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run, endless=endless)
+        command.set_defaults(run=run, endless=endless, parser=command)
         return command
 
     def run(self, arguments: list[str] | None = None) -> int:
         """Run the command that the arguments name; return the exit code."""
-        options = self._parser.parse_args(arguments)
+        options, unknown = self._parser.parse_known_args(arguments)
+        if unknown:  # by the command's own parser, whose help lists what there is
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         run: Run = options.run
         try:
             with orderly_signals():

@@ -76,6 +76,7 @@ def test_trace_that_cannot_be_asked_for_says_why(
     [
         (["sink", "--grpc-port", "70000"], "argument --grpc-port: 70000 is no port"),
         (["dance"], "argument command: invalid choice: 'dance'"),
+        (["service", "--size=3", "--", "x"], "--size=3 (see python -m devtools service --help)"),
         ([], "the following arguments are required: command"),
     ],
 )
