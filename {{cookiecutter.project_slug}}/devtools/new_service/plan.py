@@ -285,10 +285,12 @@ class _Draft:
 
     def _setting(self, option: str) -> tuple[str, Any]:
         name, equals, default = option.partition("=")
-        if not names.SETTING.fullmatch(name) or not equals or not default.isprintable():
+        # No two readers of .env agree on how these two are written in quotes.
+        plain = default.isprintable() and not {"'", "\\"} & {*default}
+        if not names.SETTING.fullmatch(name) or not equals or not plain:
             raise UserError(
                 f"--setting {option} is no setting with its default: use lower-case letters, digits"
-                " and _, then = and a value. A good one: --setting due_days=30"
+                " and _, then = and a value without ' and \\. A good one: --setting due_days=30"
             )
         try:
             value = json.loads(default)

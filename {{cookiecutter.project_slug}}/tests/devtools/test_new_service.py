@@ -380,6 +380,8 @@ def test_a_bad_name_is_refused(root: Path, name: str, said: str) -> None:
         ({"settings": ["width"]}, "A good one: --setting due_days=30"),
         ({"settings": ["width=1\n2"]}, "A good one: --setting due_days=30"),
         ({"settings": ["Width=1"]}, "A good one: --setting due_days=30"),
+        ({"settings": ["note=it's"]}, "a value without '"),
+        ({"settings": ["path=a\\"]}, "a value without '"),
     ],
 )
 def test_bad_options_are_refused(root: Path, options: dict[str, object], said: str) -> None:
