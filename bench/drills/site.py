@@ -193,14 +193,7 @@ class Run:
         until = time.monotonic() + patience
         windows = [(self.began, time.time())]
         while True:
-            for window in windows:
-                store.add(_insist(lambda one=window: traces.between(*one)))  # type: ignore[misc]
-            unlinked = {
-                record.sender: record.at
-                for record in records
-                if record.topic in BATCHES and record.sender and not store.linked(record.sender)
-            }
-            store.add(_insist(lambda one=unlinked: traces.linking(one, time.time())))  # type: ignore[misc]
+            self.read_spans(store, windows, records)
             spans = look_up(placed, records, committed, store)
             ids = {missing.trace_id for missing in spans.missing[:MOST_BY_ID]} - {""}
             store.add(_insist(lambda one=ids: traces.of(one)))  # type: ignore[misc]
@@ -209,6 +202,20 @@ class Run:
                 return spans
             windows = _windows([missing.at for missing in spans.missing])
             time.sleep(2)
+
+    def read_spans(
+        self, store: Store, windows: Sequence[tuple[float, float]], records: Sequence[Record]
+    ) -> None:
+        """Add what was alive in these stretches of time, and what links to these records."""
+        traces = self.site.traces
+        for window in windows:
+            store.add(_insist(lambda one=window: traces.between(*one)))  # type: ignore[misc]
+        unlinked = {
+            record.sender: record.at
+            for record in records
+            if record.topic in BATCHES and record.sender and not store.linked(record.sender)
+        }
+        store.add(_insist(lambda: traces.linking(unlinked, time.time())))
 
     # --- What goes wrong
 

@@ -96,11 +96,11 @@ def _hold_to_their_fates(run: Run, given: Sequence[Input], records: Sequence[Rec
 def _hold_to_their_spans(run: Run, given: Sequence[Input], records: Sequence[Record]) -> None:
     """A span tells of each input; that of a dead letter has an error."""
     letters = [record for record in records if record.topic == DEAD_LETTERS and record.sender]
-    store, traces = Store(), run.site.traces
+    store = Store()
     placed = _where(given, records)
 
     def complete() -> bool:
-        store.add(traces.between(run.began, time.time()))
+        run.read_spans(store, [(run.began, time.time())], placed)
         return not untold() and not unfailed()
 
     def untold() -> list[Record]:

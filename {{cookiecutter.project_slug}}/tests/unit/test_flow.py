@@ -194,6 +194,19 @@ async def test_a_bad_body_is_refused_with_its_field(
     assert tree(flow.get_finished_spans()) == {"POST /orders": {}}
 
 
+async def test_the_same_key_is_the_same_order(flow: InMemorySpanExporter) -> None:
+    keys = ("again", "again", "another")
+    answers = [await post("/orders", ORDER, {"Idempotency-Key": key}) for key in keys]
+    first, again, another = (answer["order_id"] for _, answer, _ in answers)
+    assert first == again
+    assert first != another
+
+    for length, expected in ((255, 202), (256, 400)):
+        status, answer, _ = await post("/orders", ORDER, {"Idempotency-Key": "k" * length})
+        assert status == expected
+    assert "255 characters" in json.dumps(answer)
+
+
 async def test_a_body_that_is_too_large_is_refused(flow: InMemorySpanExporter) -> None:
     status, answer, _ = await post("/orders", b" " * 1_048_577)
 

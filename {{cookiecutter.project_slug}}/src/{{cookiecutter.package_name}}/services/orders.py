@@ -31,7 +31,7 @@ async def place_order(order: OrderRequest, request: Request) -> AsgiResponse:
     """
     # A client that got no answer, or a 503, cannot know whether the order was placed. With the same
     # key its next attempt is the same order, which all that follows takes for a second delivery.
-    key = request.headers.get("Idempotency-Key", "")
+    key = request.headers.get("idempotency-key", "")  # as FastStream writes it
     if len(key) > MAX_KEY_CHARACTERS:
         reason = f"longer than {MAX_KEY_CHARACTERS} characters; a UUID will do"
         return web.refusal(400, "Idempotency-Key", reason)
