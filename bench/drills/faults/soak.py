@@ -15,6 +15,8 @@ from .rolling import roll
 MESSAGES_PER_ORDER = 2.8  # of the mixture: one that is declined makes two, all others three
 AT_ONCE = 8
 LEAST_SAMPLES = 10
+# Orders come faster than shipping tries again those that fail by design: it is done some time later.
+DRAINED_SECONDS = 0.05  # for each message of the soak
 STEEPEST = 0.1  # of the memory in use, from the first half after the last restart to its second
 
 
@@ -29,6 +31,7 @@ def drill(run: Run) -> Figures:
             roll(run)
         memory.samples.clear()
         until(intake, wanted)
+    run.site.wait_until_drained(run.site.messages * DRAINED_SECONDS)
     figures = run.reckon(intake, patience=300)
     for service in SERVICES:
         run.note(memory.judged(service))
