@@ -15,7 +15,7 @@ from .rolling import roll
 MESSAGES_PER_ORDER = 2.8  # of the mixture: one that is declined makes two, all others three
 AT_ONCE = 8
 LEAST_SAMPLES = 10
-# Orders come faster than shipping tries again those that fail by design: it is done some time later.
+# Shipping tries again those that fail by design, for longer than orders come: it is done later.
 DRAINED_SECONDS = 0.05  # for each message of the soak
 STEEPEST = 0.1  # of the memory in use, from the first half after the last restart to its second
 
