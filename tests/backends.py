@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import yaml
 from e2e.apis import Loki, Span, Tempo
@@ -79,18 +79,23 @@ def jaeger(project: Path, folder: Path) -> Iterator[Backend]:
         yield Backend(InJaeger(f"http://{ON_LOOPBACK}:{query}"), grpc, http)
 
 
+def on_loopback(http: int, grpc: int) -> dict[str, Any]:
+    """Where a server of Grafana's makes listens, as its configuration has it."""
+    return {
+        "http_listen_address": ON_LOOPBACK,
+        "http_listen_port": http,
+        "grpc_listen_address": ON_LOOPBACK,
+        "grpc_listen_port": grpc,
+    }
+
+
 @contextmanager
 def tempo(project: Path, folder: Path) -> Iterator[Backend]:
     """Tempo as it is baked, but for its ports and where it keeps what it has."""
     program = tool("tempo", "traces go straight to Tempo")
     grpc, http, port, internal = free_ports(4)
     config = yaml.safe_load((project / "observability/tempo/tempo.yaml").read_text("utf-8"))
-    config["server"] |= {
-        "http_listen_address": ON_LOOPBACK,
-        "http_listen_port": port,
-        "grpc_listen_address": ON_LOOPBACK,
-        "grpc_listen_port": internal,
-    }
+    config["server"] |= on_loopback(port, internal)
     protocols = config["distributor"]["receivers"]["otlp"]["protocols"]
     protocols["grpc"]["endpoint"] = f"{ON_LOOPBACK}:{grpc}"
     protocols["http"]["endpoint"] = f"{ON_LOOPBACK}:{http}"
@@ -108,12 +113,7 @@ def loki(project: Path, folder: Path) -> Iterator[Loki]:
     program = tool("loki", "log records go straight to Loki")
     port, internal = free_ports(2)
     config = yaml.safe_load((project / "observability/loki/loki.yaml").read_text("utf-8"))
-    config["server"] |= {
-        "http_listen_address": ON_LOOPBACK,
-        "http_listen_port": port,
-        "grpc_listen_address": ON_LOOPBACK,
-        "grpc_listen_port": internal,
-    }
+    config["server"] |= on_loopback(port, internal)
     config["frontend"] = {"address": ON_LOOPBACK}  # where the querier brings its answers
     text = yaml.safe_dump(config).replace("/loki", str(folder / "loki"))
     file = folder / "loki.yaml"

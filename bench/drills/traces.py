@@ -11,7 +11,7 @@ time. What a search does not tell:
   left is asked for by the trace id, and the traces that have such a link are read by id.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
@@ -117,8 +117,7 @@ class InTempo:
         return found
 
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            return [span for spans in pool.map(self._tempo.trace, trace_ids) for span in spans]
+        return whole(self._tempo.trace, trace_ids)
 
     def _search(self, service: str, start: int, end: int) -> list[Span]:
         query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED)})'
@@ -143,6 +142,12 @@ class InSink:
 
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
         return []
+
+
+def whole(trace: Callable[[str], list[Span]], trace_ids: Iterable[str]) -> list[Span]:
+    """Read traces by their ids, some at a time."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return [span for spans in pool.map(trace, trace_ids) for span in spans]
 
 
 def spans_found(trace: dict[str, Any]) -> Iterable[Span]:

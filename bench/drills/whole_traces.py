@@ -1,12 +1,11 @@
 """Reads spans from a trace store that tells all there is of a trace that it finds."""
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from e2e.apis import Span
 from e2e.stores import InJaeger, InZipkin
 
-from .traces import WINDOW_SECONDS, WORKERS, Sender
+from .traces import WINDOW_SECONDS, Sender, whole
 
 
 class WholeTraces:
@@ -27,5 +26,4 @@ class WholeTraces:
         return []  # each span has told all its links
 
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            return [span for spans in pool.map(self._store.trace, trace_ids) for span in spans]
+        return whole(self._store.trace, trace_ids)

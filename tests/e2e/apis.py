@@ -250,7 +250,7 @@ class Grafana:
 def spans_of(answer: dict[str, Any]) -> list[Span]:
     """Read the answer to a question for a trace."""
     return [
-        _span(span, _text(resource["resource"], "service.name"))
+        _span(span, str(attributes_of(resource["resource"]).get("service.name", "")))
         for resource in answer.get("trace", {}).get("resourceSpans", [])
         for scope in resource["scopeSpans"]
         for span in scope["spans"]
@@ -267,7 +267,7 @@ def _span(span: dict[str, Any], service: str) -> Span:
         kind=span["kind"].removeprefix("SPAN_KIND_"),
         status=span.get("status", {}).get("code", "STATUS_CODE_UNSET").removeprefix("STATUS_CODE_"),
         links=[(_hex(link["traceId"]), _hex(link["spanId"])) for link in span.get("links", [])],
-        attributes={one["key"]: _value(one["value"]) for one in span.get("attributes", [])},
+        attributes=attributes_of(span),
         start_ns=int(span.get("startTimeUnixNano", 0)),
         end_ns=int(span.get("endTimeUnixNano", 0)),
     )
@@ -277,14 +277,12 @@ def _hex(identifier: str) -> str:
     return base64.b64decode(identifier).hex()
 
 
+def attributes_of(holder: dict[str, Any]) -> dict[str, Any]:
+    """Read the attributes of a span or a resource in OTLP's JSON."""
+    return {one["key"]: _value(one["value"]) for one in holder.get("attributes", ())}
+
+
 def _value(value: dict[str, Any]) -> Any:
     """Read a scalar; of what is made of others the JSON is good enough."""
     (kind, what), *_ = [*value.items(), ("", None)]
     return int(what) if kind == "intValue" else what
-
-
-def _text(resource: dict[str, Any], key: str) -> str:
-    return next(
-        (str(one["value"]["stringValue"]) for one in resource["attributes"] if one["key"] == key),
-        "",
-    )

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from matrix import OPTIONS
 
-from .apis import SEARCH_SECONDS, Span, Tempo, get
+from .apis import SEARCH_SECONDS, Span, Tempo, attributes_of, get
 
 MOST_TRACES = 10_000  # told by one search
 
@@ -232,15 +232,6 @@ def otlp_spans(traces: dict[str, Any]) -> list[Span]:
 
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 STATUSES = ("UNSET", "OK", "ERROR")
-
-
-def attributes_of(holder: dict[str, Any]) -> dict[str, Any]:
-    return {one["key"]: _value(one["value"]) for one in holder.get("attributes", ())}
-
-
-def _value(value: dict[str, Any]) -> Any:
-    (kind, what), *_ = [*value.items(), ("", None)]
-    return int(what) if kind == "intValue" else what
 
 
 def zipkin_span(raw: dict[str, Any]) -> Span:
