@@ -209,9 +209,15 @@ class _Process:
 
 @contextmanager
 def orderly_signals() -> Iterator[None]:
-    """Let SIGTERM, and the loss of the terminal, end the program as Ctrl-C does."""
+    """Let SIGTERM, and the loss of the terminal, end the program as Ctrl-C does.
+
+    Only the first counts: make and uv pass on what a whole group has got already, and a second
+    interrupt would end the orderly end. Who is impatient has Ctrl-C.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     numbers = [signal.SIGTERM]

@@ -17,12 +17,14 @@ from ..ports import free_port
 from devtools.project import ROOT, UserError
 from devtools.supervisor import Command, Supervisor, service_ports
 
-# Says that it runs, and what ended it; `stubborn` ignores the polite request.
+# Says that it runs, and that it ends; `stubborn` ignores the polite request, `slow` takes its time.
 WORKER = """
 import os, pathlib, signal, sys, time
 name = sys.argv[1]
 def end(number, frame):
     if name != "stubborn":
+        if name == "slow":
+            time.sleep(1)
         print(name, "ends", flush=True)
         sys.exit(0)
 signal.signal(signal.SIGTERM, end)
@@ -41,7 +43,7 @@ import os, pathlib, signal, sys, time
 from devtools.supervisor import Command, Supervisor, orderly_signals
 # As in a terminal: what a script runs in the background inherits that Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-commands = [Command(n, "worker", [n], os.environ) for n in ("first", "second")]
+commands = [Command(n, "worker", [n], os.environ) for n in sys.argv[1:]]
 with orderly_signals(), Supervisor(commands, sys.stdout, print, pathlib.Path.cwd()):
     time.sleep(60)
 """
@@ -137,12 +139,31 @@ def test_change_restarts(folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_nothing_outlives_the_supervisor(folder: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR], cwd=folder, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SUPERVISOR, "first", "second"],
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
     ) as supervisor:
         pids = [pid(folder, "first"), pid(folder, "second")]
         supervisor.send_signal(number)
         supervisor.wait(8)
     until(lambda: not any(map(alive, pids)), "the services to end")
+
+
+def test_a_signal_that_comes_twice_ends_in_good_order(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, "slow"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    ) as supervisor:
+        number = pid(folder, "slow")
+        for _ in range(3):
+            supervisor.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        said, _ = supervisor.communicate(timeout=8)
+    assert said.splitlines() == ["slow | slow runs", "slow | slow ends"]
+    assert not alive(number)
 
 
 def test_busy_port_is_named_with_its_cure() -> None:

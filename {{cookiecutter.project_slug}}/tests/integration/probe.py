@@ -5,7 +5,7 @@ from faststream.asgi.response import JSONResponse
 from opentelemetry import trace
 from pydantic import BaseModel
 
-from {{ cookiecutter.package_name }} import web
+from {{ cookiecutter.package_name }} import messaging, web
 from {{ cookiecutter.package_name }}.service import Service
 
 service = Service("probe")
@@ -16,7 +16,10 @@ app = service.app
 @post
 async def ping(request: Request) -> AsgiResponse:
     """Send a message, and answer with the trace that it is part of."""
-    await pinged.publish("ping")
+    try:
+        await pinged.publish("ping")
+    except messaging.Unreachable:
+        return AsgiResponse(b"", 503)
     trace_id = trace.get_current_span().get_span_context().trace_id
     return JSONResponse({"trace_id": trace.format_trace_id(trace_id)})
 

@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -21,12 +23,22 @@ WAYS = {
 PINGS = 25
 
 
-def ping(process: Process) -> str:
-    """Have a message sent; return its trace id."""
+def ping(process: Process, timeout: float = 30.0) -> str:
+    """Have a message sent; return its trace id.
+
+    Of several workers the one that takes it may not have met the broker yet, and is asked again.
+    """
     url = f"http://127.0.0.1:{process.port}/ping"
-    with urllib.request.urlopen(urllib.request.Request(url, b""), timeout=10) as answer:
-        trace_id: str = json.load(answer)["trace_id"]
-    return trace_id
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, b""), timeout=10) as answer:
+                trace_id: str = json.load(answer)["trace_id"]
+            return trace_id
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise AssertionError(process.output.read_text()) from error
+            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
