@@ -87,10 +87,14 @@ def faults_of_package(package: str) -> Iterator[str]:
 
 
 def complaints() -> Iterator[str]:
+    slug, package = ANSWERS["project_slug"], ANSWERS["package_name"]
+    of_slug = [*faults_of_slug(slug)]
+    # Whoever did not answer gets what the slug makes, and would be told twice.
+    derived = of_slug and package.removeprefix("app_") == slug.replace("-", "_")
     questions = [
         *((question, faults_of_text(question, good), good) for question, good in TEXTS.items()),
-        ("project_slug", faults_of_slug(ANSWERS["project_slug"]), "order-flow"),
-        ("package_name", faults_of_package(ANSWERS["package_name"]), "order_flow"),
+        ("project_slug", of_slug, "order-flow"),
+        ("package_name", () if derived else faults_of_package(package), "order_flow"),
     ]
     for question, faults, good in questions:
         for fault in faults:

@@ -13,6 +13,7 @@ from .accounting import Placed
 Must = Callable[[object, str], None]
 
 CARD_LIMIT_CENTS = 100_000
+MAX_KEY_CHARACTERS = 255
 
 
 def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
@@ -46,6 +47,7 @@ def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
         def one(case: Any) -> None:
             nonlocal made
             made += 1
+            _give_own_key(case, made)
             response = case.call(base_url=url, timeout=15)
             case.validate_response(response)
             if response.status_code == 202:
@@ -64,6 +66,13 @@ def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
         status = _send_rubbish(url)
         must(400 <= status < 500, f"HTTP: rubbish was answered with {status}")
     return placed, made
+
+
+def _give_own_key(case: Any, number: int) -> None:
+    """Make a key that may be taken unlike all others: two orders of one key would be one order."""
+    for name, key in (case.headers or {}).items():
+        if name.lower() == "idempotency-key" and 0 < len(key) <= MAX_KEY_CHARACTERS:
+            case.headers[name] = f"{number} {key}"[:MAX_KEY_CHARACTERS]
 
 
 def _placed(answer: Any, body: Any) -> Placed:

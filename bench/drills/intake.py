@@ -15,6 +15,7 @@ from e2e.load import some_order
 from .accounting import Placed
 
 TIMEOUT_SECONDS = 30.0
+PAUSE_SECONDS = 0.1  # after a broken connection, as a sender would
 MOST_AT_ONCE = 400  # orders wait for their answer 5 s while the broker is away
 
 
@@ -110,11 +111,13 @@ class Intake:
             except (OSError, http.client.HTTPException):
                 with self._lock:
                     self.unanswered += 1
+                time.sleep(PAUSE_SECONDS)
                 return None
             finally:
                 connection.close()
         with self._lock:
             self.unreachable += 1
+        time.sleep(PAUSE_SECONDS)
         return None
 
 

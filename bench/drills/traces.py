@@ -11,6 +11,7 @@ time. What a search does not tell:
   left is asked for by the trace id, and the traces that have such a link are read by id.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,6 +28,7 @@ MOST_SPANS = 100  # told of one trace: as many as Tempo allows
 MOST_LINKS = 600  # looked for in one stretch of time
 LINKS_ASKED = 40  # in one question
 MOST_BY_TRACE = 200  # looked for by the trace that they link to, in one pass
+SOON_SECONDS = 30  # from its sending to the handling of nearly every message
 WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
     "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.name",
@@ -73,27 +75,28 @@ class InTempo:
 
     def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
         found: list[Span] = []
-        left: list[Sender] = []
-        ordered = sorted(senders, key=senders.__getitem__)
-        for first in range(0, len(ordered), MOST_LINKS):
-            group = ordered[first : first + MOST_LINKS]
-            start = senders[group[0]]
-            while group:
-                told = self._linking(group, int(start) - 5, int(until) + 5)
-                found += told
-                known = {link for span in told for link in span.links}
-                if not known:
-                    break
-                group = [one for one in group if one not in known]
-            left += group
-        for first in range(0, min(len(left), MOST_BY_TRACE), LINKS_ASKED):
-            causes = left[first : first + LINKS_ASKED]
-            any_of = " || ".join(f'link:traceID = "{one.lstrip("0")}"' for one, _ in causes)
-            traces = self._tempo.search_between(
-                f"{{ {any_of} }}", int(senders[causes[0]]) - 5, int(until) + 5, MOST_TRACES
-            )
-            found += self.of({trace["traceID"].zfill(32) for trace in traces})
+        left = sorted(senders, key=senders.__getitem__)
+        # Nearly all are handled soon after they were sent. What is asked of all the time there is,
+        # or by the trace, is little: the rest is for the next pass.
+        for seconds, most in ((SOON_SECONDS, len(left)), (math.inf, MOST_LINKS)):
+            for ask, size, many in (
+                (self._linking, MOST_LINKS, most),
+                (self._linking_to_traces, LINKS_ASKED, MOST_BY_TRACE),
+            ):
+                for first in range(0, min(len(left), many), size):
+                    group = left[first : min(first + size, many)]
+                    end = min(senders[group[-1]] + seconds, until) + 5
+                    found += _asked(ask, group, int(senders[group[0]]) - 5, int(end))
+                known = {link for span in found for link in span.links}
+                left = [one for one in left if one not in known]
         return found
+
+    def _linking_to_traces(self, senders: Sequence[Sender], start: int, end: int) -> list[Span]:
+        """Read the whole traces that link to any span of the traces of these."""
+        any_of = " || ".join(f'link:traceID = "{one.lstrip("0")}"' for one, _ in senders)
+        query = f"{{ kind = consumer && ({any_of}) }}"
+        traces = self._tempo.search_between(query, start, end, MOST_TRACES)
+        return self.of({trace["traceID"].zfill(32) for trace in traces})
 
     def _linking(self, senders: Sequence[Sender], start: int, end: int) -> list[Span]:
         """Ask once for each; of a span that links to several that are asked for, one is told."""
@@ -124,7 +127,27 @@ class InTempo:
         traces = self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)
         if len(traces) >= MOST_TRACES:
             raise OSError(f"more than {MOST_TRACES} traces in {WINDOW_SECONDS} s")
-        return [span for trace in traces for span in spans_found(trace)]
+        too_large = {trace["traceID"].zfill(32) for trace in traces if not _is_all(trace)}
+        found = [span for trace in traces if _is_all(trace) for span in spans_found(trace)]
+        return found + self.of(too_large)
+
+
+def _asked(
+    ask: Callable[[Sequence[Sender], int, int], list[Span]],
+    senders: Sequence[Sender],
+    start: int,
+    end: int,
+) -> list[Span]:
+    """Ask for what links to these between two times, until nothing new is told."""
+    found: list[Span] = []
+    while senders:
+        told = ask(senders, start, end)
+        found += told
+        known = {link for span in told for link in span.links}
+        if not known & {*senders}:
+            break
+        senders = [one for one in senders if one not in known]
+    return found
 
 
 class InSink:
@@ -150,11 +173,16 @@ def whole(trace: Callable[[str], list[Span]], trace_ids: Iterable[str]) -> list[
         return [span for spans in pool.map(trace, trace_ids) for span in spans]
 
 
+def _is_all(trace: dict[str, Any]) -> bool:
+    """Whether a search has told all spans of a trace that matched."""
+    return all(spans["matched"] <= len(spans["spans"]) for spans in trace["spanSets"])
+
+
 def spans_found(trace: dict[str, Any]) -> Iterable[Span]:
     """Read what a search tells of a trace. Raises OSError if that is not all."""
+    if not _is_all(trace):
+        raise OSError(f"trace {trace['traceID']} has more than {MOST_SPANS} spans")
     for spans in trace["spanSets"]:
-        if spans["matched"] > len(spans["spans"]):
-            raise OSError(f"trace {trace['traceID']} has more than {MOST_SPANS} spans")
         for span in spans["spans"]:
             yield _span(span, trace["traceID"].zfill(32))
 

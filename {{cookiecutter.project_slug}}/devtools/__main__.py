@@ -15,7 +15,9 @@ def main(arguments: list[str] | None = None) -> int:
     add("urls", _urls, "say where everything is when it runs in Docker")
 
     trace = add("trace", _trace, "show a trace of what runs in Docker, and where it is in Grafana")
-    trace.add_argument("id", help="32 hex digits, as a service answers or logs them")
+    trace.add_argument(
+        "id", nargs="?", default="", help="32 hex digits, as a service answers or logs them"
+    )
 
     service = add("service", _service, "add a service: its handler, container, test and settings")
     service.add_argument("name", help="lower-case, with - between words: invoicing")

@@ -19,6 +19,10 @@ def run(console: Console, trace_id: str) -> None:
     Raises:
         UserError: It is no trace id, the backend does not answer, or it has no such trace.
     """
+    if not trace_id:
+        raise UserError(
+            "Which trace? Give the id that a service answered or logged: make trace ARGS=<trace id>"
+        )
     if not re.fullmatch("[0-9a-f]{32}", trace_id):
         raise UserError(f"{trace_id} is no trace id: give its 32 digits, 0 to 9 and a to f.")
     if not is_running():

@@ -7,6 +7,7 @@ from collections import Counter
 
 from e2e.poll import poll_until
 
+from ..accounting import follow
 from ..promises import Figures
 from ..samples import body, message
 from ..site import Run
@@ -42,22 +43,28 @@ def drill(run: Run) -> Figures:
         f" ({min(ratios):.2f} to {max(ratios):.2f})"
     )
     run.must(statistics.median(ratios) >= LEAST_RATIO, f"that is less than {LEAST_RATIO}")
+    ends, committed = run.site.wait_until_drained()
+    handled = follow((), run.site.topics.read(run.since), committed, ends)
+    run.note(
+        f"{handled.handled} orders timed, {len(handled.lost)} lost, {len(handled.duplicates)} twice"
+    )
+    run.must(not (handled.lost or handled.duplicates or handled.unread), "which none may be")
     with run.changed("payments", {"OTEL_BSP_MAX_QUEUE_SIZE": str(QUEUE_ITEMS)}):
         return overflow(run)
 
 
 def overflow(run: Run) -> Figures:
     """Handle more than the queue of spans holds; the drops must be as many as are counted."""
+    run.mark()  # what was stopped without a Collector before lost its queue
     before = run.stack.replicas("payments")[0]
-    since = run.site.topics.ends()  # what was stopped without a Collector before lost its queue
+    run.injected = 0
     run.stop("otel-collector")
     run.inject([message("orders.placed", body("orders.placed")) for _ in range(BACKLOG)])
     run.site.wait_until_drained()
     memory = run.stack.memory()["payments"] / before["HostConfig"]["Memory"]
     run.start("otel-collector")
     figures = run.reckon(patience=60)
-    _, spans = run.account((), patience=5, records=run.site.topics.read(since))
-    missing = Counter(one.service for one in spans.missing)["payments"]
+    missing = Counter(one.service for one in figures.spans.missing)["payments"]
     run.must(missing, "nothing was dropped: nothing is proved of how it is counted")
     poll_until(
         lambda: run.site.prometheus.values(COUNTED)[0] >= missing,
@@ -67,8 +74,8 @@ def overflow(run: Run) -> Figures:
     after = run.stack.replicas("payments")[0]
     run.must(after["RestartCount"] == before["RestartCount"], "payments did not live through it")
     run.note(
-        f"with a queue of {QUEUE_ITEMS}: {missing} spans dropped, {counted:.0f} counted, memory at"
-        f" {memory:.0%} of its limit"
+        f"after them with a queue of {QUEUE_ITEMS}: {missing} spans dropped, {counted:.0f} counted,"
+        f" memory at {memory:.0%} of its limit"
     )
     return figures
 

@@ -26,11 +26,11 @@ def drill(run: Run) -> Figures:
     first = run.stack.ports["ORDERS_PORT"]
     memory = Memory(run)
     with Intake(range(first, first + run.site.replicas), math.inf, AT_ONCE) as intake, memory:
-        for share in (1 / 4, 1 / 2):
-            until(intake, wanted * share)
+        for _ in range(2):
+            place(intake, wanted / 4)
             roll(run)
         memory.samples.clear()
-        until(intake, wanted)
+        place(intake, wanted / 2)
     run.site.wait_until_drained(run.site.messages * DRAINED_SECONDS)
     figures = run.reckon(intake, patience=300)
     for service in SERVICES:
@@ -38,8 +38,10 @@ def drill(run: Run) -> Figures:
     return figures
 
 
-def until(intake: Intake, orders: float) -> None:
-    while len(intake.placed) < orders:
+def place(intake: Intake, orders: float) -> None:
+    """Wait until so many more are acknowledged."""
+    wanted = len(intake.placed) + orders
+    while len(intake.placed) < wanted:
         time.sleep(0.5)
 
 
@@ -73,6 +75,6 @@ class Memory:
         return f"{service} {after / 2**20:.0f} MiB, {growth:+.1%}"
 
     def _sample(self) -> None:
-        while not self._ends.wait(5):
+        while not self._ends.wait(1):  # Docker takes two seconds for its answer
             for service, size in self._run.stack.memory().items():
                 self.samples[service].append(size)

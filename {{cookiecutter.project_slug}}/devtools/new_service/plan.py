@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,11 @@ from .source import (
     Settings,
     in_format,
 )
+
+
+VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b")
+RESERVED = ("COMPOSE_", "DOCKER_", "OTEL_", "PYTHON", "UV_")
+"""How variables begin that others read: Compose, Docker, OpenTelemetry's SDK, Python, uv."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ def plan(options: Options, root: Path = project.ROOT) -> Plan:
             " one where work comes in, and give that a port in compose.yaml."
         )
     variables = {service.variable(name): value for name, value in service.settings.items()}
+    _check_variables(variables, root)
     made.changed = {
         containers.path: containers.adding(options.name, variables, services.commands),
         **drafted.changed(service),
@@ -193,13 +199,7 @@ class _Draft:
             )
             return made, self._event()
         topic = self._channels.constants[constant]
-        contract = self._services.contract_of(constant)
-        if contract is None:  # nobody here sends it or takes it yet
-            contract = names.contract(topic)
-            if contract not in self._contracts.bound():
-                self._new_contracts[contract] = _travels(topic)
-                return text.Channel(topic, constant, contract), self._event()
-        sample = self._sample(contract)
+        contract, sample = self._travelling(topic, constant)
         if sample is None:
             self.notes.append(
                 f"No message could be made up for a test of {contract}: the handler takes any"
@@ -215,12 +215,27 @@ class _Draft:
             raise UserError(f"A service that publishes to {option} what it consumes has no end.")
         if constant is None:
             return self._declare("--publishes", option)
+        if not self._services.are_sending(constant):  # it has been waited for
+            topic = self._channels.constants[constant]
+            contract, sample = self._travelling(topic, constant)
+            if sample is not None and sample.keys() == {self._event_id}:
+                return text.Channel(topic, constant, contract)
         known = self._services.contract_of(constant)
         raise UserError(
             f"--publishes {option}: that channel is there already"
             f"{f', for {known}' if known else ''}. Name a new one; to publish to this one, add a"
             " publisher by hand."
         )
+
+    def _travelling(self, topic: str, constant: str) -> tuple[str, Mapping[str, Any] | None]:
+        """The class of what travels over a channel that is there, and one made up, if it can be."""
+        contract = self._services.contract_of(constant)
+        if contract is None:  # nobody here sends it or takes it yet
+            contract = names.contract(topic)
+            if contract not in self._contracts.bound():
+                self._new_contracts[contract] = _travels(topic)
+                return contract, self._event()
+        return contract, self._sample(contract, topic)
 
     def _known(self, option: str) -> str | None:
         """The constant of a channel that is there, given its topic or that constant."""
@@ -253,7 +268,7 @@ class _Draft:
 
     def _event(self) -> Mapping[str, Any]:
         """What any event may be; a class that was just made has nothing besides."""
-        sample: Mapping[str, Any] | None = self._sample(EVENT)
+        sample: Mapping[str, Any] | None = self._sample(EVENT, "every channel")
         if sample is None:
             raise UserError(
                 f"No {EVENT} of {self._contracts.name} could be made up for a test: its fields take"
@@ -261,7 +276,7 @@ class _Draft:
             )
         return sample
 
-    def _sample(self, contract: str) -> Any:
+    def _sample(self, contract: str, topic: str) -> Any:
         source = str(self._root / "src")
         done = subprocess.run(
             [sys.executable, "-m", f"{__package__}.sample", self._package, contract],
@@ -277,7 +292,7 @@ class _Draft:
         told = json.loads(done.stdout)
         if not told["event"]:
             raise UserError(
-                f"{contract}, which travels there, is no {EVENT} of {self._contracts.name}: a"
+                f"{contract}, which travels over {topic}, is no {EVENT} of {self._contracts.name}: a"
                 " handler for it has to be written by hand."
             )
         sample = told["sample"]
@@ -298,6 +313,18 @@ class _Draft:
             value = default
         number = isinstance(value, int | float) and math.isfinite(value)
         return name, value if number else default
+
+
+def _check_variables(variables: Collection[str], root: Path) -> None:
+    """Raise UserError if a setting's variable means something already."""
+    files = [root / ".env.example", *root.glob("compose*.yaml")]
+    known = {name for file in files for name in VARIABLE.findall(file.read_text("utf-8"))}
+    for name in variables:
+        if name in known or name.startswith(RESERVED):
+            raise UserError(
+                f"A setting of that name would be the environment variable {name}, which means"
+                " something else already: choose another name for the setting."
+            )
 
 
 def _in_dotenv(value: object) -> str:

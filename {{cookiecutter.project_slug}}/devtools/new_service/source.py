@@ -198,6 +198,14 @@ class Services:
         return next(iter(sent + taken), None)
 
 
+    def are_sending(self, constant: str) -> bool:
+        """Whether any service publishes to a channel."""
+        nodes = (node for module in self._modules for node in ast.walk(module.tree))
+        return any(
+            isinstance(node, ast.Call) and _declares(node, "publisher", constant) for node in nodes
+        )
+
+
 def _calls(nodes: list[ast.expr]) -> Iterator[ast.Call]:
     return (node for node in nodes if isinstance(node, ast.Call))
 

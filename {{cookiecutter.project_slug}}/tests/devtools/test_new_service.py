@@ -211,6 +211,20 @@ def test_a_channel_that_is_new_is_declared_with_its_contract(root: Path) -> None
     assert "send(publisher, LabelPrinted(item_id=event.item_id))" in handlers
 
 
+def test_a_channel_that_nobody_publishes_to_yet_may_be_published_to(root: Path) -> None:
+    add(root, "archive", consumes="labels.printed")
+    before = files(root)
+    made = add(root, "labels", consumes="STORED", publishes="labels.printed")
+    assert {path.name for path in made.changed} == {"compose.yaml"}
+    assert files(root)["src/shop/channels.py"] == before["src/shop/channels.py"]
+    handlers = (root / "src/shop/services/labels.py").read_text()
+    assert "service.publisher(LABELS_PRINTED, LabelPrinted)" in handlers
+    assert "send(publisher, LabelPrinted(item_id=event.item_id))" in handlers
+
+    with pytest.raises(UserError, match="is there already, for LabelPrinted"):
+        add(root, "more-labels", consumes="STORED", publishes="LABELS_PRINTED")
+
+
 def test_a_long_list_of_channels_stays_in_format_and_keeps_its_comments(root: Path) -> None:
     channels = root / "src/shop/channels.py"
     replace(
@@ -388,6 +402,25 @@ def test_bad_options_are_refused(root: Path, options: dict[str, object], said: s
     before = files(root)
     with pytest.raises(UserError, match=said):
         add(root, "labels", **options)
+    assert files(root) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "variable"),
+    [
+        ("otel", "service_name=x", "OTEL_SERVICE_NAME"),
+        ("compose", "file=x", "COMPOSE_FILE"),
+        ("shelf", "port=1", "SHELF_PORT"),
+        ("log", "level=x", "LOG_LEVEL"),
+    ],
+)
+def test_a_setting_is_no_variable_that_means_something_else(
+    root: Path, name: str, setting: str, variable: str
+) -> None:
+    replace(root / ".env.example", "#STOCK_PORT=8000", "#STOCK_PORT=8000\n#SHELF_PORT=8001")
+    before = files(root)
+    with pytest.raises(UserError, match=f"variable {variable}, which means something else"):
+        add(root, name, settings=[setting])
     assert files(root) == before
 
 
