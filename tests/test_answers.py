@@ -136,6 +136,12 @@ def test_bad_answer_is_refused_before_anything_is_written(
     assert list(tmp_path.rglob("*")) == [into]
 
 
+def test_a_bad_slug_is_told_once(bakery: Bakery, tmp_path: Path) -> None:
+    done = bakery.cookiecutter({"project_slug": "order.flow"}, tmp_path)
+    assert done.returncode != 0
+    assert done.stdout.count("A good one: ") == 1, done.stdout
+
+
 def test_the_questions_are_asked_in_plain_english(bakery: Bakery, tmp_path: Path) -> None:
     done = bakery.cookiecutter({}, tmp_path, prompt=True)
     assert done.returncode == 0, done.stdout

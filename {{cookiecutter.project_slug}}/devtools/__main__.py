@@ -28,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="what it listens to, there already or new; default: the last one in channels.py",
     )
     service.add_argument(
-        "--publishes", default="", metavar="CHANNEL", help="a new channel: invoices.issued"
+        "--publishes",
+        default="",
+        metavar="CHANNEL",
+        help="a new channel, or one that nobody publishes to yet: invoices.issued",
     )
     service.add_argument("--batch", action="store_true", help="handle many messages at a time")
     service.add_argument(

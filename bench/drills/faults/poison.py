@@ -67,6 +67,8 @@ def judge(run: Run, sent: list[tuple[str, tuple[str, int, int]]]) -> None:
         for letter in found:
             lacking = [name for name in REASONS if not letter.headers.get(name)]
             run.must(not lacking, f"{kind}: the dead letter lacks {', '.join(lacking)}")
+            tombstone = letter.headers.get("dead-letter.tombstone") == "true"
+            run.must(tombstone == kind.startswith("no value"), f"{kind}: tombstone is {tombstone}")
             spans = [one for one in run.store.processes(records[position]) if one.status == "ERROR"]
             run.must(spans, f"{kind}: no error span")
             traces = {one.trace_id for one in spans}

@@ -26,7 +26,6 @@ from .source import (
     in_format,
 )
 
-
 VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b")
 RESERVED = ("COMPOSE_", "DOCKER_", "OTEL_", "PYTHON", "UV_")
 """How variables begin that others read: Compose, Docker, OpenTelemetry's SDK, Python, uv."""
@@ -292,8 +291,8 @@ class _Draft:
         told = json.loads(done.stdout)
         if not told["event"]:
             raise UserError(
-                f"{contract}, which travels over {topic}, is no {EVENT} of {self._contracts.name}: a"
-                " handler for it has to be written by hand."
+                f"{contract}, which travels over {topic}, is no {EVENT} of {self._contracts.name}:"
+                " a handler for it has to be written by hand."
             )
         sample = told["sample"]
         return sample if sample and self._event_id in sample else None

@@ -197,7 +197,6 @@ class Services:
                             taken += _class_in(node.args.args[0].annotation)
         return next(iter(sent + taken), None)
 
-
     def are_sending(self, constant: str) -> bool:
         """Whether any service publishes to a channel."""
         nodes = (node for module in self._modules for node in ast.walk(module.tree))

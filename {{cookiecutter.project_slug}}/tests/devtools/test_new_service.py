@@ -434,7 +434,7 @@ def test_a_setting_is_no_variable_that_means_something_else(
         ("src/shop/contracts.py", "item_id: str\n    v", "v", "no field without a default"),
         ("src/shop/contracts.py", "class Event", "class Other", "no class Event"),
         ("src/shop/contracts.py", "from enum", "from gone", "No module named 'gone'"),
-        ("src/shop/services/stock.py", "-> Stored", "-> Plain", "Plain, which travels there"),
+        ("src/shop/services/stock.py", "-> Stored", "-> Plain", "Plain, which travels over deliv"),
         ("src/shop/services/stock.py", "def store", "def", "stock.py:10 is no Python"),
     ],
 )

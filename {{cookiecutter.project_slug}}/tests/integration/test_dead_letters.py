@@ -200,6 +200,17 @@ def test_a_message_goes_back_as_it_was(kafka: str, program: Program) -> None:
     assert dict(record.headers) == {"content-type": b"text/plain", "tenant": b"acme"}
 
 
+def test_a_tombstone_goes_back_as_one(kafka: str, program: Program) -> None:
+    tombstone = ("dead-letter.tombstone", b"true")
+    put(kafka, (b"", [*encoded(PUT_AWAY), tombstone]), (b"", encoded(PUT_AWAY)))
+    assert [letter["body"] for letter in letters(program)] == [None, ""]
+
+    assert program("replay", "--all").code == 0
+    records = events(kafka)
+    assert [record.value for record in records] == [None, b""]
+    assert all("dead-letter.tombstone" not in dict(record.headers) for record in records)
+
+
 def test_strangers_are_listed_and_stay(kafka: str, program: Program) -> None:
     put(
         kafka,

@@ -107,9 +107,9 @@ class MemoryTopic:
     async def send(
         self, topic: str, letter: Letter, headers: Mapping[str, str]
     ) -> "asyncio.Future[object]":
-        self.sent.append((topic, letter.record.key, letter.record.value, dict(headers)))
+        self.sent.append((topic, letter.record.key, letter.value, dict(headers)))
         future = asyncio.get_running_loop().create_future()
-        if error := self.fails.get(letter.record.value or b""):
+        if error := self.fails.get(letter.value or b""):
             future.set_exception(error)
         else:
             future.set_result(None)

@@ -26,6 +26,7 @@ OFFSET = f"{PREFIX}offset"
 ATTEMPTS = f"{PREFIX}attempts"
 ERROR_TYPE = f"{PREFIX}error.type"
 REASON = f"{PREFIX}reason"
+TOMBSTONE = f"{PREFIX}tombstone"
 CONTENT_TYPE = "content-type"
 
 MAX_REASON = 1000
@@ -64,12 +65,15 @@ class Record:
     headers: Mapping[str, str]
 
 
-def headers_of(letter: DeadLetter, topic: str, partition: int, offset: int) -> dict[str, str]:
+def headers_of(
+    letter: DeadLetter, topic: str, partition: int, offset: int, *, tombstone: bool = False
+) -> dict[str, str]:
     """The headers to put a message away with: its own, and what became of it.
 
     Args:
         letter: The message, and why it was given up.
         topic: That it came from, with its partition and offset there.
+        tombstone: Whether it has no value, which is not the same as an empty one.
     """
     return {
         **_own(letter.message.headers),
@@ -80,6 +84,7 @@ def headers_of(letter: DeadLetter, topic: str, partition: int, offset: int) -> d
         ATTEMPTS: str(letter.attempts),
         ERROR_TYPE: error_type(letter.error),
         REASON: str(letter.error)[:MAX_REASON],
+        **({TOMBSTONE: "true"} if tombstone else {}),
     }
 
 
@@ -116,6 +121,12 @@ class Letter:
     @property
     def reason(self) -> str:
         return self.record.headers.get(REASON, "")
+
+    @property
+    def value(self) -> bytes | None:
+        """The message's; None for a tombstone."""
+        marked = self.record.headers.get(TOMBSTONE) == "true"
+        return None if marked and not self.record.value else self.record.value
 
     @property
     def at(self) -> datetime | None:

@@ -237,7 +237,7 @@ async def _pages(letters: AsyncIterator[Letter]) -> AsyncIterator[list[Letter]]:
     size = 0
     async for letter in letters:
         page.append(letter)
-        size += len(letter.record.value or b"")
+        size += len(letter.value or b"")
         if len(page) == PAGE_LETTERS or size >= PAGE_BYTES:
             yield page
             page, size = [], 0

@@ -59,13 +59,14 @@ def as_text(
     if letter.reason:
         lines += _wrapped(letter.reason)
     if body:
-        lines += _wrapped(f"body: {_body(letter)[:BODY_CHARACTERS]}")
+        told = _body(letter)
+        lines += _wrapped("no body" if told is None else f"body: {told[:BODY_CHARACTERS]}")
     lines.append(INDENT + (_trace(letter, links) or "no trace"))
     return "\n".join(lines)
 
 
 def as_json(letter: Letter, state: State, links: Links) -> str:
-    """One line. The body is text; what is not UTF-8 in it is replaced."""
+    """One line. The body is text, in which what is not UTF-8 is replaced; null of a tombstone."""
     origin = letter.origin or Position(0, 0)
     content: dict[str, Any] = {
         "letter": str(letter.position),
@@ -132,8 +133,8 @@ def _trace(letter: Letter, links: Links) -> str:
     return links.to(letter.trace_id, letter.at.timestamp() if letter.at else None)
 
 
-def _body(letter: Letter) -> str:
-    return (letter.record.value or b"").decode(errors="replace")
+def _body(letter: Letter) -> str | None:
+    return None if letter.value is None else letter.value.decode(errors="replace")
 
 
 def _short(error_type: str) -> str:

@@ -341,6 +341,7 @@ async def _accepts_connections(servers: Sequence[str]) -> bool:
 
 async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetrics) -> None:
     record = _first(letter.message)
+    origin = record.topic, record.partition, record.offset
     with metrics.dead_letter(record.topic, letter.error, letter.message.headers):
         async with _confirmation():
             await broker.publish(
@@ -348,7 +349,7 @@ async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetri
                 DEAD_LETTERS,
                 key=record.key,
                 correlation_id=letter.message.correlation_id,
-                headers=headers_of(letter, record.topic, record.partition, record.offset),
+                headers=headers_of(letter, *origin, tombstone=record.value is None),
             )
 
 

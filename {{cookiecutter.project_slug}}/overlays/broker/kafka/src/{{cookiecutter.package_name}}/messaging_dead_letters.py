@@ -143,7 +143,7 @@ class DeadLetterTopic:
         """
         producer = await self._started()
         sent: asyncio.Future[object] = await producer.send(
-            topic, letter.record.value, letter.record.key, headers=_encoded(headers)
+            topic, letter.value, letter.record.key, headers=_encoded(headers)
         )
         return sent
 
@@ -154,7 +154,7 @@ class DeadLetterTopic:
             messaging.MESSAGING_OPERATION_NAME: "send",
             messaging.MESSAGING_OPERATION_TYPE: "send",
             messaging.MESSAGING_DESTINATION_NAME: topic,
-            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(letter.record.value or b""),
+            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(letter.value or b""),
             server.SERVER_ADDRESS: self._settings.broker_url.partition(":")[0],
         }
         if letter.record.key is not None:
