@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -188,15 +188,14 @@ class Run:
         self, placed: Sequence[Placed], records: Sequence[Record], committed: Offsets,
         patience: float,
     ) -> Spans:  # fmt: skip
-        store, traces = Store(), self.site.traces
+        store = Store()
         self.store, self.records = store, records
         until = time.monotonic() + patience
         windows = [(self.began, time.time())]
         while True:
             self.read_spans(store, windows, records)
             spans = look_up(placed, records, committed, store)
-            ids = {missing.trace_id for missing in spans.missing[:MOST_BY_ID]} - {""}
-            store.add(_insist(lambda one=ids: traces.of(one)))  # type: ignore[misc]
+            self.read_traces(store, (missing.trace_id for missing in spans.missing))
             spans = look_up(placed, records, committed, store)
             if not spans.missing or time.monotonic() > until:
                 return spans
@@ -216,6 +215,11 @@ class Run:
             if record.topic in BATCHES and record.sender and not store.linked(record.sender)
         }
         store.add(_insist(lambda: traces.linking(unlinked, time.time())))
+
+    def read_traces(self, store: Store, trace_ids: Iterable[str]) -> None:
+        """Add what these traces have, of which a search may have told but a part."""
+        ids = [*dict.fromkeys(filter(None, trace_ids))][:MOST_BY_ID]
+        store.add(_insist(lambda: self.site.traces.of(ids)))
 
     # --- What goes wrong
 

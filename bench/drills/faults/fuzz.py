@@ -101,6 +101,8 @@ def _hold_to_their_spans(run: Run, given: Sequence[Input], records: Sequence[Rec
 
     def complete() -> bool:
         run.read_spans(store, [(run.began, time.time())], placed)
+        senders = (record.sender for record in (*untold(), *unfailed()))
+        run.read_traces(store, (sender[0] for sender in senders if sender))
         return not untold() and not unfailed()
 
     def untold() -> list[Record]:
@@ -121,7 +123,8 @@ def _hold_to_their_spans(run: Run, given: Sequence[Input], records: Sequence[Rec
         poll_until(complete, "a span of each input", 120)
     except AssertionError:
         for what, missing in (("no span of", untold()), ("no error on the span of", unfailed())):
-            run.must(not missing, f"{what} {len(missing)} inputs, such as {missing[:1]}")
+            some = [record.position for record in missing[:1]]
+            run.must(not missing, f"{what} {len(missing)} inputs, such as {some}")
 
 
 def _where(given: Sequence[Input], records: Sequence[Record]) -> list[Record]:

@@ -61,7 +61,11 @@ def test_trace_that_is_not_there_is_told(
 
 @pytest.mark.parametrize(
     ("trace_id", "said"),
-    [(TRACE, f"No {backend.NAME} answers at http://127.0.0.1:1: "), ("x", "x is no t"), ("", "Which trace?")],
+    [
+        (TRACE, f"No {backend.NAME} answers at http://127.0.0.1:1: "),
+        ("x", "x is no t"),
+        ("", "Which trace?"),
+    ],
 )
 def test_trace_that_cannot_be_asked_for_says_why(
     trace_id: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
