@@ -2,15 +2,17 @@
 
 import json
 import pkgutil
+import re
 import threading
 import time
 import uuid
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
+from typing import Any
 
 import pytest
-from e2e.apis import Span
+from e2e.apis import Span, Tempo
 from ports import free_ports
 
 from bench.drills import report
@@ -19,7 +21,7 @@ from bench.drills.faults import __path__ as drills
 from bench.drills.flow import ENDS
 from bench.drills.intake import Intake
 from bench.drills.promises import PROMISES, Figures, Interruption, Promise, broken
-from bench.drills.traces import spans_found
+from bench.drills.traces import InTempo, spans_found
 
 TRACE = {kind: f"{number:032x}" for number, kind in enumerate(("good", "declined", "failing"), 1)}
 TIME = 1_000_000.0
@@ -280,6 +282,55 @@ def test_a_search_that_does_not_tell_all_is_no_proof() -> None:
     less = {**FOUND, "spanSets": [{**FOUND["spanSets"][0], "matched": 2}]}  # type: ignore[dict-item]
     with pytest.raises(OSError, match="more than"):
         list(spans_found(less))
+
+
+class Searched(Tempo):
+    """Tells of a search what Tempo does of batches: one link of each, and none by an id whose first
+    byte is zero."""
+
+    def __init__(self, *batches: Span) -> None:
+        super().__init__("")
+        self._batches = batches
+        self.asked: list[tuple[int, int, list[str]]] = []
+
+    def search_between(
+        self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
+    ) -> list[dict[str, Any]]:
+        by, ids = re.findall(r"link:(\w+)", query)[0], re.findall('"([0-9a-f]+)"', query)
+        self.asked.append((start, end, ids))
+        found = []
+        for batch in self._batches:
+            matching = [
+                link for link in batch.links
+                if (by == "spanID" and link[1] in ids and not link[1].startswith("00"))
+                or (by == "traceID" and link[0].lstrip("0") in ids)
+            ]  # fmt: skip
+            if matching and start <= batch.start_ns / 1e9 <= end:
+                told = {"spanID": batch.span_id, "startTimeUnixNano": str(batch.start_ns)}
+                attributes = [{"key": "link:spanID", "value": {"stringValue": matching[-1][1]}}]
+                sets = [{"matched": 1, "spans": [{**told, "attributes": attributes}]}]
+                found.append({"traceID": batch.trace_id.lstrip("0"), "spanSets": sets})
+        return found
+
+    def trace(self, trace_id: str) -> list[Span]:
+        return [batch for batch in self._batches if batch.trace_id == trace_id]
+
+
+def test_the_batches_of_messages_are_found_soon_after_them_or_late() -> None:
+    senders = {(f"{n:032x}", f"{n:02x}{'ab' * 7}"): TIME + n for n in range(1, 200)}
+    odd, late = (f"{200:032x}", f"00{'cd' * 7}"), (f"{201:032x}", "ef" * 8)
+    soon = replace(SPANS[-1], links=[*senders, odd], start_ns=int((TIME + 201) * 1e9))
+    later = replace(SPANS[-2], links=[late], start_ns=int((TIME + 900) * 1e9))
+    tempo = Searched(soon, later)
+    traces = InTempo("")
+    traces._tempo = tempo
+
+    store = Store(traces.linking({**senders, odd: TIME + 200, late: TIME + 200}, TIME + 1000))
+    for sender in (*senders, odd):
+        assert soon.span_id in {one.span_id for one in store.linked(sender)}
+    assert [one.span_id for one in store.linked(late)] == [later.span_id]
+    for start, end, ids in tempo.asked:
+        assert end - start < 250 or ids in ([late[1]], [late[0].lstrip("0")])
 
 
 def test_a_run_without_any_order_proves_nothing() -> None:
