@@ -163,11 +163,27 @@ def test_a_duplicate_may_be_there_only_if_it_was_in_flight() -> None:
     again = replace(record("payments.authorized", "good", "a2", 2), at=TIME + 9)
     in_flight = Promise("a stop", duplicates="in flight")
     records = [*RECORDS, again]
-    at_the_stop = Interruption("payments", TIME + 1, TIME + 8)
-    long_before = Interruption("payments", TIME + 100, TIME + 108)
     assert "twice" in broken(Promise("none"), figures(records))[0]
-    assert "twice" in broken(in_flight, figures(records, interruptions=(long_before,)))[0]
-    assert broken(in_flight, figures(records, interruptions=(at_the_stop,))) == []
+    for what, start, fits in (
+        ("payments", TIME + 1, True),
+        ("kafka", TIME + 1, True),
+        ("shipping", TIME + 1, False),  # which did not send it
+        ("payments", TIME + 100, False),
+    ):
+        away = Interruption(what, start, start + 8)
+        found = broken(in_flight, figures(records, interruptions=(away,)))
+        assert bool(found) != fits, (what, start, found)
+
+
+def test_what_follows_from_a_duplicate_may_be_there_twice_too() -> None:
+    again = [
+        replace(record("payments.authorized", "good", "a2", 2), at=TIME + 9),
+        replace(record("shipments.dispatched", "good", "a3", 2), at=TIME + 9),
+    ]
+    away = (Interruption("payments", TIME + 1, TIME + 8),)
+    promise = Promise("a stop", duplicates="in flight")
+    assert broken(promise, figures([*RECORDS, *again], interruptions=away)) == []
+    assert "twice" in broken(promise, figures([*RECORDS, again[1]], interruptions=away))[0]
 
 
 def test_a_killed_process_may_take_with_it_only_what_it_had_not_exported() -> None:

@@ -21,6 +21,9 @@ def main() -> int:
         "--messages", type=int, default=20_000,
         help="of the soak (default 20000; 432000 are what 5 a second make in a day)",
     )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, help="of the inputs that fuzz makes up, to repeat a run"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - PROMISES.keys():
         parser.error(f"no drill is called {', '.join(sorted(unknown))}; see --list")
@@ -34,7 +37,9 @@ def main() -> int:
     # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="drills-") as folder:
-        ground = site.make(Path(folder), chosen.rate, chosen.messages, quick=chosen.quick)
+        ground = site.make(
+            Path(folder), chosen.rate, chosen.messages, chosen.seed, quick=chosen.quick
+        )
         try:
             for missing in ground.stack.prepare_images():
                 print(f"Not proved by this run: {missing}", file=sys.stderr)

@@ -16,7 +16,7 @@ CARD_LIMIT_CENTS = 100_000
 MAX_KEY_CHARACTERS = 255
 
 
-def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
+def fuzz(url: str, requests: int, seed: int, must: Must) -> tuple[list[Placed], int]:
     """Make requests: of every three one is valid, one wrong in some place, one rubbish.
 
     Each answer is held against the document: its status, its headers, its body; and none is a 5xx.
@@ -24,6 +24,7 @@ def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
     Args:
         url: Of the service.
         requests: How many, about.
+        seed: Of what is made up.
         must: Told of what was broken.
 
     Returns:
@@ -33,12 +34,15 @@ def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
         warnings.simplefilter("ignore")  # of libraries below, about each other
         import schemathesis
         from hypothesis import HealthCheck, Phase, given, settings
+        from hypothesis import seed as seeded
 
     operation = schemathesis.openapi.from_url(f"{url}/openapi.json")["/orders"]["POST"]
     placed: list[Placed] = []
     made = 0
+    draw = random.Random(seed)
 
     def check(mode: Any) -> None:
+        @seeded(seed)
         @settings(
             max_examples=requests // 3, deadline=None, database=None,
             suppress_health_check=[*HealthCheck], phases=[Phase.generate],
@@ -63,7 +67,7 @@ def fuzz(url: str, requests: int, must: Must) -> tuple[list[Placed], int]:
             must(False, f"HTTP, {mode.value}: {' '.join(lines)[:500] or repr(error)}")
     for _ in range(requests // 3):
         made += 1
-        status = _send_rubbish(url)
+        status = _send_rubbish(url, draw)
         must(400 <= status < 500, f"HTTP: rubbish was answered with {status}")
     return placed, made
 
@@ -84,15 +88,15 @@ def _placed(answer: Any, body: Any) -> Placed:
     return Placed(answer["order_id"], answer["trace_id"], kind, time.time())
 
 
-def _send_rubbish(url: str) -> int:
+def _send_rubbish(url: str, draw: random.Random) -> int:
     """Send a body that is no order; return the status of the answer."""
-    body = random.choice(
-        [b"", b"null", b"[]", b"\xff\xfe", b"{" * 10_000, random.randbytes(random.randint(1, 4000))]
+    body = draw.choice(
+        [b"", b"null", b"[]", b"\xff\xfe", b"{" * 10_000, draw.randbytes(draw.randint(1, 4000))]
     )
     headers = {
-        "Content-Type": random.choice(["application/json", "text/plain", "\xfc/\xfc", ""]),
-        "traceparent": random.choice(["", "00-0-0-00", "\xff" * 100]),
-        "Idempotency-Key": random.choice(["", "k", "\xe4" * 200, "k" * 5000]),
+        "Content-Type": draw.choice(["application/json", "text/plain", "\xfc/\xfc", ""]),
+        "traceparent": draw.choice(["", "00-0-0-00", "\xff" * 100]),
+        "Idempotency-Key": draw.choice(["", "k", "\xe4" * 200, "k" * 5000]),
     }
     request = urllib.request.Request(f"{url}/orders", body, headers)
     try:

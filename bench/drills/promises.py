@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .accounting import Messages, Missing, Spans
+from .accounting import Duplicate, Messages, Missing, Spans
+from .flow import CONSUMERS
 
 IN_FLIGHT_SECONDS = 2.0
 """What was sent within this time before an interruption may have been in flight at it."""
@@ -36,7 +37,7 @@ PROMISES = {
                        duplicates="in flight"),
     "rolling_two": Promise("each replica restarted one by one, 2 of each service", IN_FLIGHT,
                            duplicates="in flight"),
-    "kill": Promise("kill -9 of each consumer in mid-handler", IN_FLIGHT,
+    "kill": Promise("kill -9 of each service, and in mid-handler", IN_FLIGHT,
                     "only what the dead process had not exported",
                     duplicates="in flight", missing="unexported"),
     "broker_restart": Promise("broker restarted", IN_FLIGHT, duplicates="in flight"),
@@ -68,12 +69,13 @@ PROMISES = {
                                 "none lost, throughput within 10 %",
                                 "bounded memory; what is dropped is counted", missing="any"),
     "backends_down": Promise("Trace backend, Loki and Prometheus down 5 minutes"),
-    "backends_down_kill": Promise("Trace backend down, the Collector killed meanwhile"),
+    "backends_down_kill": Promise("Trace backend and Loki down 5 minutes, the Collector killed"
+                                  " meanwhile"),
     "collector_full": Promise("Collector's queue full", "none lost, none twice",
                               "the newest dropped, counted, alert fires", missing="any"),
     "collector_disk_full": Promise("Collector's disk full", "none lost, none twice",
                                    "the newest dropped, counted, alert fires", missing="any"),
-    "soak": Promise("soak, each service restarted twice", f"{IN_FLIGHT}; memory flat",
+    "soak": Promise("soak, each container restarted twice", f"{IN_FLIGHT}; memory flat",
                     duplicates="in flight"),
     "fuzz": Promise("10,000 inputs made up: valid, wrong in one place, rubbish",
                     "none lost, each handled or in the dead letters once", "none lost"),
@@ -118,9 +120,7 @@ def broken(promise: Promise, figures: Figures) -> list[str]:
         found.append(f"{count} messages unread by {group}")
     if messages.astray:
         found.append(f"{len(messages.astray)} orders ended otherwise, such as {messages.astray[0]}")
-    twice = [
-        one for one in messages.duplicates if not _may_be_twice(promise, one.first.at, figures)
-    ]
+    twice = [one for one in messages.duplicates if not _may_be_twice(promise, one, figures)]
     if twice:
         found.append(f"{len(twice)} messages twice, such as {twice[0]}")
     missing = [one for one in figures.spans.missing if not _may_miss(promise, one, figures)]
@@ -131,15 +131,25 @@ def broken(promise: Promise, figures: Figures) -> list[str]:
     return found
 
 
-def _may_be_twice(promise: Promise, at: float, figures: Figures) -> bool:
+def _may_be_twice(promise: Promise, one: Duplicate, figures: Figures) -> bool:
+    """Whether its sender, or the broker, was away when it was sent; or whether its sender was given
+    a message twice, which is judged by itself."""
     match promise.duplicates:
         case "none":
             return False
         case "any":
             return True
         case "in flight":
-            return any(
-                one.start - IN_FLIGHT_SECONDS <= at <= one.end for one in figures.interruptions
+            sender = one.first.producer
+            given = {
+                other.first.order_id
+                for other in figures.messages.duplicates
+                if CONSUMERS.get(other.first.topic) == sender
+            }
+            return one.first.order_id in given or any(
+                away.what in {sender, "kafka"}
+                and away.start - IN_FLIGHT_SECONDS <= one.first.at <= away.end
+                for away in figures.interruptions
             )
 
 

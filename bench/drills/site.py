@@ -29,6 +29,7 @@ REJOIN_SECONDS = 20.0  # the clients' session time-out, and as long again to not
 DRAINED_SECONDS = 180.0
 MOST_BY_ID = 300  # traces in one pass
 REPLICAS = 2
+CUT_SHORT = "cut short"
 WATCHDOG_SECONDS = 20
 SETTINGS = f"""\
 DEPLOYMENT_ENVIRONMENT=drills
@@ -49,6 +50,8 @@ class Site:
     """Whether long outages are cut short."""
     messages: int = 20_000
     """Of the soak."""
+    seed: int | None = None
+    """Of the inputs that are made up; by default another one each time."""
     replicas: int = 1
     """As many of orders have a port, in a row; which of them has which, Docker decides anew at
     each start."""
@@ -113,6 +116,11 @@ class Run:
     def stack(self) -> Stack:
         return self.site.stack
 
+    @property
+    def forgets_traces(self) -> bool:
+        """Whether the trace store keeps its spans in memory alone."""
+        return bool(self.stack.stand_in or STORES[self.stack.traces].in_memory)
+
     def note(self, text: str) -> None:
         """Add to what was seen."""
         self.notes.append(text)
@@ -123,7 +131,9 @@ class Run:
             self.faults.append(text)
 
     def seconds(self, full: float, quick: float) -> float:
-        """How long something lasts."""
+        """How long something lasts; or how much of it there is."""
+        if self.site.quick and CUT_SHORT not in self.notes:
+            self.note(CUT_SHORT)
         return quick if self.site.quick else full
 
     @contextmanager
@@ -247,8 +257,7 @@ class Run:
         A trace store that keeps its spans in memory is cut off its network instead.
         """
         began = time.time()
-        in_memory = self.stack.stand_in or STORES[self.stack.traces].in_memory
-        cut_off = {self.stack.traces} & {*services} if in_memory else set()
+        cut_off = {self.stack.traces} & {*services} if self.forgets_traces else set()
         stopped = [one for one in services if one not in cut_off]
         for service in cut_off:
             self.stack.disconnect(service, "observability")
@@ -316,13 +325,13 @@ def _windows(times: Sequence[float]) -> list[tuple[float, float]]:
     return found
 
 
-def make(where: Path, rate: float, messages: int, *, quick: bool) -> Site:
+def make(where: Path, rate: float, messages: int, seed: int | None, *, quick: bool) -> Site:
     """Bake the default project, with a service more for what the example has no occasion for."""
     stack = Stack.bake(where, "drills", SETTINGS)
     first = stack.ports["ORDERS_PORT"] = _free_run(REPLICAS)
     stack.configure(f"ORDERS_PORT={first}-{first + REPLICAS - 1}\n")
     _add_trial(stack.folder)
-    return Site(stack, rate, quick, messages, REPLICAS)
+    return Site(stack, rate, quick, messages, seed, REPLICAS)
 
 
 def _add_trial(project: Path) -> None:

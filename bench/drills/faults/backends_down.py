@@ -9,22 +9,28 @@ from ..flow import BATCHES
 from ..promises import Figures
 from ..site import Run
 
-OTHERS = ("loki", "prometheus")
+SECONDS = 300, 30
+"""In full, and cut short."""
 
 
 def drill(run: Run) -> Figures:
     with run.load() as intake:
         began = time.time()
-        with run.without(run.stack.traces, *OTHERS):
-            time.sleep(run.seconds(300, 30))
+        with run.without(run.stack.traces, "loki", "prometheus"):
+            time.sleep(run.seconds(*SECONDS))
         run.note(f"down for {time.time() - began:.0f} s")
     figures = run.reckon(intake, patience=240)
+    look_up_logs(run, began)
+    return figures
+
+
+def look_up_logs(run: Run, since: float) -> None:
+    """Hold the run to a log record in Loki of each order that notifications told a customer of."""
     ends = {record.order_id for record in run.records if record.topic in BATCHES}
     query = 'sum(count_over_time({service_name="notifications"} |= "Customer of order" [%ds]))'
     loki = Loki(run.stack.url("LOKI_PORT"))
     poll_until(
-        lambda: loki.value(query % (time.time() - began + 60)) == len(ends),
+        lambda: loki.value(query % (time.time() - since + 60)) == len(ends),
         f"{len(ends)} records in Loki", 120,
     )  # fmt: skip
     run.note(f"{len(ends)} log records, none lost")
-    return figures

@@ -1,18 +1,25 @@
-"""The trace backend down under load, and the Collector killed meanwhile: its queue is on disk."""
+"""The trace backend and Loki down for five minutes under load, and the Collector killed in the
+middle of that: its queues are on disk."""
 
 import time
 
 from ..promises import Figures
 from ..site import Run
+from .backends_down import SECONDS, look_up_logs
 
 
 def drill(run: Run) -> Figures:
+    half = run.seconds(*SECONDS) / 2
     with run.load() as intake:
-        with run.without(run.stack.traces):
-            time.sleep(15)
+        began = time.time()
+        with run.without(run.stack.traces, "loki"):
+            time.sleep(half)
             run.stop("otel-collector", kill=True)
             time.sleep(2)
             run.start("otel-collector")
-            time.sleep(10)
+            time.sleep(half)
+        run.note(f"down for {time.time() - began:.0f} s")
         time.sleep(2)
-    return run.reckon(intake, patience=180)
+    figures = run.reckon(intake, patience=240)
+    look_up_logs(run, began)
+    return figures

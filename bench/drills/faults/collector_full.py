@@ -9,6 +9,7 @@ from ..promises import Figures
 from ..site import Run
 
 QUEUE_ITEMS = 3000
+ROOM_SECONDS = 2.0  # the load does not fill a queue sooner
 FAILED = "sum(otelcol_exporter_enqueue_failed_spans)"
 ALERT = 'count(ALERTS{alertname="TelemetryLost",alertstate="firing",signal="spans"})'
 
@@ -21,12 +22,26 @@ def drill(run: Run) -> Figures:
 def fill(run: Run, seconds: float = 60.0) -> Figures:
     """Keep the trace backend away under load until the queue holds no more, whatever it is."""
     with run.load() as intake:
+        began = time.time()
         with run.without(run.stack.traces):
             time.sleep(seconds)
             poll_until(
                 lambda: any(run.site.prometheus.values(FAILED)), "drops that are counted", 120
             )
+        ended = time.time()
         poll_until(lambda: any(run.site.prometheus.values(ALERT)), "the alert TelemetryLost", 180)
+    (counted,) = run.site.prometheus.values(FAILED)
     figures = run.reckon(intake, patience=60)
-    run.note(f"{len(figures.spans.missing)} spans dropped; the alert TelemetryLost fired")
+    missing = sorted(one.at for one in figures.spans.missing)
+    if not missing:
+        run.must(False, "nothing was dropped: nothing is proved of how it is counted")
+        return figures
+    run.must(counted >= len(missing), f"{len(missing)} spans dropped, and {counted:.0f} counted")
+    # Those that were queued first are kept, and the queue has room again once they are sent.
+    first, last = missing[0] - began, missing[-1] - ended
+    run.must(first > ROOM_SECONDS > last, f"not the newest were dropped: {first:.0f}, {last:.0f} s")
+    run.note(
+        f"{len(missing)} spans dropped, {counted:.0f} counted (again for each further attempt), the"
+        f" first {first:.0f} s after the store was gone; the alert TelemetryLost fired"
+    )
     return figures

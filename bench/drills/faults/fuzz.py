@@ -28,7 +28,7 @@ BEHIND = {"orders.placed": ("payments.authorized", "payments.declined"),
 
 def drill(run: Run) -> Figures:
     run.mark()
-    seed = time.time_ns()
+    seed = time.time_ns() if run.site.seed is None else run.site.seed
     run.note(f"seed {seed}")
     before = {name: one["RestartCount"] for name, one in run.stack.containers().items()}
 
@@ -39,7 +39,7 @@ def drill(run: Run) -> Figures:
             for number, one in enumerate(given)
         ]
     )
-    placed, requests = fuzz(_url(run), int(run.seconds(2_000, 300)), run.must)
+    placed, requests = fuzz(_url(run), int(run.seconds(2_000, 300)), seed, run.must)
     run.note(f"{requests} HTTP requests, {len(placed)} of them orders")
 
     run.site.wait_until_drained(600)  # what is then unread, a partition that stands still, is told

@@ -17,6 +17,7 @@ MEMBERS = 2  # at a time
 
 def drill(run: Run) -> Figures:
     joined = 0
+    (before,) = run.stack.replicas("payments")
     ends = threading.Event()
     lock = threading.Lock()
 
@@ -38,12 +39,13 @@ def drill(run: Run) -> Figures:
             thread.join()
         run.interrupted("payments", began)
         calm = time.monotonic()
-        run.site.wait_until_drained(deadline=1)
         time.sleep(10)
-    run.note(f"{joined} members came and went")
-    figures = run.reckon(intake)
-    run.note(f"all handled {time.monotonic() - calm:.0f} s after the last")
-    return figures
+    run.site.wait_until_drained()
+    seconds = time.monotonic() - calm
+    run.note(f"{joined} members came and went; all handled {seconds:.0f} s after the last")
+    (after,) = run.stack.replicas("payments")
+    run.must(after["RestartCount"] == before["RestartCount"], "payments did not live through it")
+    return run.reckon(intake)
 
 
 def join(address: str, seconds: float = 3.0) -> None:

@@ -1,7 +1,10 @@
 """The same messages twice, and messages in another order than they were sent in."""
 
 import random
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
+
+from e2e.stack import docker
 
 from ..promises import Figures
 from ..samples import body, message
@@ -26,5 +29,9 @@ def drill(run: Run) -> Figures:
     for topic, identity in RESULTS.items():
         differing = [one for one in orders if len(results[topic, one["order_id"]]) != 1]
         run.must(not differing, f"{len(differing)} of {COUNT} orders have more than one {identity}")
-    run.note(f"{COUNT} orders, each twice, shuffled")
+    log = docker("logs", run.stack.replicas("notifications")[0]["Id"], errors=True)
+    told = Counter(re.findall(r"Customer of order (\S+) notified", log))
+    often = [one for one in orders if told[one["order_id"]] != 1]
+    run.must(not often, f"{len(often)} of {COUNT} customers were not told once")
+    run.note(f"{COUNT} orders, each twice, shuffled; each customer told once")
     return figures

@@ -17,6 +17,7 @@ ACTS = {"block": 0.0, "stick": 0.0, "deaf": HOLD_SECONDS}
 """A handler that does not give back the event loop, one after which the consumer takes nothing, and
 one that ignores its time limit; with the seconds for which the watchdog has to be patient."""
 SLACK_SECONDS = 20.0
+EXIT_CODE = "70"
 
 
 def drill(run: Run) -> Figures:
@@ -51,7 +52,7 @@ def fail(run: Run, act: str) -> None:
         "--filter", f"container={before['Id']}", "--filter", "event=die",
         "--format", "{{.Actor.Attributes.exitCode}}",
     ).split()  # fmt: skip
-    run.must(codes and codes[0] != "0", f"{act}: the process exited {codes}")
+    run.must(codes[:1] == [EXIT_CODE], f"{act}: the process exited {codes}")
     log = docker("logs", "--since", str(int(began)), before["Id"], errors=True)
     reasons = [line for line in log.splitlines() if "Ending to be started anew" in line]
     run.must(reasons, f"{act}: no reason in its log")
