@@ -14,7 +14,8 @@ from .rolling import roll
 
 MESSAGES_PER_ORDER = 2.8  # of the mixture: one that is declined makes two, all others three
 AT_ONCE = 8
-LEAST_SAMPLES = 10
+WATCHED_SECONDS = 120.0  # at least, after the last restart
+LEAST_SAMPLES = 20
 # Shipping tries again those that fail by design, for longer than orders come: it is done later.
 DRAINED_SECONDS = 0.05  # for each message of the soak
 STEEPEST = 0.1  # of the memory in use, from the first half after the last restart to its second
@@ -30,7 +31,9 @@ def drill(run: Run) -> Figures:
             place(intake, wanted / 4)
             roll(run, every_container(run))
         memory.samples.clear()
+        began = time.monotonic()
         place(intake, wanted / 2)
+        time.sleep(max(0.0, began + WATCHED_SECONDS - time.monotonic()))
     run.site.wait_until_drained(run.site.messages * DRAINED_SECONDS)
     figures = run.reckon(intake, patience=300)
     for service in SERVICES:
@@ -71,7 +74,7 @@ class Memory:
         """Say how a service's memory grew after its last restart, and whether it is flat."""
         samples = self.samples[service]
         if len(samples) < LEAST_SAMPLES:
-            self._run.must(False, f"{service}: too short for a slope, give more --messages")
+            self._run.must(False, f"{service}: too few samples for a slope")
             return f"{service}: {len(samples)} samples"
         # The first third is warming up: caches, the queue of spans at its usual length.
         settled = samples[len(samples) // 3 :]
