@@ -28,14 +28,11 @@ class Intake:
     Args:
         ports: Of 127.0.0.1, at which the service may be: each of its replicas has one.
         rate: Orders per second, by the clock: one that waits for its answer holds up no other.
-            Infinite: as fast as they are answered.
-        at_once: Orders that may wait for their answer at a time.
     """
 
-    def __init__(self, ports: Sequence[int], rate: float, at_once: int = MOST_AT_ONCE) -> None:
+    def __init__(self, ports: Sequence[int], rate: float) -> None:
         self.rate = rate
-        self._at_once = at_once
-        self._free = threading.Semaphore(at_once)
+        self._free = threading.Semaphore(MOST_AT_ONCE)
         self.sent = 0
         self.placed: list[Placed] = []
         """Acknowledged orders."""
@@ -74,7 +71,7 @@ class Intake:
         return ", ".join(parts)
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(self._at_once) as pool:
+        with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
             while not self._stop.wait(max(0.0, self._next() - time.monotonic())):
                 self._free.acquire()
                 pool.submit(self._place).add_done_callback(lambda _: self._free.release())

@@ -1,6 +1,5 @@
-"""As many messages as a day brings, as fast as the machine goes; each container restarted twice."""
+"""As many messages as a day brings, sooner; each container restarted twice."""
 
-import math
 import statistics
 import threading
 import time
@@ -13,7 +12,6 @@ from ..site import Run
 from .rolling import roll
 
 MESSAGES_PER_ORDER = 2.8  # of the mixture: one that is declined makes two, all others three
-AT_ONCE = 8
 WATCHED_SECONDS = 120.0  # at least, after the last restart
 LEAST_SAMPLES = 20
 # Shipping tries again those that fail by design, for longer than orders come: it is done later.
@@ -24,9 +22,8 @@ STEEPEST = 0.1  # of the memory in use, from the first half after the last resta
 def drill(run: Run) -> Figures:
     run.mark()
     wanted = run.site.messages / MESSAGES_PER_ORDER
-    first = run.stack.ports["ORDERS_PORT"]
     memory = Memory(run)
-    with Intake(range(first, first + run.site.replicas), math.inf, AT_ONCE) as intake, memory:
+    with run.intake() as intake, memory:
         for _ in range(2):
             place(intake, wanted / 4)
             roll(run, every_container(run))
