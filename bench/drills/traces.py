@@ -30,11 +30,12 @@ LINKS_ASKED = 40  # in one question
 MOST_BY_TRACE = 200  # looked for by the trace that they link to, in one pass
 SOON_SECONDS = 30  # from its sending to the handling of nearly every message
 WANTED = (
-    "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
-    "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.name",
+    "span:parentID", "name", "kind", "status", "resource.service.name",
+    "span.messaging.batch.message_count", "span.messaging.destination.name",
     "span.messaging.destination.partition.id", "span.messaging.kafka.offset",
     "span.http.response.status_code",
 )  # fmt: skip
+LINKS = ("link:traceID", "link:spanID")
 
 Sender = tuple[str, str]
 """Trace and span."""
@@ -111,6 +112,7 @@ class InTempo:
             for service in sorted({CONSUMERS[topic] for topic in BATCHES}):
                 query = (
                     f'{{ resource.service.name = "{service}" && kind = consumer && ({any_of}) }}'
+                    f" | select({', '.join(WANTED)})"
                 )
                 for trace in self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS):
                     found += [
@@ -123,7 +125,7 @@ class InTempo:
         return whole(self._tempo.trace, trace_ids)
 
     def _search(self, service: str, start: int, end: int) -> list[Span]:
-        query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED)})'
+        query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED + LINKS)})'
         traces = self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)
         if len(traces) >= MOST_TRACES:
             raise OSError(f"more than {MOST_TRACES} traces in {WINDOW_SECONDS} s")
