@@ -59,9 +59,13 @@ def running(
     sampling: str = "all",
     tls: str = "off",
     auth: str = "none",
+    processors: dict[str, Any] | None = None,
     **variables: str,
 ) -> Iterator[Collector]:
-    """Run the baked configuration with other ends: ports of its own, files for backends."""
+    """Run the baked configuration with other ends: ports of its own, files for backends.
+
+    `processors` is merged into that part of the configuration.
+    """
     program = tool("otelcol-contrib", "the Collector masks, samples and counts as it should")
     grpc, http, health, metrics = free_ports(4)
     ends = {
@@ -73,6 +77,7 @@ def running(
                 }
             }
         },
+        "processors": processors or {},
         "connectors": {
             "span_metrics": {"metrics_flush_interval": "500ms"},
             "service_graph": {"metrics_flush_interval": "500ms"},

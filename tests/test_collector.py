@@ -126,6 +126,22 @@ def test_tail_sampling_keeps_what_matters_and_metrics_count_all(
     assert calls(metrics) == len(failed) + len(slow) + len(others)
 
 
+def test_more_traces_than_tail_sampling_holds_wait_for_their_turn(
+    default_project: Path, tmp_path: Path
+) -> None:
+    """Otherwise the oldest ones go before anything is decided, those with errors among them."""
+    failed = [span(status={"code": 2}) for _ in range(40)]
+    with running(
+        default_project,
+        tmp_path,
+        "tail",
+        processors={"tail_sampling": {"num_traces": 10}},
+        TAIL_SAMPLING_WAIT="1s",
+    ) as collector:
+        collector.send_spans(failed, **{"service.name": "sampled"})
+        collector.wait_for("traces", lambda text: all(one["traceId"] in text for one in failed))
+
+
 def calls(written: str) -> int:
     """How many spans the newest span metrics count."""
     newest = [
