@@ -59,12 +59,12 @@ def running(
     sampling: str = "all",
     tls: str = "off",
     auth: str = "none",
-    processors: dict[str, Any] | None = None,
+    added: dict[str, Any] | None = None,
     **variables: str,
 ) -> Iterator[Collector]:
     """Run the baked configuration with other ends: ports of its own, files for backends.
 
-    `processors` is merged into that part of the configuration.
+    `added` is a file of configuration more.
     """
     program = tool("otelcol-contrib", "the Collector masks, samples and counts as it should")
     grpc, http, health, metrics = free_ports(4)
@@ -77,7 +77,6 @@ def running(
                 }
             }
         },
-        "processors": processors or {},
         "connectors": {
             "span_metrics": {"metrics_flush_interval": "500ms"},
             "service_graph": {"metrics_flush_interval": "500ms"},
@@ -107,11 +106,13 @@ def running(
             },
         },
     }
-    (folder / "ends.yaml").write_text(json.dumps(ends))  # which is YAML too
+    for name, part in (("added", added or {}), ("ends", ends)):
+        (folder / f"{name}.yaml").write_text(json.dumps(part))  # which is YAML too
     config = project / "observability/otel-collector/config"
     files = [config / "collector.yaml", config / "trace-backend.yaml",
              config / "sampling" / f"{sampling}.yaml", config / "otlp/tls" / f"{tls}.yaml",
-             config / "otlp/auth" / f"{auth}.yaml", folder / "ends.yaml"]  # fmt: skip
+             config / "otlp/auth" / f"{auth}.yaml", folder / "added.yaml",
+             folder / "ends.yaml"]  # fmt: skip
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [program, *(f"--config={file}" for file in files)],

@@ -135,7 +135,7 @@ def test_more_traces_than_tail_sampling_holds_wait_for_their_turn(
         default_project,
         tmp_path,
         "tail",
-        processors={"tail_sampling": {"num_traces": 10}},
+        added={"processors": {"tail_sampling": {"num_traces": 10}}},
         TAIL_SAMPLING_WAIT="1s",
     ) as collector:
         collector.send_spans(failed, **{"service.name": "sampled"})

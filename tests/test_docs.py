@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from bakery import Bakery
+from collector import running, span
 from matrix import TEMPLATE
 from tools import tool
 
@@ -113,7 +114,7 @@ ALL_PAGES = sorted(
 )
 VARIABLE = re.compile(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`|^ {4}([A-Z0-9_]+)=", re.MULTILINE)
 # In what the page has the reader add.
-OF_THE_READER = {"ELSEWHERE_ENDPOINT", "ELSEWHERE_AUTHORIZATION"}
+OF_THE_READER = {"ELSEWHERE_ENDPOINT", "ELSEWHERE_AUTHORIZATION", "COLLECTOR_NAME"}
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:yaml|py|toml))`")
 
 
@@ -190,23 +191,55 @@ def test_the_production_page_knows_every_volume(project: Path) -> None:
     assert named == kept
 
 
-def test_the_collector_takes_the_file_that_sends_elsewhere(
+def shown(project: Path) -> list[str]:
+    """The files for the Collector that the page about production has the reader add."""
+    text = (project / "docs/production.md").read_text("utf-8")
+    return re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def validate(project: Path, bakery: Bakery, sampling: str, folder: Path, added: str) -> None:
+    """Have the Collector read its configuration with a file more; fails with what it says."""
+    collector = tool("otelcol-contrib", "the Collector reads what docs/production.md adds")
+    (folder / "added.yaml").write_text(added)
+    config = "observability/otel-collector/config"
+    files = ["collector", "trace-backend", "otlp/tls/off", "otlp/auth/none", f"sampling/{sampling}"]
+    bakery.run(
+        project,
+        "env", "ELSEWHERE_ENDPOINT=otlp.example:4317", "ELSEWHERE_AUTHORIZATION=Bearer 0123",
+        "COLLECTOR_NAME=one", f"CONFIG_FOLDER={config}", f"QUEUE_DIRECTORY={folder / 'queue'}",
+        collector, "validate",
+        *(f"--config={config}/{name}.yaml" for name in files), f"--config={folder / 'added.yaml'}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", ["all", "tail"])
+def test_the_collector_takes_the_files_that_the_page_adds(
+    project: Path, bakery: Bakery, tmp_path: Path, sampling: str
+) -> None:
+    files = shown(project)
+    assert len(files) == 2
+    for added in files:
+        validate(project, bakery, sampling, tmp_path, added)
+
+
+def test_what_is_chosen_goes_elsewhere_only_where_something_chooses(
     project: Path, bakery: Bakery, tmp_path: Path
 ) -> None:
-    collector = tool("otelcol-contrib", "the Collector reads what docs/production.md adds")
-    text = (project / "docs/production.md").read_text("utf-8")
-    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    added = tmp_path / "elsewhere.yaml"
-    added.write_text(shown)
-    config = "observability/otel-collector/config"
-    parts = ["collector", "trace-backend", "otlp/tls/off", "otlp/auth/none"]
-    for sampling in ("all", "tail"):
-        files = [*parts, f"sampling/{sampling}"]
-        bakery.run(
-            project,
-            "env", "ELSEWHERE_ENDPOINT=otlp.example:4317", "ELSEWHERE_AUTHORIZATION=Bearer 0123",
-            f"CONFIG_FOLDER={config}",
-            f"QUEUE_DIRECTORY={tmp_path / 'queue'}",
-            collector, "validate",
-            *(f"--config={config}/{name}.yaml" for name in files), f"--config={added}",
-        )  # fmt: skip
+    every = "      receivers: [forward/store]"
+    (elsewhere,) = (one for one in shown(project) if every in one)
+    chosen = elsewhere.replace(every, f"      processors: [tail_sampling]\n{every}")
+    validate(project, bakery, "tail", tmp_path, chosen)
+    with pytest.raises(AssertionError, match='processor "tail_sampling" which is not configured'):
+        validate(project, bakery, "all", tmp_path, chosen)
+
+
+def test_a_collector_with_a_name_says_it_in_what_it_counts(
+    default_project: Path, tmp_path: Path
+) -> None:
+    (added,) = (one for one in shown(default_project) if "COLLECTOR_NAME" in one)
+    label = '{"key":"collector","value":{"stringValue":"second"}}'
+    with running(
+        default_project, tmp_path, added=yaml.safe_load(added), COLLECTOR_NAME="second"
+    ) as collector:
+        collector.send_spans([span()], **{"service.name": "orders"})
+        collector.wait_for("metrics", lambda text: label in text)
