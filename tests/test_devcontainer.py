@@ -8,7 +8,7 @@ from typing import Any
 from bakery import Bakery
 from matrix import TEMPLATE, Answers
 from ports import free_ports
-from repository import commit, git
+from repository import commit, copy_of_the_template, git
 from tools import tool
 
 PORT = re.compile(r"^#?\w+_PORT=(\d+)$", re.MULTILINE)
@@ -82,25 +82,38 @@ def test_its_dockerfile_is_sound(default_project: Path, bakery: Bakery) -> None:
     bakery.run(default_project, hadolint, ".devcontainer/Dockerfile")
 
 
-def test_in_a_clone_make_dev_runs(bakery: Bakery, tmp_path: Path) -> None:
-    """After what a fresh container runs once, and with the variables that are set there."""
-    project = bakery.bake({}, tmp_path / "baked")
-    commit(project, "baked")
-    git(tmp_path, "clone", "--quiet", str(project), "order-flow")
-    clone = tmp_path / "order-flow"
+def prepare_and_make_dev(bakery: Bakery, clone: Path, **variables: str) -> None:
+    """Do what a fresh container does once, then `make dev`, with the variables set there."""
     config = devcontainer(clone)
     (port,) = free_ports(1)
-    # Its Python is not here, and no other test's packages are to be there.
-    there = config["containerEnv"] | {
-        "UV_PYTHON": bakery.environment()["UV_PYTHON"],
-        "UV_PROJECT_ENVIRONMENT": str(clone / ".venv"),
-        "ORDERS_PORT": str(port),
-    }
-    variables = [f"{name}={value}" for name, value in there.items()]
-    bakery.run(clone, "env", *variables, "sh", "-ec", config["postCreateCommand"])
-    assert "GRAFANA_ADMIN_PASSWORD=" in (clone / ".env").read_text("utf-8")
-    assert "GRAFANA_ADMIN_PASSWORD=" in (clone / "observability/.env").read_text("utf-8")
+    there = config["containerEnv"] | variables | {"ORDERS_PORT": str(port)}
+    settings = [f"{name}={value}" for name, value in there.items()]
+    bakery.run(clone, "env", *settings, "sh", "-ec", config["postCreateCommand"])
 
     said = bakery.make_dev(clone, there)
     assert f"http://127.0.0.1:{port}\n" in said
     assert "Traceback" not in said
+
+
+def test_in_a_clone_make_dev_runs(bakery: Bakery, tmp_path: Path) -> None:
+    project = bakery.bake({}, tmp_path / "baked")
+    commit(project, "baked")
+    git(tmp_path, "clone", "--quiet", str(project), "order-flow")
+    clone = tmp_path / "order-flow"
+    prepare_and_make_dev(
+        bakery,
+        clone,
+        # Its Python is not here, and no other test's packages are to be there.
+        UV_PYTHON=bakery.environment()["UV_PYTHON"],
+        UV_PROJECT_ENVIRONMENT=".venv",
+    )
+    assert "GRAFANA_ADMIN_PASSWORD=" in (clone / ".env").read_text("utf-8")
+    assert "GRAFANA_ADMIN_PASSWORD=" in (clone / "observability/.env").read_text("utf-8")
+
+
+def test_in_a_clone_of_the_template_make_dev_runs(bakery: Bakery, tmp_path: Path) -> None:
+    """With packages of its own and of what it bakes, each in its own place."""
+    clone = copy_of_the_template(tmp_path / "faststream-otel")
+    prepare_and_make_dev(bakery, clone, UV_PROJECT_ENVIRONMENT=".venv")
+    assert (clone / ".venv").is_dir()
+    assert (clone / "build/order-flow/.venv").is_dir()
