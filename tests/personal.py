@@ -1,5 +1,8 @@
 """What must be masked wherever it stands, and what looks like it and must stay."""
 
+# A password without a digit or a sign, which nothing but its surroundings gives away.
+PASSWORD = "sesame"
+
 PERSONAL = [
     "ada.lovelace+orders@example.org",
     "ada@mail.example.co.uk",
@@ -16,11 +19,17 @@ PERSONAL = [
     "+14155550123",
     "+44 (20) 7946 0958",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVP",
+    "eyJhbGciOiJub.eyJzdWIiOiIxIn.dBjftJeZ-CVP",
     "Bearer 0123456789abcdef",
+    "bearer abcdefghijklmnop",
     "basic dXNlcjpwYXNzd29yZA==",
-    "postgres://orders:hunter2@database/orders",
-    '{"user": "ada", "db_password": "hunter2"}',
-    "/callback?state=1&access_token=hunter2",
+    f"postgres://orders:{PASSWORD}@database/orders",
+    f'{{"user": "ada", "db_password": "{PASSWORD}"}}',
+    f'{{\\"password\\": \\"{PASSWORD}\\"}}',
+    f'{{"access_token": "{PASSWORD}"}}',
+    f"/callback?state=abc&access_token={PASSWORD}",
+    f"/callback?token={PASSWORD}",
+    f"client_secret={PASSWORD}",
 ]
 BY_ITS_KEY = [
     "password",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from collector import Collector, attributes, running, span
-from personal import BY_ITS_KEY, INNOCENT, PERSONAL
+from personal import BY_ITS_KEY, INNOCENT, PASSWORD, PERSONAL
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,12 @@ def collector(
 
 def listed(key: str, value: str) -> dict[str, Any]:
     return {"key": key, "value": {"arrayValue": {"values": [{"stringValue": value}]}}}
+
+
+def lines_with(mark: str, collector: Collector, signal: str) -> list[str]:
+    """The documents that have this text in them, of which there is one at least."""
+    written = collector.wait_for(signal, lambda text: mark in text)
+    return [line for line in written.splitlines() if mark in line]
 
 
 @pytest.mark.parametrize("secret", PERSONAL)
@@ -44,6 +50,7 @@ def test_personal_data_is_masked_wherever_it_stands(collector: Collector, secret
             )
         ],
         owner=text,
+        **{"service.name": mark},
     )
     record = {
         "timeUnixNano": now,
@@ -51,15 +58,22 @@ def test_personal_data_is_masked_wherever_it_stands(collector: Collector, secret
         "attributes": attributes({"customer": text, "mark": mark}),
     }
     collector.send("logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+    point = {"timeUnixNano": now, "asInt": "1", "attributes": attributes({"note": text})}
+    gauge = {"name": f"gauge-{mark}", "gauge": {"dataPoints": [point]}}
+    collector.send("metrics", {"resourceMetrics": [{"scopeMetrics": [{"metrics": [gauge]}]}]})
 
-    for signal in ("traces", "logs"):
-        written = collector.wait_for(signal, lambda text: mark in text)
-        (line,) = (line for line in written.splitlines() if mark in line)
-        assert secret not in line
-        assert json.dumps(secret)[1:-1] not in line  # its quotes, as a JSON document has them
-        assert "hunter2" not in line
-        assert "****" in line
-    (traces,) = (line for line in collector.received("traces").splitlines() if mark in line)
+    for signal, wanted in [
+        ("traces", mark),
+        ("logs", mark),
+        ("metrics", f"gauge-{mark}"),
+        ("metrics", f'"{mark}"'),  # what the Collector makes of the span
+    ]:
+        for line in lines_with(wanted, collector, signal):
+            assert secret not in line
+            assert json.dumps(secret)[1:-1] not in line  # its quotes, as a JSON document has them
+            assert PASSWORD not in line
+            assert "****" in line
+    (traces,) = lines_with(mark, collector, "traces")
     for kept in ("LookupError: of ", '"process of ', '"failed of '):
         assert kept in traces
     for lent in ("status.message", "span.name", "event.name"):
@@ -69,10 +83,9 @@ def test_personal_data_is_masked_wherever_it_stands(collector: Collector, secret
 @pytest.mark.parametrize("key", BY_ITS_KEY)
 def test_a_key_that_names_a_secret_is_enough(collector: Collector, key: str) -> None:
     mark = f"mark-{secrets.token_hex(4)}"
-    collector.send_spans([span(attributes=attributes({key: "hunter2", "mark": mark}))])
-    written = collector.wait_for("traces", lambda text: mark in text)
-    (line,) = (line for line in written.splitlines() if mark in line)
-    assert "hunter2" not in line
+    collector.send_spans([span(attributes=attributes({key: PASSWORD, "mark": mark}))])
+    (line,) = lines_with(mark, collector, "traces")
+    assert PASSWORD not in line
 
 
 def test_numbers_are_looked_at_too(collector: Collector) -> None:
@@ -80,8 +93,7 @@ def test_numbers_are_looked_at_too(collector: Collector) -> None:
     card = {"key": "number", "value": {"intValue": "4111111111111111"}}
     count = {"key": "count", "value": {"intValue": "4111"}}
     collector.send_spans([span(attributes=[*attributes({"mark": mark}), card, count])])
-    written = collector.wait_for("traces", lambda text: mark in text)
-    (line,) = (line for line in written.splitlines() if mark in line)
+    (line,) = lines_with(mark, collector, "traces")
     assert "4111111111111111" not in line
     assert '"intValue":"4111"' in line  # a number that may stay is one still
 
@@ -89,14 +101,59 @@ def test_numbers_are_looked_at_too(collector: Collector) -> None:
 def test_what_is_not_personal_stays(collector: Collector) -> None:
     mark = f"mark-{secrets.token_hex(4)}"
     collector.send_spans([span(attributes=attributes({**INNOCENT, "mark": mark}))])
-    written = collector.wait_for("traces", lambda text: mark in text)
-    (line,) = (line for line in written.splitlines() if mark in line)
+    (line,) = lines_with(mark, collector, "traces")
     kept = {
         one["key"]: one["value"].get("stringValue")
         for one in json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"]
     }
     assert {key: kept[key] for key in INNOCENT} == INNOCENT
     assert "redaction.masked.count" not in kept
+
+
+def test_texts_without_end_are_cut_off(collector: Collector) -> None:
+    mark = f"mark-{secrets.token_hex(4)}"
+    text = "ä" * 40_000  # two bytes each, so that a cut may come in the middle of one
+    now = str(time.time_ns())
+    event = {"timeUnixNano": now, "name": f" {text}", "attributes": attributes({"stack": text})}
+    collector.send_spans(
+        [
+            span(
+                name=f" {text}",
+                attributes=attributes({"mark": mark, "note": f" {text}"}),
+                events=[event],
+                status={"code": 2, "message": f" {text}"},
+            )
+        ]
+    )
+    record = {
+        "timeUnixNano": now,
+        "body": {"stringValue": f" {text}"},
+        "attributes": attributes({"mark": mark, "note": text}),
+    }
+    collector.send("logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+
+    (line,) = lines_with(mark, collector, "traces")
+    (stored,) = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    (happened,) = stored["events"]
+    (line,) = lines_with(mark, collector, "logs")
+    (logged,) = json.loads(line)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    sizes = {
+        "name": (stored["name"], 4096),
+        "status": (stored["status"]["message"], 4096),
+        "attribute": (value_of(stored, "note"), 4096),
+        "event": (happened["name"], 16384),
+        "attribute of an event": (value_of(happened, "stack"), 16384),
+        "attribute of a log record": (value_of(logged, "note"), 16384),
+        "log record": (logged["body"]["stringValue"], 65536),
+    }
+    for what, (kept, limit) in sizes.items():
+        assert limit - 2 < len(kept.encode()) <= limit, what
+        assert set(kept) <= {" ", "ä"}, what  # whole characters only
+
+
+def value_of(record: dict[str, Any], key: str) -> str:
+    (value,) = (one["value"]["stringValue"] for one in record["attributes"] if one["key"] == key)
+    return str(value)
 
 
 def test_tail_sampling_keeps_what_matters_and_metrics_count_all(
