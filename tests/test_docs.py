@@ -191,6 +191,23 @@ def test_the_production_page_knows_every_volume(project: Path) -> None:
     assert named == kept
 
 
+def test_the_queues_hold_the_outage_that_is_promised(default_project: Path) -> None:
+    """Five minutes of 200 orders a second, by the page's own formulas; one number everywhere."""
+    page = (default_project / "docs/faults.md").read_text("utf-8")
+    folder = default_project / "observability/otel-collector/config"
+    config = "".join((folder / name).read_text() for name in ("collector.yaml", "trace-queue.yaml"))
+    formulas = re.findall(
+        r"^    (\w+_QUEUE_SIZE) / \(orders per second x (\d+) ", page, re.MULTILINE
+    )
+    assert {name for name, _ in formulas} == {"TRACE_QUEUE_SIZE", "LOG_QUEUE_SIZE"}
+    for name, items in formulas:
+        (size,) = re.findall(rf"\$\{{env:{name}:-(\d+)\}}", config)
+        assert int(size) / (200 * int(items)) >= 300, name
+        assert f"`{name}` ({int(size):,})" in page
+        for example in (".env.example", "observability/.env.example"):
+            assert f"#{name}={size}\n" in (default_project / example).read_text("utf-8")
+
+
 def shown(project: Path) -> list[str]:
     """The files for the Collector that the page about production has the reader add."""
     text = (project / "docs/production.md").read_text("utf-8")
