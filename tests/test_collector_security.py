@@ -4,12 +4,14 @@ The senders are the services' own telemetry, which has nothing but the standard 
 """
 
 import base64
+import gzip
 import json
 import re
 import secrets
 import subprocess
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,21 +234,36 @@ def collector(
         yield collector
 
 
-def test_an_oversized_request_is_refused_and_leaves_nothing(collector: Collector) -> None:
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_an_oversized_request_is_refused_and_leaves_nothing(
+    collector: Collector, packed: bool
+) -> None:
+    """However small it is on its way: the limit is that of the unpacked request."""
     mark = f"mark-{secrets.token_hex(4)}"
-    large = span(attributes=attributes({"mark": mark, "padding": "a" * 9_000_000}))
+    large = ExportTraceServiceRequest()
+    padded = large.resource_spans.add().scope_spans.add().spans.add(name=mark)
+    padded.attributes.add(key="padding").value.string_value = "a" * 9_000_000
+    body = large.SerializeToString()
+    headers = {"Content-Type": "application/x-protobuf"}
+    if packed:
+        body = gzip.compress(body)
+        headers["Content-Encoding"] = "gzip"
+        assert len(body) < 100_000
     with pytest.raises(urllib.error.HTTPError) as refused:
-        collector.send_spans([large])
+        urllib.request.urlopen(
+            urllib.request.Request(f"{collector.url}/v1/traces", body, headers), timeout=10
+        )
     assert refused.value.code in {400, 413}
 
-    request = ExportTraceServiceRequest()
-    padded = request.resource_spans.add().scope_spans.add().spans.add(name=mark)
-    padded.attributes.add(key="padding").value.string_value = "a" * 9_000_000
     with (
         grpc.insecure_channel(collector.grpc.removeprefix("http://")) as channel,
         pytest.raises(grpc.RpcError) as exhausted,
     ):
-        TraceServiceStub(channel).Export(request, timeout=10)  # type: ignore[no-untyped-call]
+        TraceServiceStub(channel).Export(  # type: ignore[no-untyped-call]
+            large,
+            timeout=10,
+            compression=grpc.Compression.Gzip if packed else grpc.Compression.NoCompression,
+        )
     assert exhausted.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     after = f"mark-{secrets.token_hex(4)}"

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -11,6 +12,14 @@ from .conftest import Process, Start
 
 MODULE = f"{__package__}.probe"
 JSON = {"Content-Type": "application/json"}
+CONNECTIONS = 5
+# The same service with few connections: a thousand would want more files than a process may open.
+WITH_FEW_CONNECTIONS = f"""
+from {{ cookiecutter.package_name }} import service
+service.MAX_CONNECTIONS = {CONNECTIONS}
+from {MODULE} import service
+service.run()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +96,19 @@ def test_limits(service: Process) -> None:
     output = service.output.read_text()
     assert "Traceback" not in output
     assert " ERROR " not in output
+
+
+def test_connections_are_bounded_idle_ones_too(start: Start) -> None:
+    service = start("-c", WITH_FEW_CONNECTIONS, OTEL_SDK_DISABLED="true")
+    service.wait_ready()
+    good = json.dumps({"weight": 5}).encode()
+    with ExitStack() as idle:
+        for number in range(CONNECTIONS - 1):
+            assert ask(service, good, JSON)[0] == 200, number
+            address = ("127.0.0.1", service.port)
+            idle.enter_context(socket.create_connection(address, timeout=10))
+        assert ask(service, good, JSON)[0] == 503
+    deadline = time.monotonic() + 10
+    while ask(service, good, JSON)[0] != 200:  # it notices a moment later that they are gone
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
