@@ -14,7 +14,13 @@ WORKFLOWS = sorted(
     path for root in (TEMPLATE, BAKED) for path in (root / ".github/workflows").glob("*.yml")
 )
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-PINNED_IMAGE = re.compile(r"^ *(?:image:|FROM) ([a-z][\w./-]*):(v?\d[\w.-]*)", re.MULTILINE)
+IMAGE = re.compile(r"^ *(?:image:|FROM) (.+?)(?: AS \w+)?$", re.MULTILINE)
+PINNED_IMAGE = re.compile(r"([a-z][\w./-]*):(v?\d+\.\d+\.\d+[\w.-]*)")
+FLOATING = {
+    "python:{{ cookiecutter.python_version }}-slim": "a build takes the newest patch release",
+    "${COMPOSE_PROJECT_NAME}:local": "it is built here",
+}
+"""The images without a version of their own, and why."""
 
 
 def run(*command: str) -> None:
@@ -124,13 +130,36 @@ def test_a_secret_would_be_found(text: str) -> None:
     assert secrets_in(text)
 
 
+def images(*roots: Path) -> dict[str, str]:
+    """The texts of the files that may name images, by the file's path."""
+    files = [
+        path for root in roots for name in ("*.yaml", "Dockerfile") for path in root.rglob(name)
+    ]
+    return {name_of(path): path.read_text("utf-8") for path in files}
+
+
+def test_every_image_is_pinned_to_its_patch_release() -> None:
+    named = {
+        (name, image)
+        for name, text in images(BAKED, TEMPLATE / ".devcontainer").items()
+        for image in IMAGE.findall(text)
+    }
+    assert len(named) > 10
+    loose = {(name, image) for name, image in named if not PINNED_IMAGE.fullmatch(image)}
+    assert {image for _, image in loose} == FLOATING.keys(), loose
+
+
 def test_renovate_finds_every_pinned_image() -> None:
     (manager,) = json.loads((BAKED / "renovate.json").read_text("utf-8"))["customManagers"]
     (pattern,) = manager["matchStrings"]
     annotated = re.compile(pattern.replace("(?<", "(?P<"))
-    files = [*BAKED.rglob("*.yaml"), *BAKED.rglob("Dockerfile")]
-    texts = [path.read_text("utf-8") for path in files]
-    pinned = {pin for text in texts for pin in PINNED_IMAGE.findall(text)}
+    texts = images(BAKED).values()
+    pinned = {
+        match.groups()
+        for text in texts
+        for image in IMAGE.findall(text)
+        if (match := PINNED_IMAGE.fullmatch(image))
+    }
     assert pinned
     found = {
         (match["depName"], match["currentValue"])

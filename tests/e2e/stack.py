@@ -51,7 +51,7 @@ OPTIONAL = {"grafana": "that Grafana starts, and that its data sources and their
 """Services that the others run without, and what remains unproved without them."""
 
 
-ONLOOKER = "busybox:1.37-musl"  # at hand, since the Collector's image is built with it
+ONLOOKER = "busybox:1.37.0-musl"  # at hand, since the Collector's image is built with it
 LOOK = """
 for folder in /proc/[0-9]*; do
     [ $folder = /proc/$$ ] && continue
