@@ -15,7 +15,7 @@ pytestmark = pytest.mark.disturbs_the_stack
 
 SERVICES = ["orders", "payments", "shipping", "notifications"]
 WINDOW_SECONDS = 3600
-SLOWEST_METRICS_SECONDS = 75  # OTLP metrics are pushed every 60 s
+SLOWEST_METRICS_SECONDS = 75  # they are pushed, and scraped, every 15 s: five times
 MEMORY_LIMIT = int(1.5 * 2**30)
 HEAP_OF_TRACES = 2**29  # over and above it, where traces are kept in memory
 
