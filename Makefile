@@ -47,7 +47,7 @@ lint: $(NEEDS_UV) ## Check the template's own code and configuration
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) yamllint --strict .github .pre-commit-config.yaml
-	$(RUN) shellcheck .ci/run
+	$(RUN) shellcheck .ci/run .github/fetch-programs.sh
 
 format: $(NEEDS_UV) ## Put the template's own code into its format, mend what can be mended
 	$(RUN) ruff format .

@@ -1,13 +1,15 @@
 """What belongs to the repository itself and to every baked one: workflows, Renovate, pre-commit."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import tools
+import yaml
 from matrix import TEMPLATE
-from tools import tool
 
 BAKED = TEMPLATE / "{{cookiecutter.project_slug}}"
 WORKFLOWS = sorted(
@@ -35,7 +37,7 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
 def test_workflow_is_sound(workflow: Path) -> None:
     run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(workflow))
-    run(tool("actionlint", "workflows are sound"), str(workflow))
+    run(tools.tool("actionlint", "workflows are sound"), str(workflow))
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
@@ -167,3 +169,48 @@ def test_renovate_finds_every_pinned_image() -> None:
         for match in annotated.finditer(text)
     }
     assert pinned - found == set(), "no `# renovate: datasource=docker depName=…` line above these"
+
+
+# Does as if it had every image: a program says where it was taken from.
+DOCKER = """#!/bin/sh
+case $1 in
+    create) echo "container-of-$2" ;;
+    inspect) echo /its/entrypoint ;;
+    cp) echo "$3" > "$4" ;;
+esac
+"""
+
+
+def test_programs_are_taken_out_of_the_pinned_images(tmp_path: Path) -> None:
+    """All that the workflow requires but for what it installs or finds on the machine."""
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    programs = tmp_path / "programs"
+    subprocess.run(
+        [TEMPLATE / ".github/fetch-programs.sh", programs],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=True,
+    )
+    fetched = {path.name: path.read_text().strip() for path in programs.iterdir()}
+    pinned = {image for text in images(BAKED).values() for image in IMAGE.findall(text)}
+    taken = {source.removeprefix("container-of-").rpartition(":")[0] for source in fetched.values()}
+    assert taken <= pinned
+    workflow = yaml.safe_load((TEMPLATE / ".github/workflows/ci.yml").read_text("utf-8"))
+    (step,) = [
+        step
+        for step in workflow["jobs"]["test"]["steps"]
+        if "REQUIRED_TOOLS" in step.get("env", {})
+    ]
+    required = set(step["env"]["REQUIRED_TOOLS"].split())
+    assert required - fetched.keys() == {"actionlint", "amtool", "docker", "openssl"}
+    assert fetched.keys() <= required
+
+
+def test_a_required_tool_may_not_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "missing", {})
+    with pytest.raises(pytest.skip.Exception):
+        tools.tool("no-such-program", "this test")
+    monkeypatch.setenv("REQUIRED_TOOLS", "another no-such-program")
+    with pytest.raises(pytest.fail.Exception):
+        tools.tool("no-such-program", "this test")

@@ -1,5 +1,9 @@
-"""Programs that a check wants and a machine may lack: what is missing is said at the end."""
+"""Programs that a check wants and a machine may lack: what is missing is said at the end.
 
+Those that REQUIRED_TOOLS names, with blanks between them, may not be missing.
+"""
+
+import os
 import shutil
 import subprocess
 
@@ -9,9 +13,14 @@ missing: dict[str, list[str]] = {}
 
 
 def tool(name: str, check: str) -> str:
-    """Return the program's path, or skip the check and remember which one it was."""
+    """Return the program's path, or skip the check and remember which one it was.
+
+    Fails the check if the program is required.
+    """
     if path := shutil.which(name):
         return path
+    if name in os.environ.get("REQUIRED_TOOLS", "").split():
+        pytest.fail(f"{name} is not here, and REQUIRED_TOOLS names it")
     missing.setdefault(name, []).append(check)
     pytest.skip(f"{name} is not here")
 
