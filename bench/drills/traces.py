@@ -22,11 +22,11 @@ from e2e.apis import Span, Tempo, get, spans_of
 from .flow import BATCHES, CONSUMERS, OTHERS, SERVICES
 
 WORKERS = 4
-WINDOW_SECONDS = 10
+WINDOW_SECONDS = 40  # a search takes as long as what lies in the same block, however short it is
 MOST_TRACES = 10_000  # told by one search: more than a window holds
 MOST_SPANS = 100  # told of one trace: as many as Tempo allows
 MOST_LINKS = 600  # looked for in one stretch of time
-LINKS_ASKED = 40  # in one question
+LINKS_ASKED = 120  # in one question
 MOST_BY_TRACE = 200  # looked for by the trace that they link to, in one pass
 SOON_SECONDS = 30  # from its sending to the handling of nearly every message
 WANTED = (

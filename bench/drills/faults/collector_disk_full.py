@@ -4,7 +4,7 @@ from ..promises import Figures
 from ..site import Run
 from .collector_full import fill
 
-DISK = "1m"
+DISK = "4m"
 
 
 def drill(run: Run) -> Figures:
