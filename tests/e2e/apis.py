@@ -206,6 +206,9 @@ class Grafana:
         """Return the uid of the board that a user sees first."""
         return str(self._get("/api/dashboards/home")["dashboard"]["uid"])
 
+    def datasources(self) -> list[dict[str, Any]]:
+        return list(self._get("/api/datasources"))
+
     def reaches(self, datasource: str, path: str) -> bool:
         """Tell whether a data source answers to a path of its own, asked through Grafana."""
         url = f"{self.url}/api/datasources/proxy/uid/{datasource}{path}"

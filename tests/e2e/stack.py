@@ -87,25 +87,27 @@ class Stack:
     """The image name under which a stand-in was made, if one was."""
 
     @classmethod
-    def bake(cls, where: Path, kind: str = "e2e", settings: str = SETTINGS) -> "Stack":
+    def bake(
+        cls, where: Path, kind: str = "e2e", settings: str = SETTINGS, traces: str = ""
+    ) -> "Stack":
         """Bake the default project below `where`, with free ports in its .env.
-
-        Its trace backend is the one that the variable TRACES names.
 
         Args:
             kind: What the Compose project's name begins with.
             settings: Lines of .env over and above the ports.
+            traces: Its trace backend; the one that the variable TRACES names by default.
         """
+        traces = traces or chosen()
         folder = Path(
             cookiecutter(
                 str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where),
-                extra_context={"trace_backend": chosen()},
+                extra_context={"trace_backend": traces},
             )
         )  # fmt: skip
-        names = [*PORTS, port_of(chosen())]
+        names = [*PORTS, port_of(traces)]
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         # The last mention of a variable counts; the password stays the one that baking made.
-        stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports, traces=chosen())
+        stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports, traces=traces)
         stack.configure("".join(f"{name}={port}\n" for name, port in ports.items()) + settings)
         if stack.traces == "zipkin":
             stack.configure(FOR_ZIPKIN)
@@ -115,6 +117,10 @@ class Stack:
     def traces_port(self) -> str:
         """The variable of .env with the port of what keeps the traces."""
         return port_of(self.traces)
+
+    def image(self, service: str) -> str:
+        """Return the name of the image that a service runs."""
+        return str(self._config()["services"][service]["image"])
 
     def configure(self, settings: str) -> None:
         """Add lines to .env; containers that they concern must be made anew."""
@@ -131,7 +137,7 @@ class Stack:
         self.compose("build", timeout=COMMAND_SECONDS)
         for name, service in self._config()["services"].items():
             image = service.get("image", "")  # none where Compose names what it builds
-            if not image or _is_at_hand(image):
+            if not image or is_at_hand(image):
                 self.services.append(name)
             elif name == "tempo":
                 self.stand_in = image
@@ -339,7 +345,7 @@ def docker(*arguments: str, timeout: float = 60, errors: bool = False) -> str:
     return _run(["docker", *arguments], timeout=timeout, errors=errors)
 
 
-def _is_at_hand(image: str) -> bool:
+def is_at_hand(image: str) -> bool:
     """Tell whether the real image is here, pulling it if need be."""
     tempo_stand_in.remove(image)  # left over from a run that was killed
     quiet = {"capture_output": True, "check": False}
