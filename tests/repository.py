@@ -31,12 +31,36 @@ def commit(folder: Path, message: str) -> None:
     git(folder, "commit", "--quiet", f"--message={message}")
 
 
+def knows(revision: str) -> bool:
+    """Tell whether the template's repository has this commit: a shallow clone has few."""
+    found = subprocess.run(
+        ["git", "cat-file", "-e", f"{revision}^{{commit}}"], cwd=TEMPLATE, capture_output=True
+    )
+    return found.returncode == 0
+
+
 def copy_of_the_template(to: Path) -> Path:
     """Commit the template as it lies here, with what is not committed yet and without its past."""
+    copy_files(to)
+    commit(to, "first")
+    return to
+
+
+def clone_of_the_template(to: Path) -> Path:
+    """Likewise, on top of its past."""
+    git(TEMPLATE, "clone", "--quiet", "--no-checkout", str(TEMPLATE), str(to))
+    git(to, "checkout", "--quiet", "-B", "main")  # there may be no branch, as where CI checks out
+    git(to, "rm", "-r", "--quiet", ".")
+    copy_files(to)
+    git(to, "add", "--all")
+    git(to, "commit", "--quiet", "--allow-empty", "--message=as it lies here")
+    return to
+
+
+def copy_files(to: Path) -> None:
+    """Copy all that is the template's, with what is not committed yet."""
     listed = git(TEMPLATE, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, listed.split("\0")):
         if (TEMPLATE / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TEMPLATE / name, to / name)
-    commit(to, "first")
-    return to

@@ -1,5 +1,6 @@
 """A later template reaches a project that was baked, edited and committed, as its docs/updating.md
-tells. The older template is the one here; the later one has a change of every kind.
+tells. The older template is the one here and the later one has a change of every kind; or the older
+one is 0.1.0, and the later one is here.
 """
 
 import json
@@ -17,7 +18,7 @@ import pytest
 from bakery import Bakery
 from conftest import name_of
 from matrix import OPTIONS, TEMPLATE, Answers, matrix
-from repository import commit, copy_of_the_template, git
+from repository import clone_of_the_template, commit, copy_of_the_template, git, knows
 
 CRUFT = (sys.executable, "-m", "cruft")
 Edit = Callable[[str], str]
@@ -118,6 +119,11 @@ async def bill(order: OrderDispatched) -> None:
     """Take the order for billed."""
 '''
 DELETED = "docs/runbook.md"
+
+# --- The oldest project that there is
+
+OF_0_1_0 = "bbb94d6fbf48a531412ec82fcda676cd1ac3f3b6"
+"""The commit with 0.1.0."""
 
 
 @dataclass(frozen=True)
@@ -377,6 +383,28 @@ def test_an_env_file_that_is_there_is_kept(bakery: Bakery, tmp_path: Path) -> No
     bakery.run(project, sys.executable, str(tmp_path / "hook.py"))
     assert (project / ".env").read_text("utf-8") == PASSWORD_AND_PORT
     assert "GRAFANA_ADMIN_PASSWORD=" in (project / "observability/.env").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def cruft_of_0_1_0(bakery: Bakery, tmp_path_factory: pytest.TempPathFactory) -> Cruft:
+    """With the template's true past: 0.1.0 is `today`, what lies here is the later one."""
+    if not knows(OF_0_1_0):
+        pytest.skip(f"this clone is shallow: {OF_0_1_0}, which is 0.1.0, is not in it")
+    template = clone_of_the_template(tmp_path_factory.mktemp("past") / "faststream-otel")
+    git(template, "tag", "today", OF_0_1_0)
+    return Cruft(bakery, template)
+
+
+def test_0_1_0_becomes_what_is_baked_now(
+    bakery: Bakery, cruft_of_0_1_0: Cruft, tmp_path: Path
+) -> None:
+    project = cruft_of_0_1_0.create(tmp_path / "updated", {})
+    env_files = {path: path.read_bytes() for path in project.rglob(".env")}
+
+    cruft_of_0_1_0.update(project)
+    assert conflicts(project) == []
+    assert tree(project) == tree(bakery.bake({}, tmp_path / "baked"))
+    assert {path: path.read_bytes() for path in project.rglob(".env")} == env_files
 
 
 def project_table(project: Path) -> dict[str, str]:
