@@ -56,7 +56,12 @@ class Jaeger(TraceStore):
         )
 
     def trace(self) -> Panel:
-        return trace_panel(JAEGER, {})
+        return trace_panel(
+            JAEGER,
+            {},
+            links="the logs of its trace, to the metrics of spans of its name, in all services of"
+            " its namespace, and to the spans that it is linked with",
+        )
 
     def linked_traces(self) -> Panel:
         return no_linked_traces("Jaeger")

@@ -45,8 +45,9 @@ class Tempo(TraceStore):
             .type("traces")
             .title("Trace")
             .description(
-                "The trace that was clicked in a table of traces. A span's own links lead to its"
-                " logs, to its service's metrics and to the spans that it is linked with."
+                "The trace that was clicked in a table of traces. A span's own links lead to the"
+                " logs of its service in this trace, to the metrics of its service's spans of this"
+                " name and to the spans that it is linked with."
             )
             .datasource(TEMPO)
             .no_value("Click a trace in a table of this board")

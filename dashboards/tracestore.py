@@ -48,19 +48,22 @@ class TraceStore(Protocol):
         """The traces that link to the open one, or how to find them."""
 
 
-def trace_panel(source: common_model.DataSourceRef, query: Mapping[str, object]) -> dashboard.Panel:
+def trace_panel(
+    source: common_model.DataSourceRef, query: Mapping[str, object], *, links: str
+) -> dashboard.Panel:
     """The open trace, for any data source whose answer Grafana draws as a waterfall.
 
     Args:
         query: What the data source is asked, over and above the id of the trace.
+        links: Where the links of a span lead.
     """
     return (
         dashboard.Panel()
         .type("traces")
         .title("Trace")
         .description(
-            "The trace that was clicked in a list of traces. A span's own links lead to its logs,"
-            " to its service's metrics and to the spans that it is linked with."
+            "The trace that was clicked in a list of traces. As long as none was, the store says"
+            f" that it knows no such trace: 404. A span's own links lead to {links}."
         )
         .datasource(source)
         .no_value("Click a trace in a list of this board")

@@ -28,7 +28,12 @@ class Zipkin(TraceStore):
         return red.durations()
 
     def trace(self) -> Panel:
-        return trace_panel(ZIPKIN, {"queryType": "traceID"})
+        return trace_panel(
+            ZIPKIN,
+            {"queryType": "traceID"},
+            links="the logs of its trace, and to the metrics of spans of its name, in all services"
+            " of its namespace",
+        )
 
     def linked_traces(self) -> Panel:
         return no_linked_traces("Zipkin")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from .apis import Loki, Prometheus, Span
 from .boards import boards
 from .conftest import Order
 from .poll import poll_until
+from .provisioning import data_sources
 from .stack import Stack
 from .stores import TraceStore
 from .tables import DURATIONS
@@ -21,12 +21,8 @@ RANGE_SECONDS = 900
 
 @pytest.fixture(scope="module")
 def datasources(stack: Stack) -> dict[str, dict[str, Any]]:
-    """Each provisioned data source's jsonData, by its uid, `$$` being what Grafana reads as `$`."""
-    folder = Path(stack.folder, "observability/grafana/provisioning/datasources")
-    texts = (path.read_text("utf-8").replace("$$", "$") for path in folder.glob("*.yaml"))
-    return {
-        one["uid"]: one["jsonData"] for text in texts for one in yaml.safe_load(text)["datasources"]
-    }
+    """The jsonData of each data source, by its uid."""
+    return {uid: one["jsonData"] for uid, one in data_sources(stack.folder).items()}
 
 
 def leads_to_the_open_trace(url: str, uids: set[str]) -> bool:
@@ -34,14 +30,30 @@ def leads_to_the_open_trace(url: str, uids: set[str]) -> bool:
     return found is not None and found[1] in uids
 
 
-def matchers(link: dict[str, Any], span: Span, store: TraceStore) -> str:
-    """What Grafana puts for __tags: a matcher for each of these that the span has."""
-    values = {"service.namespace": "order-flow"}
+@pytest.fixture(params=["order-flow", ""], ids=["namespace", "no namespace"])
+def namespace(request: pytest.FixtureRequest) -> str:
+    """Whatever speaks OTLP is welcome, also without one."""
+    return str(request.param)
+
+
+def filled(query: str, link: dict[str, Any], span: Span, namespace: str, store: TraceStore) -> str:
+    """Fill in a link's query as Grafana does: __tags is a matcher for each that the span has."""
+    values = {"service.namespace": namespace} if namespace else {}
     if store.service_is_a_tag:
         values["service.name"] = span.service
-    return ", ".join(
+    tags = ", ".join(
         f'{tag["value"]}="{values[tag["key"]]}"' for tag in link["tags"] if tag["key"] in values
     )
+    name = re.escape(store.as_it_tells(span.name))
+    for variable, value in {
+        "${__tags}": tags,
+        "$__tags": tags,
+        "${__trace.traceId}": span.trace_id,
+        "${__span.name:regex}": name,
+    }.items():
+        query = query.replace(variable, value)
+    assert "$" not in query
+    return query
 
 
 def test_exemplar_leads_to_its_trace(
@@ -59,14 +71,13 @@ def test_exemplar_leads_to_its_trace(
 
 
 def test_trace_leads_to_its_logs(
-    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, store: TraceStore
-) -> None:
+    datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, store: TraceStore,
+    namespace: str,
+) -> None:  # fmt: skip
     link = datasources["traces"]["tracesToLogsV2"]
     assert link["datasourceUid"] in datasources
     span = next(one for one in traces["good"] if one.service == "payments")
-    query = link["query"].replace("${__tags}", matchers(link, span, store))
-    query = query.replace("${__trace.traceId}", span.trace_id)
-    assert "$" not in query
+    query = filled(link["query"], link, span, namespace, store)
     poll_until(lambda: loki.search(query, RANGE_SECONDS), f"log records of a span: {query}")
 
 
@@ -89,18 +100,22 @@ def test_log_record_leads_to_its_trace(
     assert any(store.trace(record["stream"][field]) for record in records)
 
 
-def test_trace_leads_to_its_services_metrics(
+def test_span_leads_to_the_metrics_of_its_kind(
     datasources: dict[str, Any],
     traces: dict[str, list[Span]],
     prometheus: Prometheus,
     store: TraceStore,
+    namespace: str,
 ) -> None:
     link = datasources["traces"]["tracesToMetrics"]
     assert link["datasourceUid"] in datasources
     span = next(one for one in traces["failing"] if one.status == "ERROR")
     for one in link["queries"]:
-        query = one["query"].replace("$__tags", matchers(link, span, store))
+        query = filled(one["query"], link, span, namespace, store)
         poll_until(lambda query=query: prometheus.values(query), f"{one['name']}: {query}")  # type: ignore[misc]
+        assert prometheus.series(query) == [
+            {"service_name": span.service, "span_name": span.name}
+        ], query
 
 
 def rules_with_links(prometheus: Prometheus) -> Iterator[tuple[str, dict[str, str]]]:

@@ -5,11 +5,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matrix import OPTIONS
 
 from .apis import Grafana
+from .provisioning import data_sources
 from .stack import Stack, is_at_hand
 from .stores import chosen
 
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.skipif(
     chosen() != BACKENDS[0], reason="it is the same whichever backend TRACES names"
 )
 
+SAID = ("name", "uid", "type", "url", "isDefault", "jsonData")
 PROVISIONED = "observability/grafana/provisioning/datasources/traces.yaml"
 AS_OF_0_1_0 = """\
 apiVersion: 1
@@ -37,8 +40,8 @@ class OneVolume:
     first: Stack
     home: Path
 
-    def data_sources(self, traces: str, provisioned: str = "") -> dict[str, str]:
-        """Start the Grafana of another project; return the kinds of its data sources by uid.
+    def start(self, traces: str, provisioned: str = "") -> Path:
+        """Start the Grafana of another project, and return its folder.
 
         Args:
             provisioned: What its file for the trace backend says, instead of what is baked.
@@ -51,11 +54,15 @@ class OneVolume:
             (stack.folder / PROVISIONED).write_text(provisioned)
         stack.services = ["grafana"]
         stack.up()
-        return self.found()
+        return stack.folder
 
-    def found(self) -> dict[str, str]:
+    def found(self) -> dict[str, dict[str, Any]]:
+        """Return the data sources that there are, by uid, with what files say of them."""
         grafana = Grafana(self.first.url("GRAFANA_PORT"), self.first.password())
-        return {one["uid"]: one["type"] for one in grafana.datasources()}
+        return {
+            one["uid"]: {key: one[key] for key in SAID if one.get(key)}
+            for one in grafana.datasources()
+        }
 
 
 @pytest.fixture
@@ -69,14 +76,13 @@ def volume(tmp_path: Path) -> Iterator[OneVolume]:
         first.compose("down", "--volumes", "--remove-orphans", timeout=120)
 
 
-def expected(traces: str) -> dict[str, str]:
-    """None is left of what there was before."""
-    return {"prometheus": "prometheus", "loki": "loki", "traces": traces}
-
-
 def test_the_traces_are_found_after_an_update_and_in_another_backend(volume: OneVolume) -> None:
-    assert "tempo" in volume.data_sources("tempo", AS_OF_0_1_0)
+    """All else is as the files say, and none is left of what there was before."""
+    volume.start("tempo", AS_OF_0_1_0)
+    assert "tempo" in volume.found()
     for traces in BACKENDS:
-        assert volume.data_sources(traces) == expected(traces)
+        expected = data_sources(volume.start(traces))
+        assert expected["traces"]["type"] == traces
+        assert volume.found() == expected
     volume.first.restart("grafana")
-    assert volume.found() == expected(BACKENDS[-1])
+    assert volume.found() == expected
