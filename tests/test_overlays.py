@@ -1,4 +1,8 @@
-"""An answer changes the files of its option and no others; overlays do not repeat each other."""
+"""An answer changes the files of its option and no others; overlays do not repeat each other.
+
+Boards do: Grafana's JSON takes in no other file, so each overlay has its boards whole. They are
+written by `make dashboards` from one code, which says once what they have in common.
+"""
 
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +31,7 @@ RENDERED = {
 OTHER_ANSWERS = [(option, value) for option, values in OPTIONS.items() for value in values[1:]]
 
 LONGEST_REPETITION = 5  # lines
-GENERATED = ".json"  # boards: written by `make dashboards`, from code that repeats nothing
+GENERATED = ".json"  # boards
 
 
 def contents(project: Path) -> dict[str, bytes]:
