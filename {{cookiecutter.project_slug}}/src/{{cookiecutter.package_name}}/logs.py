@@ -3,8 +3,26 @@
 import logging
 import logging.config
 import time
+from types import TracebackType
+from typing import TypeAlias
 
-from .telemetry.logs import TraceContextFilter
+from .telemetry.errors import stack
+from .telemetry.logs import TraceContextFilter, message_of
+
+_ExcInfo: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+
+
+class _Line(logging.Formatter):
+    """Tells of an error as telemetry does: the text of one may hold the message, of 2 MB."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        record.message = message_of(record)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802
+        return stack(ei[1]) if ei[1] else ""
 
 
 class _AboutMessages(logging.Filter):
@@ -46,8 +64,9 @@ def configure_logging(level: str) -> None:
             },
             "formatters": {
                 "line": {
+                    "()": _Line,
                     "format": "%(asctime)s %(levelname)s %(name)s"
-                    " trace_id=%(trace_id)s span_id=%(span_id)s %(message)s"
+                    " trace_id=%(trace_id)s span_id=%(span_id)s %(message)s",
                 }
             },
             "handlers": {

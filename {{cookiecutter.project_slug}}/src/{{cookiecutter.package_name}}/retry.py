@@ -4,12 +4,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
-    nullcontext,
+    contextmanager,
 )
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +19,9 @@ from faststream import BaseMiddleware, ContextRepo, PublishCommand
 from faststream.exceptions import IgnoredException, RejectMessage
 from faststream.message import StreamMessage
 from opentelemetry import trace
-from opentelemetry.trace import Span
 from pydantic import ValidationError
+
+from .telemetry.errors import describe, fail, record
 
 logger = logging.getLogger(__name__)
 
@@ -182,9 +183,9 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
                 pause = policy.backoff * 2 ** (number - 1) * random.uniform(0.5, 1)
                 logger.warning(
                     "Attempt %d of %d failed, the next follows in %.2f s: %s: %s",
-                    number, policy.attempts, pause, type(error).__name__, error,
+                    number, policy.attempts, pause, type(error).__name__, describe(error),
                 )  # fmt: skip
-                trace.get_current_span().record_exception(error, {"retry.attempt": number})
+                record(trace.get_current_span(), error, {"retry.attempt": number})
                 await asyncio.sleep(pause)
                 policy.retried(msg)
         raise AssertionError  # the loop returns or raises
@@ -192,7 +193,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     async def _bury(self, message: StreamMessage[Any], error: Exception) -> None:
         logger.error(
             "Message %s goes to the dead letters after attempt %d: %s: %s",
-            message.message_id, self._made, type(error).__name__, error,
+            message.message_id, self._made, type(error).__name__, describe(error),
         )  # fmt: skip
         await self._policy.bury(DeadLetter(message, error, self._made))
 
@@ -212,12 +213,24 @@ async def _unhurried() -> AsyncIterator[None]:
         raise
 
 
-def _span(attempt: int) -> AbstractContextManager[Span | None]:
+@contextmanager
+def _span(attempt: int) -> Iterator[None]:
     """A span for each further attempt; the first is the process span itself."""
     if attempt == 1:
-        return nullcontext()
+        yield
+        return
     process = trace.get_current_span()
     name = getattr(process, "name", "process message").partition(" ")[2]
-    return trace.get_tracer(__name__).start_as_current_span(
-        f"retry {name}", attributes={"retry.attempt": attempt}
-    )
+    with trace.get_tracer(__name__).start_as_current_span(
+        f"retry {name}",
+        attributes={"retry.attempt": attempt},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        except IgnoredException:
+            raise
+        except Exception as error:
+            fail(span, error)
+            raise

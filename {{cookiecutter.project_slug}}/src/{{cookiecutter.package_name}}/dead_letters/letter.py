@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, format_trace_id, get_current_span
 
 from ..retry import DeadLetter
-from ..telemetry.middleware import error_type
+from ..telemetry.errors import describe, error_type
 from ..telemetry.prometheus import FLOW_STARTED
 from ..telemetry.propagation import extract
 
@@ -28,9 +28,6 @@ ERROR_TYPE = f"{PREFIX}error.type"
 REASON = f"{PREFIX}reason"
 TOMBSTONE = f"{PREFIX}tombstone"
 CONTENT_TYPE = "content-type"
-
-MAX_REASON = 1000
-"""Characters of the error's text that are kept."""
 
 _NUMBER = re.compile("[0-9]{1,19}")
 _POSITION = re.compile("([0-9]{1,9})/([0-9]{1,18})")
@@ -83,7 +80,7 @@ def headers_of(
         OFFSET: str(offset),
         ATTEMPTS: str(letter.attempts),
         ERROR_TYPE: error_type(letter.error),
-        REASON: str(letter.error)[:MAX_REASON],
+        REASON: describe(letter.error),
         **({TOMBSTONE: "true"} if tombstone else {}),
     }
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from opentelemetry import trace
-from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from ..channels import DEAD_LETTERS
-from ..telemetry.middleware import error_type
+from ..telemetry.errors import fail
 from ..telemetry.propagation import inject
 from .ledger import MOST_LETTERS, Ledger, Mark, State
 from .letter import Letter, Record
@@ -198,9 +197,7 @@ class Replay:
         with trace.use_span(span, end_on_exit=True):
             if sending.error:
                 reason = f"{type(sending.error).__name__}: {sending.error}"
-                span.record_exception(sending.error)
-                span.set_attribute(ERROR_TYPE, error_type(sending.error))
-                span.set_status(Status(StatusCode.ERROR, reason))
+                fail(span, sending.error)
                 logger.info("Dead letter %s not sent: %s", letter.position, reason)
                 return Outcome(letter, sending.destination, reason=reason)
             logger.info("Dead letter %s sent to %s", letter.position, sending.destination)

@@ -9,7 +9,9 @@ from opentelemetry.semconv.attributes import error_attributes as error
 from opentelemetry.semconv.attributes import http_attributes as http
 from opentelemetry.semconv.attributes import server_attributes as server
 from opentelemetry.semconv.attributes import url_attributes as url
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
+
+from .errors import fail
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,12 +52,13 @@ async def serve_traced(app: App, scope: Scope, receive: Receive, send: Send, *, 
                 span.set_status(StatusCode.ERROR)
         await send(message)
 
-    with trace.use_span(span, end_on_exit=True, record_exception=True) as current:
+    with trace.use_span(
+        span, end_on_exit=True, record_exception=False, set_status_on_exception=False
+    ):
         try:
             await app(scope, receive, observed)
         except Exception as raised:
-            current.set_attribute(error.ERROR_TYPE, type(raised).__qualname__)
-            current.set_status(Status(StatusCode.ERROR, f"{type(raised).__name__}: {raised}"))
+            fail(span, raised)
             raise
 
 

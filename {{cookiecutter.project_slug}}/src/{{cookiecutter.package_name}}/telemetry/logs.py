@@ -2,13 +2,19 @@
 
 import logging
 
+from opentelemetry._logs import LogRecord
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.semconv.attributes.exception_attributes import (
+    EXCEPTION_MESSAGE,
+    EXCEPTION_STACKTRACE,
+)
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from opentelemetry.util.types import AnyValue
 
 from .correlation import record_context
+from .errors import MAX_STACK, bounded, describe, stack
 
 # FastStream's loggers do not propagate to the root logger.
 _LOGGERS = ("", "faststream", *(f"faststream.access.{name}" for name in
@@ -42,11 +48,34 @@ class TracedLoggingHandler(LoggingHandler):
         finally:
             detach(token)
 
+    def _translate(self, record: logging.LogRecord) -> LogRecord:
+        translated = super()._translate(record)
+        translated.body = bounded(message_of(record), MAX_STACK)
+        return translated
+
     def _get_attributes(self, record: logging.LogRecord) -> tuple[dict[str, AnyValue], str | None]:
         attributes, event = super()._get_attributes(record)
+        if error := _error_of(record):
+            attributes[EXCEPTION_MESSAGE] = describe(error)
+            attributes[EXCEPTION_STACKTRACE] = stack(error)
         for name in ("trace_id", "span_id"):  # the record carries them as fields of its own
             attributes.pop(name, None)
         return attributes, event
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """What the record says, in which `describe` stands for the text of the error that it is about.
+
+    FastStream logs a handler's error with its text, which may quote the message.
+    """
+    message, error = record.getMessage(), _error_of(record)
+    if error and (text := str(error)):
+        message = message.replace(text, describe(error))
+    return message
+
+
+def _error_of(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
 
 
 def install_handler(provider: LoggerProvider) -> TracedLoggingHandler:

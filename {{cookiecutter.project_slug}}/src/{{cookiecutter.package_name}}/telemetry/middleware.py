@@ -28,10 +28,11 @@ from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 from opentelemetry.semconv._incubating.attributes import server_attributes as server
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from .correlation import remember
+from .errors import error_type, fail
 from .propagation import extract, inject
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
@@ -212,7 +213,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
             return False
         error = _failure(exc_val)
         if error:
-            _record_failure(span, error)
+            fail(span, error)
         span.end()
         detach(self._context_token)
         for name, token in self._local_tokens:
@@ -254,7 +255,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
             return await call_next(cmd)
         except BaseException as raised:
             error = raised
-            _record_failure(span, raised)
+            fail(span, raised)
             raise
         finally:
             span.end()
@@ -350,23 +351,6 @@ def _failure(raised: BaseException | None) -> BaseException | None:
     return raised
 
 
-def _record_failure(span: Span, error: BaseException) -> None:
-    if span.is_recording():
-        span.record_exception(error)
-        span.set_attribute(ERROR_TYPE, error_type(error))
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
-
-
-def error_type(error: BaseException) -> str:
-    """`error.type`: the fully qualified class, as the conventions ask; a builtin's name alone."""
-    kind = type(error)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
-
-
 def _valid(attributes: Mapping[str, Any]) -> Attributes:
     """Stock attributes in types that OpenTelemetry takes: Kafka's key comes as bytes."""
     return {
@@ -376,4 +360,4 @@ def _valid(attributes: Mapping[str, Any]) -> Attributes:
     }
 
 
-__all__ = ("BrokerConventions", "LinkedTelemetryMiddleware", "Received", "error_type")
+__all__ = ("BrokerConventions", "LinkedTelemetryMiddleware", "Received")

@@ -42,7 +42,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from .middleware import error_type
+from .errors import error_type
 
 FLOW_STARTED = "flow-started"
 """The header: Unix milliseconds, in decimal digits."""

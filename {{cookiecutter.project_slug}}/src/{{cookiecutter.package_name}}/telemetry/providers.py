@@ -23,9 +23,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from .exporters import Delivery, make_exporter
+from .limits import LimitedSpanProcessor
 from .logs import install_handler, remove_handler
 from .metrics import VIEWS
 from .resource import make_resource
@@ -95,7 +96,7 @@ class Telemetry:
         )
         if span_exporter:
             self.tracer_provider.add_span_processor(
-                BatchSpanProcessor(span_exporter, meter_provider=self.meter_provider)
+                LimitedSpanProcessor(span_exporter, meter_provider=self.meter_provider)
             )
         self.logger_provider = LoggerProvider(
             resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider
