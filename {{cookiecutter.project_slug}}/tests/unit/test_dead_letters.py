@@ -25,6 +25,7 @@ from {{ cookiecutter.package_name }}.dead_letters.letter import (
     Letter,
     Position,
     Record,
+    cut,
     headers_of,
 )
 from {{ cookiecutter.package_name }}.dead_letters.replay import (
@@ -182,7 +183,7 @@ def test_what_a_service_writes_can_be_read() -> None:
 
     assert (read.topic, read.origin, read.attempts) == ("events", Position(2, 41), 3)
     assert read.error_type == "KeyError"
-    assert len(read.reason) == 1000
+    assert 900 < len(read.reason) <= 1000
     assert read.headers == {"tenant": "acme", "content-type": "application/json"}
 
 
@@ -230,6 +231,42 @@ def test_a_letter_is_told_in_a_few_lines() -> None:
     assert first.endswith("  events 2/41  NoCarrierError, 3 attempts")
     assert reason == "      no carrier delivers to AQ"
     assert trace == f"      http://grafana/d/traces?trace={TRACE}&from=now-4h"
+
+
+CUT = PUT_AWAY | {"dead-letter.truncated": "headers,body", "dead-letter.body-size": "5000"}
+
+
+def test_a_letter_that_was_cut_says_so() -> None:
+    text = as_text(letter(CUT, value=b"a" * 4000), State.OPEN, Links(""))
+    assert "  [cut: headers, body (4000 of 5000 bytes)]\n" in text
+    told = json.loads(as_json(letter(CUT), State.OPEN, Links("")))
+    assert (told["truncated"], told["body_size"]) == (["headers", "body"], 5000)
+    whole = json.loads(as_json(letter(), State.OPEN, Links("")))
+    assert (whole["truncated"], whole["body_size"]) == (None, None)
+
+
+@pytest.mark.parametrize("most", [0, 100, 900_000, 2_000_000])
+@pytest.mark.parametrize("key", [None, b"key", b"k" * 3_000_000])
+@pytest.mark.parametrize(
+    "extra", [{}, {"note": "n" * 3_000_000}, {"a": "a" * 9000, "b": "b" * 9000}]
+)
+def test_what_is_cut_fits_and_keeps_what_tells_of_it(
+    most: int, key: bytes | None, extra: dict[str, str]
+) -> None:
+    kept_key, body, headers = cut(key, b"x" * 1_000_000, PUT_AWAY | extra, most)
+
+    told = {name: value for name, value in headers.items() if name.startswith("dead-letter.")}
+    own = {name: value for name, value in headers.items() if name not in told}
+    assert len(kept_key or b"") + len(body) + sum(map(len, [*own, *own.values()])) <= most
+    assert told.items() > {name: PUT_AWAY[name] for name in PUT_AWAY if name in told}.items()
+    read = letter(headers, key=kept_key, value=body)
+    assert read.body_size == 1_000_000
+    assert ("key" in read.truncated) == (kept_key != key)
+    assert ("body" in read.truncated) == (len(body) < 1_000_000)
+    assert ("headers" in read.truncated) == (own.keys() != {*PUT_AWAY, *extra} - told.keys())
+    if most > 900_000:
+        assert own["tenant"] == "acme"
+        assert len(body) == 1_000_000
 
 
 def test_without_an_address_the_trace_is_its_id() -> None:
@@ -414,6 +451,7 @@ async def test_a_letter_that_cannot_go_back_stays_and_says_why(
     gone = topic.put(PUT_AWAY | {"dead-letter.topic": "gone"})
     circular = topic.put(PUT_AWAY | {"dead-letter.topic": "dead-letters"})
     stranger = topic.put({})
+    truncated = topic.put(CUT)
     good = topic.put()
     outcomes = {one.letter.position: one.reason for one in await desk.replay()}
 
@@ -421,12 +459,14 @@ async def test_a_letter_that_cannot_go_back_stays_and_says_why(
         gone: "there is no topic gone; --to names another",
         circular: "it would go to dead-letters again",
         stranger: "it does not say which topic it came from; --to names one",
+        truncated: "it was too large and lacks some of its headers and body; all of it is in events"
+        " at 2/41, for as long as that topic keeps it",
         good: "",
     }
-    assert await desk.open() == [gone, circular, stranger]
+    assert await desk.open() == [gone, circular, stranger, truncated]
     await desk.replay(to="events")
     assert [topic for topic, *_ in topic.sent] == ["events"] * 4
-    assert await desk.open() == []
+    assert await desk.open() == [truncated]
 
 
 async def test_one_that_fails_does_not_take_the_others_along(

@@ -25,7 +25,7 @@ from .ledger import TO_DO, State
 from .letter import Letter, Position
 from .replay import Replay, discard
 from .search import NotThereError, Search, Wanted
-from .show import INDENT, Links, Summary, as_json, as_text
+from .show import INDENT, Links, Summary, as_json, as_text, clean
 
 Command: TypeAlias = Callable[[argparse.Namespace, Settings], Coroutine[Any, Any, int]]
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -225,7 +225,7 @@ async def _send(replay: Replay, search: Search, settings: Settings) -> int:
         position = outcome.letter.position
         if outcome.reason:
             failed += 1
-            print(f"{position} not sent: {outcome.reason}", file=sys.stderr)
+            print(f"{position} not sent: {clean(outcome.reason)}", file=sys.stderr)
         else:
             sent += 1
             print(f"{position}  sent to {outcome.topic}")

@@ -4,7 +4,7 @@ Everything in the topic is read with doubt: whoever may publish there may publis
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,8 +27,14 @@ ATTEMPTS = f"{PREFIX}attempts"
 ERROR_TYPE = f"{PREFIX}error.type"
 REASON = f"{PREFIX}reason"
 TOMBSTONE = f"{PREFIX}tombstone"
+TRUNCATED = f"{PREFIX}truncated"
+BODY_SIZE = f"{PREFIX}body-size"
 CONTENT_TYPE = "content-type"
 
+MAX_OWN_BYTES = 16_384
+"""Of the message's own headers, and of its key, that a letter keeps which has to be cut."""
+
+_CAN_BE_CUT = ("key", "headers", "body")
 _NUMBER = re.compile("[0-9]{1,19}")
 _POSITION = re.compile("([0-9]{1,9})/([0-9]{1,18})")
 
@@ -85,6 +91,50 @@ def headers_of(
     }
 
 
+def cut(
+    key: bytes | None, body: bytes, headers: Mapping[str, str], most: int
+) -> tuple[bytes | None, bytes, dict[str, str]]:
+    """What of a letter fits into so many bytes, marked as cut; says why and where from in any case.
+
+    A key is whole or not there, as is a header, of which the shortest stay. The body is cut at its
+    end.
+
+    Args:
+        key: The message's.
+        body: The message's.
+        headers: As `headers_of` makes them.
+        most: Bytes for key, body and the message's own headers. Those that say what became of it
+            take up to 10 KB more.
+    """
+    kept = {name: value for name, value in headers.items() if name.startswith(PREFIX)}
+    own = {name: value for name, value in headers.items() if name not in kept}
+    room = min(MAX_OWN_BYTES, most)
+    left = most
+    whole = []
+    if len(key or b"") <= room:
+        whole.append("key")
+        left -= len(key or b"")
+    else:
+        key = None
+    for name, value in sorted(own.items(), key=_size):
+        room -= _size((name, value))
+        if room < 0 or left < _size((name, value)):
+            break
+        kept[name] = value
+        left -= _size((name, value))
+        own.pop(name)
+    if not own:
+        whole.append("headers")
+    if len(body) <= left:
+        whole.append("body")
+    truncated = ",".join(one for one in _CAN_BE_CUT if one not in whole)
+    return key, body[:left], kept | {TRUNCATED: truncated, BODY_SIZE: str(len(body))}
+
+
+def _size(header: tuple[str, str]) -> int:
+    return sum(len(text.encode()) for text in header)
+
+
 @dataclass(frozen=True)
 class Letter:
     """A record that is no mark: what a service put there, or a stranger."""
@@ -124,6 +174,17 @@ class Letter:
         """The message's; None for a tombstone."""
         marked = self.record.headers.get(TOMBSTONE) == "true"
         return None if marked and not self.record.value else self.record.value
+
+    @property
+    def truncated(self) -> Sequence[str]:
+        """What of the message was cut, since it was too large: of `key`, `headers` and `body`."""
+        told = self.record.headers.get(TRUNCATED, "").split(",")
+        return [one for one in _CAN_BE_CUT if one in told]
+
+    @property
+    def body_size(self) -> int | None:
+        """Bytes of the message's body, where it was cut."""
+        return self._number(BODY_SIZE)
 
     @property
     def at(self) -> datetime | None:

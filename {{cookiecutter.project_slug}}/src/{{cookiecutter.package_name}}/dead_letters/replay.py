@@ -101,6 +101,11 @@ class Replay:
             return f"it would go to {DEAD_LETTERS} again"
         if destination not in self._topic.topics:
             return f"there is no topic {destination}; --to names another"
+        if letter.truncated:
+            return (
+                f"it was too large and lacks some of its {' and '.join(letter.truncated)}; all of"
+                f" it is in {letter.topic} at {letter.origin}, for as long as that topic keeps it"
+            )
         return ""
 
     async def _send_page(self, page: Sequence[Letter]) -> list[Outcome]:

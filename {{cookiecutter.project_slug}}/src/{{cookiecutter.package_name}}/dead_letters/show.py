@@ -49,10 +49,12 @@ def as_text(
     facts = [str(letter.position), _time(letter)]
     if letter.topic:
         origin = f" {letter.origin}" if letter.origin else ""
-        facts.append(f"{_clean(letter.topic)}{origin}")
+        facts.append(f"{clean(letter.topic)}{origin}")
         facts.append(f"{_short(letter.error_type)}{_attempts(letter)}")
     else:
         facts.append("not from a service")
+    if letter.truncated:
+        facts.append(f"[cut: {_cut(letter)}]")
     if state is not State.OPEN:
         facts.append(f"[{_state(state, begun)}]")
     lines = ["  ".join(facts)]
@@ -82,6 +84,8 @@ def as_json(letter: Letter, state: State, links: Links) -> str:
         "trace": _trace(letter, links) or None,
         "key": letter.record.key.decode(errors="replace") if letter.record.key else None,
         "body": _body(letter),
+        "truncated": letter.truncated or None,
+        "body_size": letter.body_size,
         "headers": letter.headers,
     }
     return json.dumps(content)
@@ -105,7 +109,7 @@ class Summary:
     def __str__(self) -> str:
         common = self._kinds.most_common(MOST_KINDS)
         told = [
-            f"{number} x {_short(error)}" + (f" from {_clean(topic)}" if topic else "")
+            f"{number} x {_short(error)}" + (f" from {clean(topic)}" if topic else "")
             for (topic, error), number in common
         ]
         more = self.total - sum(number for _, number in common)
@@ -117,6 +121,12 @@ def _state(state: State, begun: float | None) -> str:
         return state.value
     when = f" at {time.strftime('%H:%M:%S', time.gmtime(begun))} UTC" if begun else ""
     return f"replay begun{when}" + (", may have been sent" if state is State.UNCONFIRMED else "")
+
+
+def _cut(letter: Letter) -> str:
+    kept = len(letter.value or b"")
+    of_body = f" ({kept} of {letter.body_size} bytes)" if "body" in letter.truncated else ""
+    return ", ".join(letter.truncated) + of_body
 
 
 def _time(letter: Letter) -> str:
@@ -138,13 +148,13 @@ def _body(letter: Letter) -> str | None:
 
 
 def _short(error_type: str) -> str:
-    return _clean(error_type.rpartition(".")[2]) or "an error"
+    return clean(error_type.rpartition(".")[2]) or "an error"
 
 
 def _wrapped(text: str) -> list[str]:
     width = max(40, shutil.get_terminal_size().columns)
     return textwrap.wrap(
-        _clean(" ".join(text.split())),
+        clean(" ".join(text.split())),
         width,
         initial_indent=INDENT,
         subsequent_indent=INDENT,
@@ -154,6 +164,6 @@ def _wrapped(text: str) -> list[str]:
     )
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without what would move the cursor: this comes from anywhere."""
     return "".join(character if character.isprintable() else "·" for character in text)

@@ -10,6 +10,7 @@ from opentelemetry.metrics import Meter, MeterProvider
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 from opentelemetry.trace import TracerProvider
 
+from .errors import MAX_TEXT, bounded
 from .middleware import Attributes, LinkedTelemetryMiddleware, Received
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
@@ -69,12 +70,14 @@ class KafkaConventions:
     def send_attributes(self, command: KafkaPublishCommand) -> Attributes:
         attributes: Attributes = {}
         if command.correlation_id:
-            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = command.correlation_id
+            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(
+                command.correlation_id
+            )
         if command.partition is not None:
             attributes[messaging.MESSAGING_DESTINATION_PARTITION_ID] = str(command.partition)
         key = getattr(command, "key", None)
         if key is not None:
-            attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = _text(key)
+            attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(key)
         return attributes
 
     def consumer_group(self, subscriber: Any) -> str | None:
@@ -103,9 +106,9 @@ def _attributes(record: Record, correlation_id: str | None) -> Attributes:
     attributes = _position(record)
     attributes[messaging.MESSAGING_MESSAGE_BODY_SIZE] = len(record.value or b"")
     if correlation_id:
-        attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = correlation_id
+        attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(correlation_id)
     if record.key is not None:
-        attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = _text(record.key)
+        attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(record.key)
     if record.value is None:
         attributes[messaging.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
     return attributes
@@ -121,5 +124,7 @@ def _batch_attributes(records: Sequence[Record]) -> Attributes:
     return attributes
 
 
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def text_of(value: object) -> str:
+    """A key, or an id, as an attribute: its sender chooses how long it is."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return bounded(text, MAX_TEXT)

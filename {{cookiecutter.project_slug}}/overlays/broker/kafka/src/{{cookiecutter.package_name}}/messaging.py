@@ -5,7 +5,7 @@ import copy
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from faststream.message import StreamMessage
 from . import aiokafka_cures
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
-from .dead_letters.letter import headers_of
+from .dead_letters.letter import cut, headers_of
 from .retry import DeadLetter, RetryPolicy
 from .security import broker_security, client_options, refusal
 from .settings import Settings
@@ -40,6 +40,9 @@ PUBLISH_TIMEOUT_SECONDS = 5.0
 # The dead-letter topic takes what any other does, plus the headers that say why.
 MAX_MESSAGE_BYTES = 2 * 1_048_576
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
+# What is left of one that is larger: all but the headers that tell of it, then what a topic takes
+# that somebody else has made, then those headers alone.
+DEAD_LETTER_CUTS = (MAX_MESSAGE_BYTES, 900_000, 0)
 # They wait for people, and the broker's own week is over soon.
 DEAD_LETTER_RETENTION_MS = 30 * 86_400_000
 
@@ -340,17 +343,37 @@ async def _accepts_connections(servers: Sequence[str]) -> bool:
 
 
 async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetrics) -> None:
+    """Publish a dead letter, as much of it as the topic takes.
+
+    A message that was compressed may be any size, and a header that is not UTF-8 gets longer.
+    """
     record = _first(letter.message)
     origin = record.topic, record.partition, record.offset
+    whole = record.key, record.value or b""
+    headers = {"correlation_id": letter.message.correlation_id or ""} | headers_of(
+        letter, *origin, tombstone=record.value is None
+    )
     with metrics.dead_letter(record.topic, letter.error, letter.message.headers):
-        async with _confirmation():
-            await broker.publish(
-                record.value or b"",
-                DEAD_LETTERS,
-                key=record.key,
-                correlation_id=letter.message.correlation_id,
-                headers=headers_of(letter, *origin, tombstone=record.value is None),
-            )
+        try:
+            await _put_away(broker, *whole, headers)
+        except TooLarge:
+            for most in DEAD_LETTER_CUTS[:-1]:
+                with suppress(TooLarge):
+                    return await _put_away(broker, *cut(*whole, headers, most))
+            await _put_away(broker, *cut(*whole, headers, DEAD_LETTER_CUTS[-1]))
+
+
+async def _put_away(
+    broker: KafkaBroker, key: bytes | None, body: bytes, headers: dict[str, str]
+) -> None:
+    async with _confirmation():
+        await broker.publish(
+            body,
+            DEAD_LETTERS,
+            key=key,
+            correlation_id=headers.get("correlation_id"),
+            headers=headers,
+        )
 
 
 def _first(message: StreamMessage[Any]) -> "ConsumerRecord[Any, Any]":

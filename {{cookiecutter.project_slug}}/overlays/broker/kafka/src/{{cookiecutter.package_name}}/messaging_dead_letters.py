@@ -18,7 +18,7 @@ from .dead_letters.letter import Letter, Position, Record
 from .messaging import MAX_DEAD_LETTER_BYTES
 from .security import client_options
 from .settings import Settings
-from .telemetry.kafka import KafkaConventions
+from .telemetry.kafka import KafkaConventions, text_of
 from .telemetry.middleware import Attributes
 
 CLIENT = "dead-letters"
@@ -158,10 +158,9 @@ class DeadLetterTopic:
             server.SERVER_ADDRESS: self._settings.broker_url.partition(":")[0],
         }
         if letter.record.key is not None:
-            key = letter.record.key.decode(errors="replace")
-            span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = key
+            span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(letter.record.key)
         if conversation := letter.headers.get("correlation_id"):
-            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = conversation
+            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(conversation)
         link: Attributes = {
             messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,
             messaging.MESSAGING_DESTINATION_PARTITION_ID: str(letter.position.partition),
