@@ -16,7 +16,7 @@ from typing import Any
 
 from fast_depends.exceptions import ValidationError as HandlerValidationError
 from faststream import BaseMiddleware, ContextRepo, PublishCommand
-from faststream.exceptions import IgnoredException, RejectMessage
+from faststream.exceptions import AckMessage, IgnoredException, RejectMessage, SkipMessage
 from faststream.message import StreamMessage
 from opentelemetry import trace
 from pydantic import ValidationError
@@ -152,10 +152,10 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
                     raise TimeoutError("others of its batch used up the time to handle it")
                 async with asyncio.timeout(left):
                     await self._attempt(call_next, message)
-            except IgnoredException:
+            except (AckMessage, RejectMessage, SkipMessage):
                 continue
-            except self._policy.redeliver:
-                raise
+            except (IgnoredException, self._policy.redeliver):
+                raise  # nothing of the batch is acknowledged
             except Exception as error:
                 await self._bury(message, error)
                 buried += 1

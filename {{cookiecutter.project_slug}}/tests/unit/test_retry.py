@@ -9,7 +9,14 @@ from unittest.mock import AsyncMock
 
 import pytest
 from faststream import ContextRepo
-from faststream.exceptions import RejectMessage
+from faststream.exceptions import (
+    AckMessage,
+    NackMessage,
+    RejectMessage,
+    SkipMessage,
+    StopApplication,
+    StopConsume,
+)
 
 from {{ cookiecutter.package_name }} import retry
 from {{ cookiecutter.package_name }}.retry import DeadLetter, RetryPolicy
@@ -185,6 +192,40 @@ async def test_a_batch_that_hangs_is_let_go_within_its_bound() -> None:
     assert len(calls) <= 3 + retry.BATCH_TIMEOUTS + 1, took
     assert [letter.message.message_id for letter in bench.buried] == [str(n) for n in range(100)]
     assert "others of its batch" in str(bench.buried[-1].error)
+
+
+@pytest.mark.parametrize("decision", [NackMessage, StopConsume, StopApplication])
+async def test_a_message_of_a_failed_batch_that_is_to_come_again_does(
+    decision: type[BaseException],
+) -> None:
+    bench = Bench()
+
+    async def handler(message: Any) -> None:
+        if isinstance(message.body, list):
+            raise ValueError("one of them is bad")
+        if message.body == 1:
+            raise decision
+
+    with pytest.raises(decision):  # not acknowledged, none of the batch
+        await bench.handle(handler, batch(3))
+
+
+@pytest.mark.parametrize("decision", [AckMessage, RejectMessage, SkipMessage])
+async def test_a_message_of_a_failed_batch_that_is_done_with_stops_nothing(
+    decision: type[Exception],
+) -> None:
+    bench, handled = Bench(), []
+
+    async def handler(message: Any) -> None:
+        if isinstance(message.body, list):
+            raise ValueError("one of them is bad")
+        if message.body == 1:
+            raise decision
+        handled.append(message.body)
+
+    assert await bench.handle(handler, batch(3)) is None
+    assert handled == [0, 2]
+    assert not bench.buried
 
 
 async def test_a_broker_that_is_away_amid_a_batch_has_it_delivered_again(
