@@ -37,6 +37,10 @@ from .telemetry.prometheus import MessagingMetrics, ServiceRegistry
 PARTITIONS = 3
 MAX_BATCH = 100
 PUBLISH_TIMEOUT_SECONDS = 5.0
+# The client's own limit between two polls, and the room for dead letters that comes on top of what
+# the retries may take.
+POLL_INTERVAL_SECONDS = 300.0
+BURYING_SECONDS = 60.0
 # The dead-letter topic takes what any other does, plus the headers that say why.
 MAX_MESSAGE_BYTES = 2 * 1_048_576
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
@@ -91,6 +95,7 @@ def make_broker(
         retried=lambda message: metrics.retry(_first(message).topic),
         singles=_singles,
     )
+    consumers.bound = policy.bound
     broker = KafkaBroker(
         settings.broker_url.split(","),
         client_id=service,
@@ -132,6 +137,8 @@ def subscriber(
         # `latest` would skip what was published before the group first committed.
         "auto_offset_reset": "earliest",
         "max_partition_fetch_bytes": MAX_DEAD_LETTER_BYTES,
+        # Beyond it the client leaves its group, and what it holds is given to another as well.
+        "max_poll_interval_ms": _poll_interval_ms(consumers.bound(MAX_BATCH if batch else 1)),
         # Otherwise a message's header `reply_to` has the handler's result sent wherever it says.
         "no_reply": True,
     }
@@ -142,6 +149,11 @@ def subscriber(
         Topic(channel, declare=False), **options
     )
     return decorate
+
+
+def _poll_interval_ms(held: float) -> int:
+    """For a consumer that may be busy with what it took for so many seconds."""
+    return int(max(POLL_INTERVAL_SECONDS, held + BURYING_SECONDS) * 1000)
 
 
 def publisher(broker: KafkaBroker, channel: str, schema: Any | None = None) -> Publisher:
@@ -235,6 +247,8 @@ class Consumers:
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.broker_url.split(",")
         self._members: dict[str, _Member] = {}
+        self.bound: Callable[[int], float]
+        """Of the retry policy; `make_broker` sets it."""
 
     def member(self, channel: str) -> "_Member":
         """The one that consumes this channel."""
