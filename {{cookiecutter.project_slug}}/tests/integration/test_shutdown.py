@@ -1,6 +1,7 @@
 """No span is lost at the end of a process, whichever way it was started and stopped."""
 
 import json
+import re
 import signal
 import socket
 import time
@@ -81,3 +82,26 @@ def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
     output = process.output.read_text()
     assert output.count("cannot be exported") == 1
     assert "Traceback" not in output
+
+
+def test_what_is_lost_at_the_end_is_counted(start: Start) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        process = start(
+            "-m", MODULE,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{closed.getsockname()[1]}",
+            OTEL_BSP_MAX_EXPORT_BATCH_SIZE="20",  # so that one batch is in hand, others wait
+            OTEL_BSP_SCHEDULE_DELAY="200",
+            FLUSH_TIMEOUT_SECONDS="1",
+        )  # fmt: skip
+        process.wait_ready()
+        for _ in range(PINGS):
+            ping(process)
+        assert process.stop() == 0
+
+    (lost,) = re.findall(
+        r"not all exported within 1\.0 s: (\d+) spans and (\d+) log records are lost",
+        process.output.read_text(),
+    )
+    assert int(lost[0]) == 2 * PINGS  # POST, send
+    assert int(lost[1]) > 0

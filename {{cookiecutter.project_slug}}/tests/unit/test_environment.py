@@ -349,8 +349,9 @@ def test_an_absent_collector_is_told_once(
 
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
     told = [record for record in told if record.getMessage() != "record"]
-    assert [record.name.rpartition(".")[2] for record in told] == ["exporters"]
+    assert [record.name.rpartition(".")[2] for record in told] == ["exporters", "providers"]
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in told[0].getMessage()
+    assert ": 1 spans and " in told[1].getMessage()  # not the five before, which were counted
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sized
 from importlib import import_module
 from typing import Any, Literal
 
@@ -46,14 +47,26 @@ class Delivery:
     def __init__(self) -> None:
         self._failing: set[Signal] = set()
         self._lock = threading.Lock()
+        self.lost: Counter[Signal] = Counter()
+        """Of batches that were given up: how many spans, and how many records."""
+        self.in_hand: Counter[Signal] = Counter()
+        """Of batches that are being exported."""
 
     def watch(self, exporter: Any, signal: Signal) -> Any:
         """Wrap the exporter's `export` so that its outcome is noted; returns the exporter."""
         export: Callable[..., Any] = exporter.export
 
-        def watched(*arguments: Any, **options: Any) -> Any:
-            result = export(*arguments, **options)
-            self._note(signal, delivered=result.name == "SUCCESS")
+        def watched(batch: Any, *arguments: Any, **options: Any) -> Any:
+            size = len(batch) if isinstance(batch, Sized) else 0  # metrics come as a tree
+            self.in_hand[signal] += size
+            delivered = False
+            try:
+                result = export(batch, *arguments, **options)
+                delivered = result.name == "SUCCESS"
+            finally:
+                self.in_hand[signal] -= size
+                self.lost[signal] += 0 if delivered else size
+            self._note(signal, delivered=delivered)
             return result
 
         exporter.export = watched

@@ -23,9 +23,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from .exporters import Delivery, make_exporter
+from .exporters import Delivery, Signal, make_exporter
 from .limits import LimitedSpanProcessor
 from .logs import install_handler, remove_handler
 from .metrics import VIEWS
@@ -82,7 +82,8 @@ class Telemetry:
         self._closed = threading.Lock()
         self._event_loop_watch: EventLoopWatch | None = None
 
-        delivery = Delivery()
+        self._delivery = delivery = Delivery()
+        self._queues: dict[Signal, BatchSpanProcessor | BatchLogRecordProcessor] = {}
         if self.enabled:
             span_exporter = span_exporter or make_exporter("traces", delivery)
             metric_exporter = metric_exporter or make_exporter("metrics", delivery)
@@ -95,16 +96,16 @@ class Telemetry:
             resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider
         )
         if span_exporter:
-            self.tracer_provider.add_span_processor(
-                LimitedSpanProcessor(span_exporter, meter_provider=self.meter_provider)
-            )
+            spans = LimitedSpanProcessor(span_exporter, meter_provider=self.meter_provider)
+            self.tracer_provider.add_span_processor(spans)
+            self._queues["traces"] = spans
         self.logger_provider = LoggerProvider(
             resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider
         )
         if log_exporter:
-            self.logger_provider.add_log_record_processor(
-                BatchLogRecordProcessor(log_exporter, meter_provider=self.meter_provider)
-            )
+            records = BatchLogRecordProcessor(log_exporter, meter_provider=self.meter_provider)
+            self.logger_provider.add_log_record_processor(records)
+            self._queues["logs"] = records
         self._log_handler = install_handler(self.logger_provider) if log_exporter else None
         self._exports_metrics = metric_exporter is not None
         if metric_exporter:
@@ -153,6 +154,7 @@ class Telemetry:
             self._event_loop_watch.stop()
         remove_handler(self._log_handler)
         deadline = time.monotonic() + seconds
+        before = self._delivery.lost.copy()
         ends: list[Callable[[], object]] = [
             self.tracer_provider.shutdown,
             self.logger_provider.shutdown,
@@ -164,8 +166,21 @@ class Telemetry:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if any(thread.is_alive() for thread in threads):
-            logger.warning("Telemetry was not all exported within %s s; the rest is lost.", seconds)
+        lost = {signal: self._left(signal) - before[signal] for signal in self._queues}
+        if any(lost.values()) or any(thread.is_alive() for thread in threads):
+            logger.warning(
+                "Telemetry was not all exported within %s s: %d spans and %d log records are lost"
+                " with this process.",
+                seconds, lost.get("traces", 0), lost.get("logs", 0),
+            )  # fmt: skip
+
+    def _left(self, signal: Signal) -> int:
+        """How many wait, are being exported, or were given up.
+
+        One that moves on in between may be missed, or counted twice.
+        """
+        queued = len(self._queues[signal]._batch_processor._queue)
+        return queued + self._delivery.in_hand[signal] + self._delivery.lost[signal]
 
 
 def _meter_provider(resource: Resource, exporter: MetricExporter | None) -> MeterProvider:
