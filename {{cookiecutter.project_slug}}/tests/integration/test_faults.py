@@ -5,10 +5,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
 from .conftest import Process, Start
+from .relay import relay
 from devtools.sink import OtlpSink
 
 MODULE = f"{__package__}.patient"
@@ -34,31 +34,6 @@ def wait_until(condition: Callable[[], object], process: Process, seconds: float
         time.sleep(0.1)
 
 
-@contextmanager
-def relay(port: int, target: str) -> Iterator[None]:
-    """Hand connections to `port` on to the target, for as long as this is open."""
-    host, _, number = target.rpartition(":")
-
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = server.accept()
-                upstream = socket.create_connection((host, int(number)))
-                for ends in ((client, upstream), (upstream, client)):
-                    threading.Thread(target=copy, args=ends, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", port)) as server:
-        threading.Thread(target=accept, daemon=True).start()
-        yield
-        server.shutdown(socket.SHUT_RDWR)
-
-
 def test_http_answers_while_there_is_no_broker_and_works_when_there_is(
     start: Start, kafka: str
 ) -> None:
@@ -75,7 +50,7 @@ def test_http_answers_while_there_is_no_broker_and_works_when_there_is(
     with relay(port, kafka):
         process.wait_ready()
         assert status(process, "/poke", b"") == 204
-    assert process.stop() == 0
+        assert process.stop() == 0
 
 
 def test_it_stops_while_it_waits_for_the_broker(start: Start) -> None:
