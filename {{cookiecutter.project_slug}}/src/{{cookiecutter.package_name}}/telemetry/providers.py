@@ -179,7 +179,9 @@ class Telemetry:
 
         One that moves on in between may be missed, or counted twice.
         """
-        queued = len(self._queues[signal]._batch_processor._queue)
+        # Private to the SDK: where it is called otherwise, those in the queue are not counted.
+        processor = getattr(self._queues[signal], "_batch_processor", None)
+        queued = len(getattr(processor, "_queue", ()))
         return queued + self._delivery.in_hand[signal] + self._delivery.lost[signal]
 
 
