@@ -13,4 +13,4 @@ def drill(run: Run) -> Figures:
         "tmpfs": [f"/queue:size={DISK},uid=10001,gid=10001"],
     }
     with run.changed("otel-collector", override=override):
-        return fill(run, seconds=90)
+        return fill(run, seconds=90, oldest_stay=False)
