@@ -26,7 +26,8 @@ WINDOW_SECONDS = 40  # a search takes as long as what lies in the same block, ho
 MOST_TRACES = 10_000  # told by one search: more than a window holds
 MOST_SPANS = 100  # told of one trace: as many as Tempo allows
 MOST_LINKS = 600  # looked for in one stretch of time
-LINKS_ASKED = 120  # in one question
+LINKS_ASKED = 90  # in one question, of which Tempo reads 4,096 characters
+TRACES_ASKED = 60  # likewise
 MOST_BY_TRACE = 200  # looked for by the trace that they link to, in one pass
 SOON_SECONDS = 30  # from its sending to the handling of nearly every message
 WANTED = (
@@ -82,7 +83,7 @@ class InTempo:
         for seconds, most in ((SOON_SECONDS, len(left)), (math.inf, MOST_LINKS)):
             for ask, size, many in (
                 (self._linking, MOST_LINKS, most),
-                (self._linking_to_traces, LINKS_ASKED, MOST_BY_TRACE),
+                (self._linking_to_traces, TRACES_ASKED, MOST_BY_TRACE),
             ):
                 for first in range(0, min(len(left), many), size):
                     group = left[first : min(first + size, many)]
