@@ -26,17 +26,15 @@ WINDOW_SECONDS = 40  # a search takes as long as what lies in the same block, ho
 MOST_TRACES = 10_000  # told by one search: more than a window holds
 MOST_SPANS = 100  # told of one trace: as many as Tempo allows
 MOST_LINKS = 600  # looked for in one stretch of time
-LINKS_ASKED = 90  # in one question, of which Tempo reads 4,096 characters
-TRACES_ASKED = 60  # likewise
+LINKS_ASKED = 120  # in one question
 MOST_BY_TRACE = 200  # looked for by the trace that they link to, in one pass
 SOON_SECONDS = 30  # from its sending to the handling of nearly every message
 WANTED = (
-    "span:parentID", "name", "kind", "status", "resource.service.name",
-    "span.messaging.batch.message_count", "span.messaging.destination.name",
+    "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
+    "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.name",
     "span.messaging.destination.partition.id", "span.messaging.kafka.offset",
     "span.http.response.status_code",
 )  # fmt: skip
-LINKS = ("link:traceID", "link:spanID")
 
 Sender = tuple[str, str]
 """Trace and span."""
@@ -83,7 +81,7 @@ class InTempo:
         for seconds, most in ((SOON_SECONDS, len(left)), (math.inf, MOST_LINKS)):
             for ask, size, many in (
                 (self._linking, MOST_LINKS, most),
-                (self._linking_to_traces, TRACES_ASKED, MOST_BY_TRACE),
+                (self._linking_to_traces, LINKS_ASKED, MOST_BY_TRACE),
             ):
                 for first in range(0, min(len(left), many), size):
                     group = left[first : min(first + size, many)]
@@ -111,9 +109,11 @@ class InTempo:
             }
             any_of = " || ".join(f'link:spanID = "{one}"' for one in sorted(asked))
             for service in sorted({CONSUMERS[topic] for topic in BATCHES}):
+                # It tells what it is asked for: a select() behind so long a text is not always
+                # understood.
                 query = (
-                    f'{{ resource.service.name = "{service}" && kind = consumer && ({any_of}) }}'
-                    f" | select({', '.join(WANTED)})"
+                    f'{{ resource.service.name = "{service}" && kind = consumer'
+                    f" && (status = error || status != error) && ({any_of}) }}"
                 )
                 for trace in self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS):
                     found += [
@@ -126,7 +126,7 @@ class InTempo:
         return whole(self._tempo.trace, trace_ids)
 
     def _search(self, service: str, start: int, end: int) -> list[Span]:
-        query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED + LINKS)})'
+        query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED)})'
         traces = self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)
         if len(traces) >= MOST_TRACES:
             raise OSError(f"more than {MOST_TRACES} traces in {WINDOW_SECONDS} s")
