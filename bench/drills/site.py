@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,7 @@ class Run:
     records: Sequence[Record] = ()
     """What the accounts were drawn up from, for a drill to look closer."""
     store: Store = field(default_factory=Store)
+    _looked_up: Counter[str] = field(default_factory=Counter)
 
     @property
     def stack(self) -> Stack:
@@ -228,7 +230,9 @@ class Run:
 
     def read_traces(self, store: Store, trace_ids: Iterable[str]) -> None:
         """Add what these traces have, of which a search may have told but a part."""
-        ids = [*dict.fromkeys(filter(None, trace_ids))][:MOST_BY_ID]
+        # Those that were read least often come first: of some there is no more to be had.
+        ids = sorted({*trace_ids} - {""}, key=self._looked_up.__getitem__)[:MOST_BY_ID]
+        self._looked_up.update(ids)
         store.add(_insist(lambda: self.site.traces.of(ids)))
 
     # --- What goes wrong
