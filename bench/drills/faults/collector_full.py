@@ -40,7 +40,7 @@ def fill(run: Run, seconds: float = 60.0, *, oldest_stay: bool = True) -> Figure
             )
         ended = time.time()
         poll_until(lambda: any(run.site.prometheus.values(ALERT)), "the alert TelemetryLost", 180)
-    figures = run.reckon(intake, patience=60)
+    figures = run.reckon(intake, patience=150)
     missing = sorted(one.at for one in figures.spans.missing)
     if not missing:
         run.must(False, "nothing was dropped: nothing is proved of how it is counted")
