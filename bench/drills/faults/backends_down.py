@@ -29,8 +29,15 @@ def look_up_logs(run: Run, since: float) -> None:
     ends = {record.order_id for record in run.records if record.topic in BATCHES}
     query = 'sum(count_over_time({service_name="notifications"} |= "Customer of order" [%ds]))'
     loki = Loki(run.stack.url("LOKI_PORT"))
-    poll_until(
-        lambda: loki.value(query % (time.time() - since + 60)) == len(ends),
-        f"{len(ends)} records in Loki", 120,
-    )  # fmt: skip
-    run.note(f"{len(ends)} log records, none lost")
+    found = 0.0
+
+    def complete() -> bool:
+        nonlocal found
+        found = loki.value(query % (time.time() - since + 60))
+        return found == len(ends)
+
+    try:
+        poll_until(complete, "all log records", 120)
+    except AssertionError:
+        run.must(False, f"{found:.0f} log records of {len(ends)}")
+    run.note(f"{found:.0f} log records of {len(ends)}")
