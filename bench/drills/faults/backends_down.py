@@ -20,11 +20,11 @@ def drill(run: Run) -> Figures:
             time.sleep(run.seconds(*SECONDS))
         run.note(f"down for {time.time() - began:.0f} s")
     figures = run.reckon(intake, patience=240)
-    look_up_logs(run, began)
+    look_up_logs(run)
     return figures
 
 
-def look_up_logs(run: Run, since: float) -> None:
+def look_up_logs(run: Run) -> None:
     """Hold the run to a log record in Loki of each order that notifications told a customer of."""
     ends = {record.order_id for record in run.records if record.topic in BATCHES}
     query = 'sum(count_over_time({service_name="notifications"} |= "Customer of order" [%ds]))'
@@ -33,7 +33,7 @@ def look_up_logs(run: Run, since: float) -> None:
 
     def complete() -> bool:
         nonlocal found
-        found = loki.value(query % (time.time() - since + 60))
+        found = loki.value(query % (time.time() - run.began))
         return found == len(ends)
 
     try:

@@ -21,5 +21,5 @@ def drill(run: Run) -> Figures:
         run.note(f"down for {time.time() - began:.0f} s")
         time.sleep(2)
     figures = run.reckon(intake, patience=240)
-    look_up_logs(run, began)
+    look_up_logs(run)
     return figures
