@@ -27,7 +27,7 @@ from .whole_traces import WholeTraces
 
 HEALTHY_SECONDS = 180.0
 REJOIN_SECONDS = 20.0  # the clients' session time-out, and as long again to notice and to join
-DRAINED_SECONDS = 180.0
+DRAINED_SECONDS = 600.0  # what fails by design is tried again, for longer than orders come
 MOST_BY_ID = 300  # traces in one pass
 REPLICAS = 2
 CUT_SHORT = "cut short"
