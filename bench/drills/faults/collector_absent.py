@@ -61,7 +61,7 @@ def overflow(run: Run) -> Figures:
     run.injected = 0
     run.stop("otel-collector")
     run.inject([message("orders.placed", body("orders.placed")) for _ in range(OVERFLOW)])
-    run.site.wait_until_drained(600)
+    run.site.wait_until_drained()
     memory = run.stack.memory()["payments"] / before["HostConfig"]["Memory"]
     run.start("otel-collector")
     figures = run.reckon(patience=60)

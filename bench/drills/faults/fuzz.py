@@ -42,7 +42,7 @@ def drill(run: Run) -> Figures:
     placed, requests = fuzz(_url(run), int(run.seconds(2_000, 300)), seed, run.must)
     run.note(f"{requests} HTTP requests, {len(placed)} of them orders")
 
-    run.site.wait_until_drained(600)  # what is then unread, a partition that stands still, is told
+    run.site.wait_until_drained()  # what is then unread, a partition that stands still, is told
     after = {name: one["RestartCount"] for name, one in run.stack.containers().items()}
     run.must(after == before, f"a process ended: {after} restarts, before {before}")
 
