@@ -2,7 +2,8 @@
 
 import random
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 # Client sockets take theirs from 32768 upwards: a port of ours belongs below.
 RANGE = range(20000, 32768)
@@ -20,3 +21,12 @@ def free_port(consecutive: int = 1) -> int:
             except OSError:
                 continue
             return port
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port that refuses every connection meanwhile: it is bound, and nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        yield port

@@ -82,11 +82,15 @@ def configure_logging(level: str) -> None:
                 "faststream": {"level": level, "handlers": ["stdout"], "propagate": False},
                 # FastStream's own book-keeping of its tasks.
                 "faststream.messages": {"filters": ["messages"]},
-                # aiokafka tells of every failed connection attempt to a broker that is down.
+                # aiokafka tells of every failed attempt to reach a broker that is down, several
+                # times a second. A logger's filters are not its children's.
                 "aiokafka": {
                     "level": "ERROR" if level != "DEBUG" else "DEBUG",
                     "filters": ["repeats"],
                 },
+                "aiokafka.cluster": {"filters": ["repeats"]},
+                "aiokafka.consumer.fetcher": {"filters": ["repeats"]},
+                "aiokafka.consumer.group_coordinator": {"filters": ["repeats"]},
             },
         }
     )

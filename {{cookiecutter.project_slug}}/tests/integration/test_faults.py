@@ -1,12 +1,12 @@
 """A service recovers by itself, or ends to be started anew; it is never up and of no use."""
 
-import socket
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from ..ports import refusing_port
 from .conftest import Process, Start
 from .relay import relay
 from devtools.sink import OtlpSink
@@ -37,9 +37,7 @@ def wait_until(condition: Callable[[], object], process: Process, seconds: float
 def test_http_answers_while_there_is_no_broker_and_works_when_there_is(
     start: Start, kafka: str
 ) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
-        port = closed.getsockname()[1]
+    with refusing_port() as port:
         process = start("-m", MODULE, BROKER_URL=f"127.0.0.1:{port}", OTEL_SDK_DISABLED="true")
         wait_until(lambda: status(process, "/health/live") == 204, process)
         wait_until(lambda: "next attempt" in process.output.read_text(), process)
@@ -54,10 +52,8 @@ def test_http_answers_while_there_is_no_broker_and_works_when_there_is(
 
 
 def test_it_stops_while_it_waits_for_the_broker(start: Start) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
-        process = start("-m", MODULE, BROKER_URL=address, OTEL_SDK_DISABLED="true")
+    with refusing_port() as port:
+        process = start("-m", MODULE, BROKER_URL=f"127.0.0.1:{port}", OTEL_SDK_DISABLED="true")
         wait_until(lambda: "next attempt" in process.output.read_text(), process)
         assert process.stop() == 0, process.output.read_text()
     assert "Traceback" not in process.output.read_text()

@@ -3,13 +3,13 @@
 import json
 import re
 import signal
-import socket
 import time
 import urllib.error
 import urllib.request
 
 import pytest
 
+from ..ports import refusing_port
 from .conftest import Process, Start
 from devtools.sink import OtlpSink
 
@@ -63,11 +63,10 @@ def test_every_span_leaves(sink: OtlpSink, start: Start, way: str, number: signa
 
 
 def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+    with refusing_port() as port:
         process = start(
             "-m", MODULE,
-            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{closed.getsockname()[1]}",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
             OTEL_EXPORTER_OTLP_TIMEOUT="1",
             OTEL_BSP_SCHEDULE_DELAY="200",
             OTEL_BLRP_SCHEDULE_DELAY="200",
@@ -85,11 +84,10 @@ def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
 
 
 def test_what_is_lost_at_the_end_is_counted(start: Start) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
+    with refusing_port() as port:
         process = start(
             "-m", MODULE,
-            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{closed.getsockname()[1]}",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
             OTEL_BSP_MAX_EXPORT_BATCH_SIZE="20",  # so that one batch is in hand, others wait
             OTEL_BSP_SCHEDULE_DELAY="200",
             FLUSH_TIMEOUT_SECONDS="1",

@@ -17,6 +17,7 @@ from opentelemetry import propagate
 from {{ cookiecutter.package_name }}.telemetry import Telemetry, exporters
 from {{ cookiecutter.package_name }}.telemetry.exporters import Delivery, make_exporter
 
+from ..ports import refusing_port
 from devtools.sink import OtlpSink, Tls
 
 SIGNALS = ("TRACES", "METRICS", "LOGS")
@@ -356,23 +357,19 @@ def test_an_absent_collector_is_told_once(
 
 @pytest.fixture
 def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
+    with refusing_port() as port:
+        return port
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_an_export_waits_for_the_collector_until_its_time_out(
-    protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    protocol: str, closed_port: int,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     """The exporter alone gives up after some 3 of these 6 seconds, as its next pause is longer."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
     monkeypatch.setattr(exporters, "RECONNECT_SECONDS", 0.5)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "6")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
@@ -380,7 +377,7 @@ def test_an_export_waits_for_the_collector_until_its_time_out(
         with made.tracer_provider.get_tracer("test").start_as_current_span("span"):
             pass
         time.sleep(4.3)
-        ports = {"grpc_port" if protocol == "grpc" else "http_port": port}
+        ports = {"grpc_port" if protocol == "grpc" else "http_port": closed_port}
         with OtlpSink(**ports) as late:
             late.wait_for(lambda sink: sink.spans, "the span")
     assert "cannot be exported" not in caplog.text
