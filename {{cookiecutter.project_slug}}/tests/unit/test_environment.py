@@ -17,7 +17,7 @@ from opentelemetry import propagate
 from {{ cookiecutter.package_name }}.telemetry import Telemetry, exporters
 from {{ cookiecutter.package_name }}.telemetry.exporters import Delivery, make_exporter
 
-from ..ports import refusing_port
+from ..ports import free_port
 from devtools.sink import OtlpSink, Tls
 
 SIGNALS = ("TRACES", "METRICS", "LOGS")
@@ -357,8 +357,7 @@ def test_an_absent_collector_is_told_once(
 
 @pytest.fixture
 def closed_port() -> int:
-    with refusing_port() as port:
-        return port
+    return free_port()
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -377,7 +376,7 @@ def test_an_export_waits_for_the_collector_until_its_time_out(
         with made.tracer_provider.get_tracer("test").start_as_current_span("span"):
             pass
         time.sleep(4.3)
-        ports = {"grpc_port" if protocol == "grpc" else "http_port": closed_port}
-        with OtlpSink(**ports) as late:
+        grpc_port, http_port = (closed_port, 0) if protocol == "grpc" else (0, closed_port)
+        with OtlpSink(grpc_port=grpc_port, http_port=http_port) as late:
             late.wait_for(lambda sink: sink.spans, "the span")
     assert "cannot be exported" not in caplog.text
