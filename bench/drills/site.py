@@ -156,10 +156,12 @@ class Run:
         """Begin the accounts here: everything in the topics is of an earlier drill."""
         self.since, self.began = self.site.topics.ends(), time.time()
 
-    def inject(self, messages: Sequence[Message]) -> list[tuple[str, int, int]]:
+    def inject(
+        self, messages: Sequence[Message], compression: str = "none"
+    ) -> list[tuple[str, int, int]]:
         """Put messages of the drill's own into topics; return where each of them lies."""
         self.injected += len(messages)
-        return self.site.topics.send(messages)
+        return self.site.topics.send(messages, compression)
 
     def reckon(self, intake: Intake | None = None, patience: float = 120.0) -> Figures:
         """Wait until all is handled and told, and draw up the accounts.

@@ -84,12 +84,15 @@ class Topics:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise OSError(str(error)) from error
 
-    def send(self, messages: Sequence["Message"]) -> list[tuple[str, int, int]]:
+    def send(
+        self, messages: Sequence["Message"], compression: str = "none"
+    ) -> list[tuple[str, int, int]]:
         """Put messages into topics; return where each of them lies when the broker has them all."""
         producer = Producer(
             {
                 "bootstrap.servers": self.address,
                 "message.max.bytes": 4 << 20,
+                "compression.type": compression,
                 "acks": "all",
                 **QUIET,
             }

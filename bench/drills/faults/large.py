@@ -1,5 +1,5 @@
-"""Bodies and messages around the limits: one byte too long over HTTP, too long for the broker, and
-a dead letter that is as long as its topic takes."""
+"""Bodies and messages around the limits: one byte too long over HTTP, too long for the broker, a
+dead letter that is as long as its topic takes, and two that would be longer."""
 
 import http.client
 import json
@@ -29,15 +29,24 @@ def drill(run: Run) -> Figures:
 
     longest = message("orders.placed", b"{" + b"x" * (MESSAGE_LIMIT - ROOM))
     result = message("trial.given", body("trial.given", act="large", bytes=MESSAGE_LIMIT))
-    positions = run.inject([longest, result])
+    # As text, each byte of it takes several.
+    noted = message("orders.placed", b"no order", {"x-note": b"\xff" * (MESSAGE_LIMIT * 2 // 5)})
+    unpacks = message("orders.placed", b"x" * (MESSAGE_LIMIT * 3 // 2))
+    positions = run.inject([longest, result, noted])
+    positions += run.inject([unpacks], compression="gzip")
     figures = run.reckon()
 
     letters = [record for record in run.records if record.topic == DEAD_LETTERS]
     origins = [one.origin for one in letters]
     run.must(origins.count(positions[0]) == 1, "no dead letter for the longest message")
     run.must(origins.count(positions[1]) == 1, "no dead letter for a result that is too long")
+    for position, part in ((positions[2], "headers"), (positions[3], "body")):
+        cut = [
+            one.headers.get("dead-letter.truncated") for one in letters if one.origin == position
+        ]
+        run.must(cut == [part], f"dead letters without {part} for {position}: {cut}")
     placed = [record for record in run.records if record.topic == "orders.placed"]
-    run.must(len(placed) == 2, f"{len(placed)} messages in orders.placed instead of 2")
+    run.must(len(placed) == 4, f"{len(placed)} messages in orders.placed instead of 4")
     spans = run.store.server(refused.split("-")[1])
     codes = [str(span.attributes.get("http.response.status_code")) for span in spans]
     run.must(codes == ["413"], f"the refused order's spans tell {codes}")
