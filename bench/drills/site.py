@@ -231,9 +231,15 @@ class Run:
         store.add(_insist(lambda: traces.linking(unlinked, time.time())))
 
     def read_traces(self, store: Store, trace_ids: Iterable[str]) -> None:
-        """Add what these traces have, of which a search may have told but a part."""
-        # Those that were read least often come first: of some there is no more to be had.
-        ids = sorted({*trace_ids} - {""}, key=self._looked_up.__getitem__)[:MOST_BY_ID]
+        """Add what these traces have, of which a search may have told but a part.
+
+        Args:
+            trace_ids: Each as often as it lacks a span.
+        """
+        # Those that were read least often come first, as of some there is no more to be had; and
+        # those that lack little: a search tells a part of what lies in two blocks.
+        lacks = Counter(one for one in trace_ids if one)
+        ids = sorted(lacks, key=lambda one: (self._looked_up[one], lacks[one]))[:MOST_BY_ID]
         self._looked_up.update(ids)
         store.add(_insist(lambda: self.site.traces.of(ids)))
 
