@@ -21,10 +21,11 @@ HEAP_OF_TRACES = 2**29  # over and above it, where traces are kept in memory
 
 Labels = frozenset[tuple[str, str]]
 
-# What is told of services, by them and of their messages; the stack's own series are not ours.
+# What is told of services, by them and of their messages; the stack's own series are not ours, nor
+# are alerts: a scrape that meets a service while it starts again may make one.
 OURS = (
-    '{job="services"}',
-    '{service_name!=""}',
+    '{job="services",__name__!~"ALERTS.*"}',
+    '{service_name!="",__name__!~"ALERTS.*"}',
     '{__name__=~"traces_.+"}',
     '{__name__=~"kafka_.+"}',
 )

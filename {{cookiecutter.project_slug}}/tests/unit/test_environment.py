@@ -7,9 +7,12 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import trustme
 from opentelemetry import propagate
@@ -380,3 +383,50 @@ def test_an_export_waits_for_the_collector_until_its_time_out(
         with OtlpSink(grpc_port=grpc_port, http_port=http_port) as late:
             late.wait_for(lambda sink: sink.spans, "the span")
     assert "cannot be exported" not in caplog.text
+
+
+def test_an_export_waits_for_a_collector_whose_name_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As that of a container that is away. The exporter alone gives up after some 3 seconds."""
+    monkeypatch.setattr(exporters, "RECONNECT_SECONDS", 0.5)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel-collector.invalid:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "6")
+    exporter = make_exporter("traces", Delivery())
+    assert exporter is not None
+    started = time.monotonic()
+    assert exporter.export([]).name == "FAILURE"
+    assert time.monotonic() - started > 4.5
+    exporter.shutdown()
+
+
+def test_an_export_is_sent_again_while_the_collector_refuses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its queue may be full for long. The exporter alone sends six times."""
+    monkeypatch.setattr(exporters, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(exporters, "RECONNECT_SECONDS", 0.1)
+    sent = []
+
+    def export(request: bytes, context: grpc.ServicerContext) -> bytes:
+        sent.append(request)
+        if len(sent) <= 10:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "sending queue is full")
+        return b""
+
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    method: Any = grpc.unary_unary_rpc_method_handler(export)
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    handler = grpc.method_handlers_generic_handler(service, {"Export": method})
+    server.add_generic_rpc_handlers([handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        exporter = make_exporter("traces", Delivery())
+        assert exporter is not None
+        assert exporter.export([]).name == "SUCCESS"
+        assert len(sent) == 11
+        exporter.shutdown()
+    finally:
+        server.stop(grace=None)

@@ -2,17 +2,20 @@
 
 Endpoint, headers, time-out, compression and certificate (OTEL_EXPORTER_OTLP_* and their per-signal
 forms) are read by the OTLP exporters themselves; see "OpenTelemetry Protocol Exporter" in the
-OpenTelemetry specification. An export waits for a Collector that is away until its time-out: the
-exporters alone give a batch up after six attempts, which take about half a minute.
+OpenTelemetry specification. An export waits for a Collector that is away, or over gRPC refuses it,
+until its time-out: the exporters alone give a batch up after six attempts, which take about half a
+minute.
 """
 
-import json
 import logging
 import os
+import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sized
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from .encoding import install_encoder
@@ -110,6 +113,7 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
     if chosen == "otlp":
         path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
         exporter = _load(path)(**_patience(signal))
+        _try_until_time_out(exporter)
         if signal == "traces":
             install_encoder(exporter)
         return delivery.watch(exporter, signal)
@@ -132,23 +136,59 @@ def otlp_protocol(signal: Signal) -> str:
     return protocol
 
 
+FIRST_PAUSE_SECONDS = 0.5
 RECONNECT_SECONDS = 3.0
 
 
 def _patience(signal: Signal) -> dict[str, Any]:
-    """Arguments that have an exporter wait for a connection for as long as its time-out allows."""
+    """Arguments that let an exporter try to connect for as long as its time-out allows; one over
+    gRPC needs `_try_until_time_out` too."""
     if otlp_protocol(signal) == "grpc":
-        # Keys: gRPC's "Service Config" and its channel arguments.
-        wait = {"methodConfig": [{"name": [{}], "waitForReady": True}]}
-        options = {
-            "grpc.service_config": json.dumps(wait),
-            "grpc.initial_reconnect_backoff_ms": 500,
-            "grpc.max_reconnect_backoff_ms": int(RECONNECT_SECONDS * 1000),
-        }
-        return {"channel_options": tuple(options.items())}
+        # A channel that does not share, with one closed before, how long to wait to connect.
+        return {"channel_options": (("grpc.use_local_subchannel_pool", 1),)}
     if any(os.environ.get(variable) for variable in _credential_providers(signal)):
         return {}  # they bring a session of their own
     return {"session": _patient_session(_timeout(signal))}
+
+
+def _try_until_time_out(exporter: Any) -> None:
+    """Have an exporter over gRPC send again, until its time-out, what is answered UNAVAILABLE.
+
+    A call that waits for a connection (gRPC's "Wait for Ready") would not do: it fails where the
+    Collector's name is not known, as that of a container is while it is away, or waits minutes for
+    the name to be looked up again. A new channel looks it up at once. All goes through the
+    exporter's stub, as an exporter has no better place for it.
+    """
+    stub = getattr(exporter, "_stub", None)
+    if stub is None:
+        return
+
+    def export(request: Any, metadata: Any, timeout: float) -> Any:
+        import grpc
+
+        ends = time.monotonic() + timeout
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                left = ends - time.monotonic()
+                return stub(exporter._channel).Export(request, metadata=metadata, timeout=left)
+            except grpc.RpcError as error:
+                delay = pause * random.uniform(0.8, 1.2)
+                details = {one.key for one in error.trailing_metadata() or ()}
+                if (
+                    error.code() is not grpc.StatusCode.UNAVAILABLE
+                    or "google.rpc.retryinfo-bin" in details
+                    or delay >= ends - time.monotonic()
+                    or exporter._shutdown_in_progress.wait(delay)
+                ):
+                    raise  # the exporter goes on from here
+            exporter._channel.close()
+            exporter._initialize_channel_and_stub()
+            pause = min(2 * pause, RECONNECT_SECONDS)
+
+    client = SimpleNamespace(Export=export)
+    exporter._stub = lambda _channel: client
+    exporter._client = client
 
 
 def _patient_session(seconds: float) -> Any:
