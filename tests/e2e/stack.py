@@ -87,17 +87,16 @@ class Stack:
     """The image name under which a stand-in was made, if one was."""
 
     @classmethod
-    def bake(
-        cls, where: Path, kind: str = "e2e", settings: str = SETTINGS, traces: str = ""
-    ) -> "Stack":
+    def bake(cls, where: Path, kind: str = "e2e", settings: str = "", traces: str = "") -> "Stack":
         """Bake the default project below `where`, with free ports in its .env.
 
         Args:
             kind: What the Compose project's name begins with.
-            settings: Lines of .env over and above the ports.
+            settings: Lines of .env over and above the ports; by default those of the tests here.
             traces: Its trace backend; the one that the variable TRACES names by default.
         """
         traces = traces or chosen()
+        settings = settings or SETTINGS + (FOR_ZIPKIN if traces == "zipkin" else "")
         folder = Path(
             cookiecutter(
                 str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where),
@@ -109,8 +108,6 @@ class Stack:
         # The last mention of a variable counts; the password stays the one that baking made.
         stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports, traces=traces)
         stack.configure("".join(f"{name}={port}\n" for name, port in ports.items()) + settings)
-        if stack.traces == "zipkin":
-            stack.configure(FOR_ZIPKIN)
         return stack
 
     @property
