@@ -349,6 +349,33 @@ def test_the_batches_of_messages_are_found_soon_after_them_or_late() -> None:
         assert end - start < 250 or ids in ([late[1]], [late[0].lstrip("0")])
 
 
+class Crowded(Tempo):
+    """Tempo with one trace a second, which tells but some of what it finds."""
+
+    def search_between(
+        self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
+    ) -> list[dict[str, Any]]:
+        told = {"spanID": "ab" * 8, "startTimeUnixNano": "0"}
+        return [
+            {"traceID": f"{second:032x}", "spanSets": [{"matched": 1, "spans": [told]}]}
+            for second in range(start, end)
+        ][:traces]
+
+
+def test_more_traces_than_a_search_tells_are_searched_for_in_shorter_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traces = InTempo("")
+    traces._tempo = Crowded("")
+    monkeypatch.setattr("bench.drills.traces.MOST_TRACES", 9)
+    found = {int(span.trace_id, 16) for span in traces.between(1000, 1100)}
+    assert found >= {*range(1000, 1100)}
+
+    monkeypatch.setattr("bench.drills.traces.MOST_TRACES", 1)
+    with pytest.raises(OSError, match="more than 1 traces in 1 s"):
+        traces.between(1000, 1100)
+
+
 def test_a_run_without_any_order_proves_nothing() -> None:
     assert "nothing is proved" in broken(Promise("none"), figures([], [], []))[0]
 
