@@ -9,7 +9,8 @@ import uuid
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from e2e.apis import Span, Tempo
@@ -21,6 +22,7 @@ from bench.drills.faults import __path__ as drills
 from bench.drills.flow import ENDS
 from bench.drills.intake import Intake
 from bench.drills.promises import PROMISES, Figures, Interruption, Promise, broken
+from bench.drills.site import Run
 from bench.drills.traces import InTempo, spans_found
 
 TRACE = {kind: f"{number:032x}" for number, kind in enumerate(("good", "declined", "failing"), 1)}
@@ -374,6 +376,62 @@ def test_more_traces_than_a_search_tells_are_searched_for_in_shorter_windows(
     monkeypatch.setattr("bench.drills.traces.MOST_TRACES", 1)
     with pytest.raises(OSError, match="more than 1 traces in 1 s"):
         traces.between(1000, 1100)
+
+
+class Hesitant(Crowded):
+    """Answers each question when it is asked again."""
+
+    asked: ClassVar[list[int]] = []
+
+    def search_between(
+        self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
+    ) -> list[dict[str, Any]]:
+        self.asked.append(start)
+        if self.asked.count(start) % 2:
+            raise OSError("timed out")
+        return super().search_between(query, start, end, traces, spans)
+
+
+def test_a_search_that_is_not_answered_is_made_again_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traces = InTempo("")
+    traces._tempo = Hesitant("")
+    monkeypatch.setattr("e2e.poll.INTERVAL_SECONDS", 0)
+    found = {int(span.trace_id, 16) for span in traces.between(1000, 1100)}
+    assert found >= {*range(1000, 1100)}
+
+
+class Trickle:
+    """A trace store that tells one span more each time that it is read, and no more than `most`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.told = 0
+
+    def between(self, since: float, until: float) -> list[Span]:
+        self.told = min(self.told + 1, self.most)
+        return SPANS[: self.told]
+
+    def linking(self, senders: object, until: float) -> list[Span]:
+        return []
+
+    def of(self, trace_ids: object) -> list[Span]:
+        return []
+
+
+@pytest.mark.parametrize("most", [len(SPANS), len(SPANS) - 1])
+def test_spans_are_waited_for_as_long_as_some_come(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    traces = Trickle(most)
+    run = Run(SimpleNamespace(traces=traces))  # type: ignore[arg-type]
+    found = run._spans(ORDERS, RECORDS, COMMITTED, patience=3)
+    assert len(found.missing) == len(SPANS) - most
+    assert clock[0] >= 2 * (len(SPANS) - 1)
 
 
 def test_a_run_without_any_order_proves_nothing() -> None:

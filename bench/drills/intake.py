@@ -6,11 +6,11 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from e2e.load import some_order
+from e2e.load import SHARES, some_order
 
 from .accounting import Placed
 
@@ -28,10 +28,14 @@ class Intake:
     Args:
         ports: Of 127.0.0.1, at which the service may be: each of its replicas has one.
         rate: Orders per second, by the clock: one that waits for its answer holds up no other.
+        shares: Of the ends that they are meant to come to.
     """
 
-    def __init__(self, ports: Sequence[int], rate: float) -> None:
+    def __init__(
+        self, ports: Sequence[int], rate: float, shares: Mapping[str, float] = SHARES
+    ) -> None:
         self.rate = rate
+        self._shares = shares
         self._free = threading.Semaphore(MOST_AT_ONCE)
         self.sent = 0
         self.placed: list[Placed] = []
@@ -82,7 +86,7 @@ class Intake:
         return self.started + self.sent / self.rate
 
     def _place(self) -> None:
-        kind, order = some_order()
+        kind, order = some_order(self._shares)
         answer = self._post(json.dumps(order).encode())
         if answer is None:
             return

@@ -1,6 +1,7 @@
 """The stack that the drills disturb, and one drill's time on it."""
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.apis import Prometheus, Span
+from e2e.load import SHARES
 from e2e.poll import poll_until
 from e2e.stack import Stack, docker
 from e2e.stores import STORES
@@ -147,10 +149,10 @@ class Run:
             yield intake
             time.sleep(3)
 
-    def intake(self, rate: float | None = None) -> Intake:
+    def intake(self, rate: float | None = None, shares: Mapping[str, float] = SHARES) -> Intake:
         """Return a load that has yet to be entered, at the site's rate or this one."""
         first = self.stack.ports["ORDERS_PORT"]
-        return Intake(range(first, first + self.site.replicas), rate or self.site.rate)
+        return Intake(range(first, first + self.site.replicas), rate or self.site.rate, shares)
 
     def mark(self) -> None:
         """Begin the accounts here: everything in the topics is of an earlier drill."""
@@ -168,7 +170,7 @@ class Run:
 
         Args:
             intake: What placed orders, if anything did.
-            patience: Seconds to wait for spans that have not arrived.
+            patience: Seconds to wait for spans that have not arrived, since the last that did.
         """
         if intake and (said := intake.described()):
             self.note(said)
@@ -204,13 +206,15 @@ class Run:
     ) -> Spans:  # fmt: skip
         store = Store()
         self.store, self.records = store, records
-        until = time.monotonic() + patience
+        fewest, until = math.inf, math.inf
         windows = [(self.began, time.time())]
         while True:
             self.read_spans(store, windows, records)
             spans = look_up(placed, records, committed, store)
             self.read_traces(store, (missing.trace_id for missing in spans.missing))
             spans = look_up(placed, records, committed, store)
+            if len(spans.missing) < fewest:
+                fewest, until = len(spans.missing), time.monotonic() + patience
             if not spans.missing or time.monotonic() > until:
                 return spans
             windows = _windows([missing.at for missing in spans.missing])

@@ -18,10 +18,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from e2e.apis import Span, Tempo, get, spans_of
+from e2e.poll import poll_until
 
 from .flow import BATCHES, CONSUMERS, OTHERS, SERVICES
 
 WORKERS = 4
+ANSWER_SECONDS = 300.0  # for one question, asked again as often as it is not answered
 WINDOW_SECONDS = 40  # a search takes as long as what lies in the same block, however short it is
 MOST_TRACES = 10_000  # told by one search: more than a window holds at 200 orders a second
 MOST_SPANS = 100  # told of one trace: as many as Tempo allows
@@ -95,7 +97,7 @@ class InTempo:
         """Read the whole traces that link to any span of the traces of these."""
         any_of = " || ".join(f'link:traceID = "{one.lstrip("0")}"' for one, _ in senders)
         query = f"{{ kind = consumer && ({any_of}) }}"
-        traces = self._tempo.search_between(query, start, end, MOST_TRACES)
+        traces = self._found(query, start, end)
         return self.of({trace["traceID"].zfill(32) for trace in traces})
 
     def _linking(self, senders: Sequence[Sender], start: int, end: int) -> list[Span]:
@@ -115,7 +117,7 @@ class InTempo:
                     f'{{ resource.service.name = "{service}" && kind = consumer'
                     f" && (status = error || status != error) && ({any_of}) }}"
                 )
-                for trace in self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS):
+                for trace in self._found(query, start, end):
                     found += [
                         replace(span, links=[asked[link] for _, link in span.links])
                         for span in spans_found(trace)
@@ -127,7 +129,7 @@ class InTempo:
 
     def _search(self, service: str, start: int, end: int) -> list[Span]:
         query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED)})'
-        traces = self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)
+        traces = self._found(query, start, end)
         if len(traces) >= MOST_TRACES:  # what was left over is caught up with faster than it came
             if end - start < 2:
                 raise OSError(f"more than {MOST_TRACES} traces in {end - start} s")
@@ -136,6 +138,17 @@ class InTempo:
         too_large = {trace["traceID"].zfill(32) for trace in traces if not _is_all(trace)}
         found = [span for trace in traces if _is_all(trace) for span in spans_found(trace)]
         return found + self.of(too_large)
+
+    def _found(self, query: str, start: int, end: int) -> list[dict[str, Any]]:
+        """Search, again where it is not answered: one search of thousands must not undo the others.
+
+        Raises:
+            AssertionError: No answer in good time.
+        """
+        return poll_until(
+            lambda: [self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)],
+            "Tempo to answer a search", ANSWER_SECONDS,
+        )[0]  # fmt: skip
 
 
 def _asked(

@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -16,9 +17,13 @@ from .tables import ORDERS
 SHARES = {"good": 0.8, "declined": 0.15, "failing": 0.05}
 
 
-def some_order() -> tuple[str, dict[str, Any]]:
-    """Draw an order; return how it is meant to end, too."""
-    (kind,) = random.choices([*SHARES], [*SHARES.values()])
+def some_order(shares: Mapping[str, float] = SHARES) -> tuple[str, dict[str, Any]]:
+    """Draw an order; return how it is meant to end, too.
+
+    Args:
+        shares: How often each end is meant, as weights.
+    """
+    (kind,) = random.choices([*shares], [*shares.values()])
     sku = random.choice(["keyboard", "mouse", "screen"])
     return kind, {"sku": sku, "quantity": 1, "currency": "EUR", **ORDERS[kind]}
 
