@@ -17,7 +17,7 @@ def run_all(ground: Site, names: list[str]) -> int:
     rows: dict[str, str] = {}
     kept = True
     for name in names:
-        started = time.monotonic()
+        began = time.time()
         promise = PROMISES[name]
         print(f"{name}: {promise.fault} …", file=sys.stderr, flush=True)
         try:
@@ -28,13 +28,14 @@ def run_all(ground: Site, names: list[str]) -> int:
         except Exception as error:  # one that ends unforeseen is broken, and the others go on
             rows[name] = report.failed(promise, error)
             reasons = [f"the drill failed: {error}"]
+        if reasons:
+            kept = False
             log = OUTPUT.with_name(f"drills-{name}.log")
             log.parent.mkdir(exist_ok=True)
-            log.write_text(ground.stack.last_logs(), "utf-8")
-            print(f"  what the containers said last is in {log}", file=sys.stderr)
-            ground.stack.up()
-        kept &= not reasons
-        took = time.monotonic() - started
+            log.write_text(ground.stack.last_logs(since=began), "utf-8")
+            print(f"  what the containers said meanwhile is in {log}", file=sys.stderr)
+            ground.stack.up()  # whatever the drill left undone
+        took = time.time() - began
         print(f"  {'; '.join(reasons) or 'kept'} ({took:.0f} s)", file=sys.stderr, flush=True)
         OUTPUT.parent.mkdir(exist_ok=True)
         OUTPUT.write_text(report.table(rows), "utf-8")

@@ -15,6 +15,7 @@ from .stores import STORES, TraceStore
 from .tables import EDGES, ORDERS
 
 _unproved: list[str] = []
+_last_logs: list[str] = []
 
 
 MARKERS = {
@@ -37,6 +38,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("not proved by this run")
         for line in _unproved:
             terminalreporter.write_line(line)
+    for logs in _last_logs:
+        terminalreporter.section("what the containers said last")
+        terminalreporter.write_line(logs)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +59,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
                 pytest.exit(f"the stack did not come up: {error}", returncode=1)
             yield stack
             if request.session.testsfailed:
-                print(stack.last_logs())
+                _last_logs.append(stack.last_logs())
         finally:
             stack.down()
 

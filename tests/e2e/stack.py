@@ -309,8 +309,12 @@ class Stack:
         )  # fmt: skip
         return result.stderr if result.returncode else ""
 
-    def last_logs(self) -> str:
-        return self.compose("ps", "--all") + self.compose("logs", "--no-color", "--tail", "40")
+    def last_logs(self, since: float | None = None) -> str:
+        """What state the containers are in, and what they said: last, or since then (Unix s)."""
+        how = ["--tail", "40"] if since is None else ["--since", str(int(since))]
+        return self.compose("ps", "--all") + self.compose(
+            "logs", "--no-color", "--timestamps", *how, timeout=120
+        )
 
     def _up(self, *arguments: str) -> None:
         self.compose(

@@ -1,5 +1,7 @@
 """The drills that take least, on this stack; `make drills` has all of them."""
 
+import time
+
 import pytest
 
 from bench.drills.promises import PROMISES, broken
@@ -23,4 +25,8 @@ def site(stack: Stack) -> Site:
 @pytest.mark.parametrize("name", DRILLS)
 def test_promise_is_kept(name: str, site: Site) -> None:
     site.wait_until_healthy()
-    assert broken(PROMISES[name], run(site, name)) == []
+    began = time.time()
+    found = broken(PROMISES[name], run(site, name))
+    if found:
+        print(site.stack.last_logs(since=began))
+    assert found == []
