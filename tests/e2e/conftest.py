@@ -55,7 +55,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
                 _unproved.extend(stack.prepare_images())
                 stack.up()
             except AssertionError as error:
-                print(stack.last_logs())
+                _last_logs.append(stack.last_logs())
                 pytest.exit(f"the stack did not come up: {error}", returncode=1)
             yield stack
             if request.session.testsfailed:
