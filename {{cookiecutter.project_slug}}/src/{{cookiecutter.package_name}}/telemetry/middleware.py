@@ -12,6 +12,7 @@ What differs from the stock `TelemetryMiddleware`, whatever the broker:
 - A message of an unsampled trace skips the work that only a recorded span needs.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ from opentelemetry.util.types import AttributeValue
 from .correlation import remember
 from .errors import error_type, fail
 from .propagation import extract, inject
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
@@ -117,6 +120,7 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         self.metrics = None if isinstance(meter_provider, NoOpMeterProvider) else self._metrics
         self.stock_settings = settings_provider_factory if stock_attributes else None
         self._server: Attributes = {server.SERVER_ADDRESS: server_address} if server_address else {}
+        self._said_links_dropped = False
         self._operations: dict[tuple[str, str, str | None], tuple[str, Attributes]] = {}
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":  # type: ignore[override]
@@ -139,6 +143,21 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
                 attributes[messaging.MESSAGING_CONSUMER_GROUP_NAME] = group
             known = self._operations[key] = (f"{operation} {destination}", attributes)
         return known
+
+    def note_links(self, span: Span, count: int) -> None:
+        """Say once that a batch had more links than the tracer provider leaves a span.
+
+        The span itself tells how many are missing (`dropped_links_count` of OTLP).
+        """
+        dropped = getattr(span, "dropped_links", 0)  # only an SDK's recorded span has it
+        if dropped and not self._said_links_dropped:
+            self._said_links_dropped = True
+            logger.warning(
+                "The span of a batch with %d links keeps %d of them, the last ones: the limit is"
+                " OTEL_SPAN_LINK_COUNT_LIMIT, or the tracer provider's max_links; raise it to what"
+                " a batch may have. This is said once.",
+                count, count - dropped,
+            )  # fmt: skip
 
 
 class _Scope(BaseMiddleware[PublishCommand, Any]):
@@ -186,6 +205,8 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         )
         if details is None and span.is_recording():  # a sampler that records in spite of the parent
             span.set_attributes(received.attributes())
+        if links:
+            shared.note_links(span, len(links))
 
         self._context_token = attach(trace.set_span_in_context(span, parent))
         self._local_tokens = (
