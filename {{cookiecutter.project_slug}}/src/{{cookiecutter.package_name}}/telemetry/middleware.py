@@ -25,20 +25,19 @@ from faststream.message import StreamMessage
 from faststream.opentelemetry import Baggage, TelemetryMiddleware, TelemetrySettingsProvider
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider
-from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
+from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_meter
 from opentelemetry.semconv._incubating.attributes import server_attributes as server
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
+from . import semconv as messaging
 from .correlation import remember
 from .errors import error_type, fail
+from .metrics import MessageMetrics
 from .propagation import extract, inject
 
 logger = logging.getLogger(__name__)
-
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 Attributes = dict[str, AttributeValue]
 Headers = Mapping[str, str]
@@ -90,8 +89,8 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         meter: Instead of a meter of the provider.
         include_messages_counters: Whether messages are counted, beside being timed.
         server_address: `server.address` of the broker.
-        stock_attributes: Whether spans and metrics also carry FastStream's older attribute names,
-            such as `messaging.destination_publish.name`.
+        stock_attributes: Whether spans also carry FastStream's older attribute names, such as
+            `messaging.destination_publish.name`.
     """
 
     def __init__(
@@ -106,18 +105,21 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         server_address: str | None = None,
         stock_attributes: bool = False,
     ) -> None:
-        super().__init__(
+        super().__init__(  # its own tracer and meter are not used: their names are older
             settings_provider_factory=settings_provider_factory,
-            tracer_provider=tracer_provider,
-            meter_provider=meter_provider,
-            meter=meter,
-            include_messages_counters=include_messages_counters,
+            tracer_provider=trace.NoOpTracerProvider(),
+            meter_provider=NoOpMeterProvider(),
         )
         self.conventions = conventions
         self.tracer = trace.get_tracer(
-            __name__, tracer_provider=tracer_provider, schema_url=SCHEMA_URL
+            __name__, tracer_provider=tracer_provider, schema_url=messaging.SCHEMA_URL
         )
-        self.metrics = None if isinstance(meter_provider, NoOpMeterProvider) else self._metrics
+        self.metrics: MessageMetrics | None = None
+        if meter or not isinstance(meter_provider, NoOpMeterProvider):
+            meter = meter or get_meter(
+                __name__, meter_provider=meter_provider, schema_url=messaging.SCHEMA_URL
+            )
+            self.metrics = MessageMetrics(meter, counters=include_messages_counters)
         self.stock_settings = settings_provider_factory if stock_attributes else None
         self._server: Attributes = {server.SERVER_ADDRESS: server_address} if server_address else {}
         self._said_links_dropped = False
@@ -241,10 +243,10 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
             self.context.reset_local(name, token)
         remember(self.context, span)
         if metrics := self._shared.metrics:
-            metrics.observe_consume(
-                self._metric_attributes(*self._attributes[1:], error=error, consumed=True),
+            metrics.processed(
                 time.perf_counter() - self._started,
                 len(self._received.headers),
+                _with_outcome(self._attributes[1], error),
             )
         return False
 
@@ -281,10 +283,10 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         finally:
             span.end()
             if shared.metrics:
-                shared.metrics.observe_publish(
-                    self._metric_attributes(attributes, error=error),
+                shared.metrics.sent(
                     time.perf_counter() - started,
-                    count,
+                    count or 1,  # a tombstone has no body
+                    _with_outcome(attributes, error),
                 )
 
     def _send_details(self, cmd: PublishCommand, count: int) -> Attributes:
@@ -312,16 +314,9 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
                 context = baggage.set_baggage(key, value, context)
         return context
 
-    def _metric_attributes(
-        self, attributes: Attributes, *, error: BaseException | None, consumed: bool = False
-    ) -> Attributes:
-        if consumed and self._shared.stock_settings:
-            attributes = attributes | {
-                "messaging.destination_publish.name": attributes[
-                    messaging.MESSAGING_DESTINATION_NAME
-                ]
-            }
-        return attributes | {ERROR_TYPE: error_type(error)} if error else attributes.copy()
+
+def _with_outcome(attributes: Attributes, error: BaseException | None) -> Attributes:
+    return attributes | {ERROR_TYPE: error_type(error)} if error else attributes
 
 
 def _worth_details(parent: Context) -> bool:
