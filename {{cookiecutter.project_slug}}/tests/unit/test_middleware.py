@@ -11,8 +11,6 @@ from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
 from faststream.opentelemetry import CurrentBaggage
 from opentelemetry import baggage
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -23,7 +21,6 @@ from {{ cookiecutter.package_name }}.telemetry.kafka import (
     KafkaConventions,
     KafkaTelemetryMiddleware,
 )
-from {{ cookiecutter.package_name }}.telemetry.metrics import DURATION_BOUNDARIES, VIEWS
 
 from ..spans import context, named, tree
 
@@ -252,41 +249,6 @@ async def test_an_error_is_recorded_and_a_skip_is_not(
     assert [event.name for event in failed.events] == ["exception"]
     assert skipped.status.status_code is StatusCode.UNSET
     assert not skipped.events
-
-
-async def test_durations_fall_into_buckets_that_fit(provider: TracerProvider) -> None:
-    reader = InMemoryMetricReader()
-    meters = MeterProvider([reader], views=VIEWS)
-    broker = KafkaBroker(
-        middlewares=[KafkaTelemetryMiddleware(tracer_provider=provider, meter_provider=meters)],
-        logger=None,
-    )
-
-    @broker.subscriber("first")
-    async def first(body: str) -> None: ...
-
-    async with TestKafkaBroker(broker):
-        await broker.publish("x", "first")
-
-    data = reader.get_metrics_data()
-    assert data is not None
-    metrics = {
-        metric.name: metric.data.data_points[0]
-        for resource in data.resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-    }
-    assert {
-        "messaging.publish.duration",
-        "messaging.process.duration",
-        "messaging.publish.messages",
-        "messaging.process.messages",
-    } <= metrics.keys()
-    point = metrics["messaging.process.duration"]
-    assert isinstance(point, HistogramDataPoint)
-    assert tuple(point.explicit_bounds) == DURATION_BOUNDARIES
-    assert (point.attributes or {})["messaging.destination.name"] == "first"
-    meters.shutdown()
 
 
 async def test_stock_attributes_stay_available(

@@ -14,8 +14,9 @@ from typing import Any
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_any_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 from opentelemetry.semconv._incubating.attributes import server_attributes as server
+
+from . import semconv as messaging
 
 _CONSTANTS = {
     messaging.MESSAGING_SYSTEM,

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from .encoding import install_encoder
+from .limits import export_in_parts
 
 Signal = Literal["traces", "metrics", "logs"]
 
@@ -116,6 +117,7 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
         _try_until_time_out(exporter)
         if signal == "traces":
             install_encoder(exporter)
+            export_in_parts(exporter)
         return delivery.watch(exporter, signal)
     msg = f"{variable}={chosen!r} is not known; use otlp, console or none: {variable}=otlp"
     raise ValueError(msg)

@@ -7,9 +7,9 @@ from aiokafka import ConsumerRecord
 from faststream.kafka.opentelemetry.provider import telemetry_attributes_provider_factory
 from faststream.kafka.response import KafkaPublishCommand
 from opentelemetry.metrics import Meter, MeterProvider
-from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 from opentelemetry.trace import TracerProvider
 
+from . import semconv as messaging
 from .errors import MAX_TEXT, bounded
 from .middleware import Attributes, LinkedTelemetryMiddleware, Received
 

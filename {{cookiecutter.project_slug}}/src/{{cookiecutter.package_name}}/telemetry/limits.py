@@ -1,16 +1,54 @@
-"""Spans whose texts are too long are cut before they are queued.
+"""How much a span may hold: as many links as a batch has messages, and no text that is too long.
 
 Whatever an exception holds, OpenTelemetry writes it into the span three times; two of 2 MB, and the
 receiver refuses the batch, with 510 other spans in it. Attributes are limited by
 OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT.
 """
 
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+import os
+from collections.abc import Iterator, Sequence
+
+from opentelemetry.sdk.environment_variables import OTEL_SPAN_LINK_COUNT_LIMIT
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Status
 from opentelemetry.util.types import AttributeValue
 
 from .errors import MAX_STACK, MAX_TEXT, bounded
+
+# A link takes about 110 bytes: so many, and the spans around them, stay below the 4 MiB that a
+# receiver takes over gRPC unless it is told otherwise.
+MAX_LINKS_OF_EXPORT = 20_000
+MAX_LINKS_OF_SPAN = MAX_LINKS_OF_EXPORT // 2
+
+
+def span_limits() -> SpanLimits:
+    """Those of the `OTEL_*` variables. The default of OTEL_SPAN_LINK_COUNT_LIMIT is not the SDK's
+    128, which is less than some batches have messages.
+    """
+    chosen = os.environ.get(OTEL_SPAN_LINK_COUNT_LIMIT)
+    return SpanLimits(max_links=None if chosen else MAX_LINKS_OF_SPAN)
+
+
+def export_in_parts(exporter: SpanExporter) -> None:
+    """Have an exporter send spans with many links in several requests, so that none is refused."""
+    export = exporter.export
+
+    def in_parts(spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        results = [export(part) for part in _parts(spans)]
+        return max(results, key=lambda result: result.value)  # a failure, if there is one
+
+    exporter.export = in_parts  # type: ignore[method-assign]
+
+
+def _parts(spans: Sequence[ReadableSpan]) -> Iterator[Sequence[ReadableSpan]]:
+    start = links = 0
+    for position, span in enumerate(spans):
+        links += len(span.links)
+        if links > MAX_LINKS_OF_EXPORT and position > start:
+            yield spans[start:position]
+            start, links = position, len(span.links)
+    yield spans[start:]
 
 
 class LimitedSpanProcessor(BatchSpanProcessor):
@@ -24,27 +62,50 @@ def _limited(span: ReadableSpan) -> ReadableSpan:
     description = span.status.description or ""
     if len(description) <= MAX_TEXT and not any(map(_is_long, span.events)):
         return span
-    return ReadableSpan(
-        name=span.name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=span.attributes,
-        events=[
-            Event(
-                event.name,
-                {name: _cut(value) for name, value in (event.attributes or {}).items()},
-                event.timestamp,
-            )
-            for event in span.events
-        ],
-        links=span.links,
-        kind=span.kind,
-        status=Status(span.status.status_code, bounded(description, MAX_TEXT) or None),
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
+    return _CutSpan(span, Status(span.status.status_code, bounded(description, MAX_TEXT) or None))
+
+
+class _CutSpan(ReadableSpan):
+    """A copy, since a span that has ended cannot be changed."""
+
+    def __init__(self, span: ReadableSpan, status: Status) -> None:
+        super().__init__(
+            name=span.name,
+            context=span.context,
+            parent=span.parent,
+            resource=span.resource,
+            attributes=span.attributes,
+            events=[
+                Event(
+                    event.name,
+                    {name: _cut(value) for name, value in (event.attributes or {}).items()},
+                    event.timestamp,
+                )
+                if _is_long(event)
+                else event
+                for event in span.events
+            ],
+            links=span.links,
+            kind=span.kind,
+            status=status,
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=span.instrumentation_scope,
+        )
+        # The SDK keeps these counts in its own lists, and takes no others.
+        self._dropped = span.dropped_attributes, span.dropped_events, span.dropped_links
+
+    @property
+    def dropped_attributes(self) -> int:
+        return self._dropped[0]
+
+    @property
+    def dropped_events(self) -> int:
+        return self._dropped[1]
+
+    @property
+    def dropped_links(self) -> int:
+        return self._dropped[2]
 
 
 def _is_long(event: Event) -> bool:

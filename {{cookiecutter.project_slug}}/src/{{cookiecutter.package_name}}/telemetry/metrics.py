@@ -1,6 +1,14 @@
-"""Metrics: histogram buckets that fit durations of less than seconds."""
+"""The OTLP metrics of messages, and histogram buckets that fit durations of less than seconds."""
 
+from collections.abc import Mapping
+
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.util.types import AttributeValue
+
+from . import semconv as messaging
+
+Attributes = Mapping[str, AttributeValue]
 
 # Messaging semantic conventions 1.44, "Metric: messaging.process.duration": the SDK's own
 # boundaries (0, 5, 10 … seconds) put every handler faster than 5 s in one bucket.
@@ -8,10 +16,56 @@ DURATION_BOUNDARIES = (
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
 )  # fmt: skip
 
-VIEWS = tuple(
+VIEWS = (
     View(
-        instrument_name=name,
+        instrument_name="otel.sdk.*.duration",
         aggregation=ExplicitBucketHistogramAggregation(DURATION_BOUNDARIES),
-    )
-    for name in ("messaging.*.duration", "otel.sdk.*.duration")
+    ),
 )
+
+
+class MessageMetrics:
+    """The metrics of the messaging semantic conventions 1.44, "Messaging metrics".
+
+    Args:
+        meter: To make the instruments with.
+        counters: Whether messages are counted, beside being timed.
+    """
+
+    def __init__(self, meter: Meter, *, counters: bool) -> None:
+        self._send_duration = meter.create_histogram(
+            messaging.MESSAGING_CLIENT_OPERATION_DURATION,
+            unit="s",
+            description="Duration of messaging operations initiated by a producer or consumer.",
+            explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES,
+        )
+        self._process_duration = meter.create_histogram(
+            messaging.MESSAGING_PROCESS_DURATION,
+            unit="s",
+            description="Duration of processing operation.",
+            explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES,
+        )
+        self._sent = self._consumed = None
+        if counters:
+            self._sent = meter.create_counter(
+                messaging.MESSAGING_CLIENT_SENT_MESSAGES,
+                unit="{message}",
+                description="Number of messages producer attempted to send to the broker.",
+            )
+            self._consumed = meter.create_counter(
+                messaging.MESSAGING_CLIENT_CONSUMED_MESSAGES,
+                unit="{message}",
+                description="Number of messages that were delivered to the application.",
+            )
+
+    def sent(self, seconds: float, messages: int, attributes: Attributes) -> None:
+        """Record one publication, of a message or a batch of them, with its outcome."""
+        self._send_duration.record(seconds, attributes)
+        if self._sent:
+            self._sent.add(messages, attributes)
+
+    def processed(self, seconds: float, messages: int, attributes: Attributes) -> None:
+        """Record one delivery, of a message or a batch of them, with the outcome of handling it."""
+        self._process_duration.record(seconds, attributes)
+        if self._consumed:
+            self._consumed.add(messages, attributes)

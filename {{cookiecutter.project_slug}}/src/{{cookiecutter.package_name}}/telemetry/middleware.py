@@ -12,6 +12,7 @@ What differs from the stock `TelemetryMiddleware`, whatever the broker:
 - A message of an unsampled trace skips the work that only a recorded span needs.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,18 +25,19 @@ from faststream.message import StreamMessage
 from faststream.opentelemetry import Baggage, TelemetryMiddleware, TelemetrySettingsProvider
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider
-from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
+from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_meter
 from opentelemetry.semconv._incubating.attributes import server_attributes as server
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
+from . import semconv as messaging
 from .correlation import remember
 from .errors import error_type, fail
+from .metrics import MessageMetrics
 from .propagation import extract, inject
 
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+logger = logging.getLogger(__name__)
 
 Attributes = dict[str, AttributeValue]
 Headers = Mapping[str, str]
@@ -87,8 +89,8 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         meter: Instead of a meter of the provider.
         include_messages_counters: Whether messages are counted, beside being timed.
         server_address: `server.address` of the broker.
-        stock_attributes: Whether spans and metrics also carry FastStream's older attribute names,
-            such as `messaging.destination_publish.name`.
+        stock_attributes: Whether spans also carry FastStream's older attribute names, such as
+            `messaging.destination_publish.name`.
     """
 
     def __init__(
@@ -103,20 +105,24 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         server_address: str | None = None,
         stock_attributes: bool = False,
     ) -> None:
-        super().__init__(
+        super().__init__(  # its own tracer and meter are not used: their names are older
             settings_provider_factory=settings_provider_factory,
-            tracer_provider=tracer_provider,
-            meter_provider=meter_provider,
-            meter=meter,
-            include_messages_counters=include_messages_counters,
+            tracer_provider=trace.NoOpTracerProvider(),
+            meter_provider=NoOpMeterProvider(),
         )
         self.conventions = conventions
         self.tracer = trace.get_tracer(
-            __name__, tracer_provider=tracer_provider, schema_url=SCHEMA_URL
+            __name__, tracer_provider=tracer_provider, schema_url=messaging.SCHEMA_URL
         )
-        self.metrics = None if isinstance(meter_provider, NoOpMeterProvider) else self._metrics
+        self.metrics: MessageMetrics | None = None
+        if meter or not isinstance(meter_provider, NoOpMeterProvider):
+            meter = meter or get_meter(
+                __name__, meter_provider=meter_provider, schema_url=messaging.SCHEMA_URL
+            )
+            self.metrics = MessageMetrics(meter, counters=include_messages_counters)
         self.stock_settings = settings_provider_factory if stock_attributes else None
         self._server: Attributes = {server.SERVER_ADDRESS: server_address} if server_address else {}
+        self._said_links_dropped = False
         self._operations: dict[tuple[str, str, str | None], tuple[str, Attributes]] = {}
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":  # type: ignore[override]
@@ -139,6 +145,21 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
                 attributes[messaging.MESSAGING_CONSUMER_GROUP_NAME] = group
             known = self._operations[key] = (f"{operation} {destination}", attributes)
         return known
+
+    def note_links(self, span: Span, count: int) -> None:
+        """Say once that a batch had more links than the tracer provider leaves a span.
+
+        The span itself tells how many are missing (`dropped_links_count` of OTLP).
+        """
+        dropped = getattr(span, "dropped_links", 0)  # only an SDK's recorded span has it
+        if dropped and not self._said_links_dropped:
+            self._said_links_dropped = True
+            logger.warning(
+                "The span of a batch with %d links keeps %d of them, the last ones: the limit is"
+                " OTEL_SPAN_LINK_COUNT_LIMIT, or the tracer provider's max_links; raise it to what"
+                " a batch may have. This is said once.",
+                count, count - dropped,
+            )  # fmt: skip
 
 
 class _Scope(BaseMiddleware[PublishCommand, Any]):
@@ -186,6 +207,8 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         )
         if details is None and span.is_recording():  # a sampler that records in spite of the parent
             span.set_attributes(received.attributes())
+        if links:
+            shared.note_links(span, len(links))
 
         self._context_token = attach(trace.set_span_in_context(span, parent))
         self._local_tokens = (
@@ -220,10 +243,10 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
             self.context.reset_local(name, token)
         remember(self.context, span)
         if metrics := self._shared.metrics:
-            metrics.observe_consume(
-                self._metric_attributes(*self._attributes[1:], error=error, consumed=True),
+            metrics.processed(
                 time.perf_counter() - self._started,
                 len(self._received.headers),
+                _with_outcome(self._attributes[1], error),
             )
         return False
 
@@ -260,10 +283,10 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         finally:
             span.end()
             if shared.metrics:
-                shared.metrics.observe_publish(
-                    self._metric_attributes(attributes, error=error),
+                shared.metrics.sent(
                     time.perf_counter() - started,
-                    count,
+                    count or 1,  # a tombstone has no body
+                    _with_outcome(attributes, error),
                 )
 
     def _send_details(self, cmd: PublishCommand, count: int) -> Attributes:
@@ -291,16 +314,9 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
                 context = baggage.set_baggage(key, value, context)
         return context
 
-    def _metric_attributes(
-        self, attributes: Attributes, *, error: BaseException | None, consumed: bool = False
-    ) -> Attributes:
-        if consumed and self._shared.stock_settings:
-            attributes = attributes | {
-                "messaging.destination_publish.name": attributes[
-                    messaging.MESSAGING_DESTINATION_NAME
-                ]
-            }
-        return attributes | {ERROR_TYPE: error_type(error)} if error else attributes.copy()
+
+def _with_outcome(attributes: Attributes, error: BaseException | None) -> Attributes:
+    return attributes | {ERROR_TYPE: error_type(error)} if error else attributes
 
 
 def _worth_details(parent: Context) -> bool:

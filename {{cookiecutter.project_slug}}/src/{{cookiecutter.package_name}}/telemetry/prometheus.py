@@ -38,10 +38,12 @@ from faststream.response import PublishType
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import deployment_attributes as deployment
 from opentelemetry.semconv._incubating.attributes import service_attributes as service
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
+from . import semconv as messaging
 from .errors import error_type
 
 FLOW_STARTED = "flow-started"
@@ -72,7 +74,7 @@ class ServiceRegistry(CollectorRegistry):
     def __init__(self, resource: Resource) -> None:
         super().__init__()
         self._labels = {
-            name.replace(".", "_"): str(resource.attributes[name])
+            _label(name): str(resource.attributes[name])
             for name in _RESOURCE_LABELS
             if name in resource.attributes
         }
@@ -96,11 +98,12 @@ class MessagingMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        destination = "messaging_destination_name"
+        destination = _label(messaging.MESSAGING_DESTINATION_NAME)
+        group = _label(messaging.MESSAGING_CONSUMER_GROUP_NAME)
         self.receive_delay = Histogram(
             "messaging_receive_delay_seconds",
             "Time from the publication of a message to its receipt.",
-            [destination, "messaging_consumer_group_name"],
+            [destination, group],
             buckets=_DELAYS,
             registry=registry,
         )
@@ -120,7 +123,7 @@ class MessagingMetrics:
         self._dead_letters = Counter(
             "messaging_dead_letters_total",
             "Messages that were given up.",
-            [destination, "error_type"],
+            [destination, _label(ERROR_TYPE)],
             registry=registry,
         )
         for metric in (self.receive_delay, self.flow_duration):
@@ -381,6 +384,11 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
         if not flow.passed_on:
             for started in flow.started:
                 duration(self._destination, "succeeded").observe(max(0.0, now - started))
+
+
+def _label(name: str) -> str:
+    """An attribute's name as Prometheus has it."""
+    return name.replace(".", "_")
 
 
 def _status(msg: StreamMessage[Any], error: Exception | None) -> str:

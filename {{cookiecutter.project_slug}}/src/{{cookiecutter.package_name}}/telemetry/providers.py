@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from .exporters import Delivery, Signal, make_exporter
-from .limits import LimitedSpanProcessor
+from .limits import LimitedSpanProcessor, span_limits
 from .logs import install_handler, remove_handler
 from .metrics import VIEWS
 from .resource import make_resource
@@ -93,8 +93,9 @@ class Telemetry:
 
         self.meter_provider = _meter_provider(self.resource, metric_exporter)
         self.tracer_provider = TracerProvider(
-            resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider
-        )
+            resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
+            span_limits=span_limits(),
+        )  # fmt: skip
         if span_exporter:
             spans = LimitedSpanProcessor(span_exporter, meter_provider=self.meter_provider)
             self.tracer_provider.add_span_processor(spans)

@@ -9,7 +9,6 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
-from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 from opentelemetry.semconv._incubating.attributes import server_attributes as server
 
 from .channels import DEAD_LETTERS
@@ -18,6 +17,7 @@ from .dead_letters.letter import Letter, Position, Record
 from .messaging import MAX_DEAD_LETTER_BYTES
 from .security import client_options
 from .settings import Settings
+from .telemetry import semconv as messaging
 from .telemetry.kafka import KafkaConventions, text_of
 from .telemetry.middleware import Attributes
 

@@ -1,0 +1,29 @@
+"""The names that telemetry of messages has: the messaging semantic conventions, of one version.
+
+They are not stable, and change from version to version. To take up another one, change what is on
+the right here; the modules that use the names stay as they are.
+"""
+
+from opentelemetry.semconv._incubating.attributes import messaging_attributes as attributes
+from opentelemetry.semconv._incubating.metrics import messaging_metrics as metrics
+from opentelemetry.semconv.schemas import Schemas
+
+SCHEMA_URL = Schemas.V1_44_0.value
+
+MESSAGING_BATCH_MESSAGE_COUNT = attributes.MESSAGING_BATCH_MESSAGE_COUNT
+MESSAGING_CONSUMER_GROUP_NAME = attributes.MESSAGING_CONSUMER_GROUP_NAME
+MESSAGING_DESTINATION_NAME = attributes.MESSAGING_DESTINATION_NAME
+MESSAGING_DESTINATION_PARTITION_ID = attributes.MESSAGING_DESTINATION_PARTITION_ID
+MESSAGING_KAFKA_MESSAGE_KEY = attributes.MESSAGING_KAFKA_MESSAGE_KEY
+MESSAGING_KAFKA_MESSAGE_TOMBSTONE = attributes.MESSAGING_KAFKA_MESSAGE_TOMBSTONE
+MESSAGING_KAFKA_OFFSET = attributes.MESSAGING_KAFKA_OFFSET
+MESSAGING_MESSAGE_BODY_SIZE = attributes.MESSAGING_MESSAGE_BODY_SIZE
+MESSAGING_MESSAGE_CONVERSATION_ID = attributes.MESSAGING_MESSAGE_CONVERSATION_ID
+MESSAGING_OPERATION_NAME = attributes.MESSAGING_OPERATION_NAME
+MESSAGING_OPERATION_TYPE = attributes.MESSAGING_OPERATION_TYPE
+MESSAGING_SYSTEM = attributes.MESSAGING_SYSTEM
+
+MESSAGING_CLIENT_CONSUMED_MESSAGES = metrics.MESSAGING_CLIENT_CONSUMED_MESSAGES
+MESSAGING_CLIENT_OPERATION_DURATION = metrics.MESSAGING_CLIENT_OPERATION_DURATION
+MESSAGING_CLIENT_SENT_MESSAGES = metrics.MESSAGING_CLIENT_SENT_MESSAGES
+MESSAGING_PROCESS_DURATION = metrics.MESSAGING_PROCESS_DURATION
