@@ -27,10 +27,12 @@ class Collector:
 
     def send(self, signal: str, body: dict[str, Any]) -> None:
         """Send OTLP as JSON; raises OSError if it is refused."""
+        self.post(signal, json.dumps(body).encode(), "application/json")
+
+    def post(self, signal: str, body: bytes, content_type: str) -> None:
+        """Send OTLP; raises OSError if it is refused."""
         request = urllib.request.Request(
-            f"{self.url}/v1/{signal}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            f"{self.url}/v1/{signal}", body, {"Content-Type": content_type}
         )
         urllib.request.urlopen(request, timeout=5).close()
 
@@ -60,11 +62,12 @@ def running(
     tls: str = "off",
     auth: str = "none",
     added: dict[str, Any] | None = None,
+    store: str = "file/traces",
     **variables: str,
 ) -> Iterator[Collector]:
     """Run the baked configuration with other ends: ports of its own, files for backends.
 
-    `added` is a file of configuration more.
+    `added` is a file of configuration more; `store` is the exporter that traces end in.
     """
     program = tool("otelcol-contrib", "the Collector masks, samples and counts as it should")
     grpc, http, health, metrics = free_ports(4)
@@ -88,7 +91,7 @@ def running(
         "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
         "service": {
             "pipelines": {
-                "traces/store": {"exporters": ["file/traces"]},
+                "traces/store": {"exporters": [store]},
                 "metrics": {"exporters": ["file/metrics"]},
                 "metrics/from_spans": {"exporters": ["file/metrics"]},
                 "logs": {"exporters": ["file/logs"]},

@@ -4,12 +4,24 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from collector import Collector, attributes, running, span
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 from personal import BY_ITS_KEY, INNOCENT, PASSWORD, PERSONAL
+from ports import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +209,56 @@ def test_more_traces_than_tail_sampling_holds_wait_for_their_turn(
     ) as collector:
         collector.send_spans(failed, **{"service.name": "sampled"})
         collector.wait_for("traces", lambda text: all(one["traceId"] in text for one in failed))
+
+
+class _Store(TraceServiceServicer):
+    def __init__(self) -> None:
+        self.spans: set[bytes] = set()
+
+    def Export(  # noqa: N802 (gRPC's name)
+        self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self.spans.update(one.span_id for one in scope.spans)
+        return ExportTraceServiceResponse()
+
+
+def test_spans_with_many_links_are_taken_by_a_store_with_the_limit_of_grpc(
+    default_project: Path, tmp_path: Path
+) -> None:
+    """A message of more than 4 MiB is refused for good, with every span in it."""
+    links = [Span.Link(trace_id=secrets.token_bytes(16), span_id=b"1" * 8) for _ in range(200)]
+    spans = [
+        Span(trace_id=b"1" * 16, span_id=bytes((n // 256, n % 256, *b"linked")), links=links)
+        for n in range(2000)
+    ]  # 13 MB
+    (port,) = free_ports(1)
+    store = _Store()
+    server = grpc.server(ThreadPoolExecutor(2))
+    add_TraceServiceServicer_to_server(store, server)  # type: ignore[no-untyped-call]
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    try:
+        with running(
+            default_project,
+            tmp_path,
+            store="otlp_grpc/tempo",
+            added={"exporters": {"otlp_grpc/tempo": {"endpoint": f"127.0.0.1:{port}"}}},
+        ) as collector:
+            for first in range(0, len(spans), 500):
+                scope = ScopeSpans(spans=spans[first : first + 500])
+                request = ExportTraceServiceRequest(
+                    resource_spans=[ResourceSpans(scope_spans=[scope])]
+                )
+                collector.post("traces", request.SerializeToString(), "application/x-protobuf")
+            deadline = time.monotonic() + 30
+            while len(store.spans) < len(spans) and time.monotonic() < deadline:
+                time.sleep(0.1)
+    finally:
+        server.stop(None)
+    said = (tmp_path / "output").read_text()
+    assert store.spans == {one.span_id for one in spans}, said[-3000:]
 
 
 def calls(written: str) -> int:
