@@ -16,8 +16,18 @@ from opentelemetry import propagate
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic import BaseModel
 
-from {{ cookiecutter.package_name }}.dead_letters.letter import Position, Record
+from {{ cookiecutter.package_name }}.dead_letters.ledger import State
+from {{ cookiecutter.package_name }}.dead_letters.letter import (
+    Letter,
+    Position,
+    Record,
+)
 from {{ cookiecutter.package_name }}.dead_letters.search import Wanted
+from {{ cookiecutter.package_name }}.dead_letters.show import (
+    Links,
+    as_json,
+    as_text,
+)
 from {{ cookiecutter.package_name }}.service import Service
 from {{ cookiecutter.package_name }}.settings import Settings
 
@@ -286,3 +296,24 @@ def test_a_dead_letter_goes_back_byte_for_byte(headers: Headers, key: bytes, bat
     own = [one for one in headers if one[0] not in OURS]
     assert [*sent][: len(own)] == own
     assert {name for name, _ in [*sent][len(own) :]} == {"traceparent"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.just("base64"), each),
+    max_leaves=8,
+).map(lambda told: json.dumps(told).encode())
+
+
+@quickly
+@given(HEADERS, st.lists(JSON | st.binary(max_size=20), max_size=2), RECORDS)
+def test_whatever_is_in_the_dead_letters_can_be_listed(
+    headers: list[tuple[str, bytes | None]], exact: list[bytes], given: dict[str, Any]
+) -> None:
+    headers += [("dead-letter.headers", one) for one in exact]
+    letter = Letter(Record(Position(0, 0), 1.0, given["key"], given["value"], headers))
+    json.loads(as_json(letter, State.OPEN, Links("")))
+    text = as_text(letter, State.OPEN, Links(""), body=True)
+    assert all(character.isprintable() for character in text.replace("\n", ""))
+    for name, _ in letter.headers:
+        name.encode()
