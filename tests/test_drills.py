@@ -17,7 +17,7 @@ from e2e.apis import Span, Tempo
 from ports import free_ports
 
 from bench.drills import report
-from bench.drills.accounting import Placed, Record, Store, follow, look_up
+from bench.drills.accounting import Headers, Placed, Record, Store, changed, follow, look_up
 from bench.drills.faults import __path__ as drills
 from bench.drills.flow import ENDS
 from bench.drills.intake import Intake
@@ -186,6 +186,37 @@ def test_what_follows_from_a_duplicate_may_be_there_twice_too() -> None:
     promise = Promise("a stop", duplicates="in flight")
     assert broken(promise, figures([*RECORDS, *again], interruptions=away)) == []
     assert "twice" in broken(promise, figures([*RECORDS, again[1]], interruptions=away))[0]
+
+
+GIVEN: Headers = [("traceparent", b"old"), ("n", b"\xff"), ("n", None), ("t", b"1")]
+EXACTLY = '[["n",{"base64":"/w=="}],["n",null],["t","1"]]'
+
+
+@pytest.mark.parametrize(
+    ("letter", "parts"),
+    [
+        ({}, []),
+        ({"key": b""}, ["key"]),
+        ({"value": b"{]"}, ["body"]),
+        ({"headers": {"dead-letter.headers": EXACTLY.replace("null", '""')}}, ["headers"]),
+        ({"headers": {}, "exact": [("dead-letter.topic", b"t"), ("t", b"1")]}, ["headers"]),
+    ],
+)
+def test_a_dead_letter_that_changes_the_message_is_found(
+    letter: dict[str, Any], parts: list[str]
+) -> None:
+    message = Record("orders.placed", 0, 0, TIME, b"{", {}, None, GIVEN)
+    whole = Record("dead-letters", 0, 0, TIME, b"{", {"dead-letter.headers": EXACTLY})
+    assert changed(replace(whole, **letter), message) == parts
+
+
+def test_headers_that_are_text_are_in_the_dead_letter_itself() -> None:
+    message = Record("orders.placed", 0, 0, TIME, b"{", exact=[("content-type", b"j"), ("t", b"1")])
+    own = [("traceparent", b"new"), ("dead-letter.topic", b"orders.placed")]
+    for content_type, parts in ((b"j", []), (b"", ["headers"])):
+        there = [("content-type", content_type), ("t", b"1"), *own]
+        letter = Record("dead-letters", 0, 0, TIME, b"{", exact=there)
+        assert changed(letter, message) == parts
 
 
 def test_a_killed_process_may_take_with_it_only_what_it_had_not_exported() -> None:

@@ -45,6 +45,15 @@ def test_a_third_each_is_valid_wrong_in_one_place_and_rubbish(drawn: list[Input]
     assert {one.topic for one in drawn} == set(EVENTS)
 
 
+def test_headers_are_of_any_kind(drawn: list[Input]) -> None:
+    for fate in ("handled", "dead letter"):
+        each = [one.headers for one in drawn if one.fate == fate]
+        values = {value for headers in each for _, value in headers}
+        assert values > {None, b"", b"application/json"}
+        assert any(not value.isascii() for value in values if value)
+        assert any(len(headers) > len(dict(headers)) for headers in each)
+
+
 def test_a_seed_draws_the_same_again(drawn: list[Input]) -> None:
     assert [*inputs(COUNT, seed=1)] == drawn
     assert [*inputs(COUNT, seed=2)] != drawn

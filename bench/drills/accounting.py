@@ -1,5 +1,6 @@
 """What was lost: pure comparison of ids, of orders with records and of records with spans."""
 
+import base64
 import json
 import re
 from collections import Counter, defaultdict
@@ -17,6 +18,12 @@ TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a
 Partition = tuple[str, int]
 """A topic and one of its partitions."""
 Offsets = Mapping[Partition, int]
+Header = tuple[str, bytes | None]
+Headers = Sequence[Header]
+"""As the broker has them: in their order, names may repeat, values may be anything or null."""
+
+PASSING = {"traceparent", "tracestate", "baggage", "flow-started"}
+"""Headers that belong to one publication, which a dead letter does not keep."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,9 @@ class Record:
     """Unix seconds, by its sender's clock."""
     value: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    key: bytes = b""
+    """As text: of a name that is repeated the last."""
+    key: bytes | None = None
+    exact: Headers = ()
 
     @cached_property
     def body(self) -> Any:
@@ -80,6 +89,17 @@ class Record:
             return "", 0, 0
 
     @property
+    def kept(self) -> Headers:
+        """What a dead letter says of its message's headers."""
+        if told := self.headers.get("dead-letter.headers"):
+            return [(name, _bytes(value)) for name, value in json.loads(told)]
+        return [
+            (name, value)
+            for name, value in self.exact
+            if not name.startswith("dead-letter.") and (value or name != "content-type")
+        ]
+
+    @property
     def producer(self) -> str:
         """The service that sent it; empty for what a drill put there itself."""
         if INJECTED in self.headers:
@@ -87,6 +107,26 @@ class Record:
         if self.topic == DEAD_LETTERS:
             return CONSUMERS.get(self.headers.get("dead-letter.topic", ""), "")
         return PRODUCERS.get(self.topic, "")
+
+
+def changed(letter: Record, message: Record) -> list[str]:
+    """Return what of a message its dead letter does not hold byte for byte."""
+    parts = {
+        "key": (letter.key, message.key),
+        "body": (letter.value, message.value),
+        "headers": (_lasting(letter.kept), _lasting(message.exact)),
+    }
+    return [name for name, (there, given) in parts.items() if there != given]
+
+
+def _lasting(headers: Headers) -> Headers:
+    return [(name, value) for name, value in headers if name not in PASSING]
+
+
+def _bytes(value: str | dict[str, str] | None) -> bytes | None:
+    if isinstance(value, dict):
+        return base64.b64decode(value["base64"])
+    return None if value is None else value.encode()
 
 
 @dataclass(frozen=True)

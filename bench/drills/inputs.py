@@ -9,8 +9,10 @@ import random
 import string
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from .accounting import Header, Headers
 
 Fate = Literal["handled", "dead letter", "either"]
 """What has to become of an input. `either`: it depends on how lenient a reader is."""
@@ -31,7 +33,7 @@ class Input:
     name: str
     fate: Fate
     value: bytes | None
-    headers: dict[str, bytes] = field(default_factory=dict)
+    headers: Headers = ()
     order_id: str = ""
 
 
@@ -124,15 +126,17 @@ _HEADERS: dict[str, list[bytes]] = {
     "message-id": [b"\xf0\x28\x8c\xbc"],
     "\U0001f600": [b"\x00\x01"],
 }  # fmt: skip
-"""Headers that make no difference to what a message is about."""
+"""Headers that make no difference to what a message is about; nor if null, or there twice."""
+
+_JSON: Header = ("content-type", b"application/json")
 
 
 def _valid(draw: random.Random, topic: str) -> Input:
     event = EVENTS[topic](draw)
     trace, span = f"{draw.getrandbits(128) or 1:032x}", f"{draw.getrandbits(64) or 1:016x}"
-    headers = {"content-type": b"application/json"}
+    headers = [_JSON]
     if draw.random() < 0.8:
-        headers["traceparent"] = f"00-{trace}-{span}-01".encode()
+        headers.append(("traceparent", f"00-{trace}-{span}-01".encode()))
     if draw.random() < 0.1:
         event["unheard_of"] = _text(draw)  # of a later minor version: to be ignored
     return Input(topic, "valid", "handled", _json(draw, event), headers, event["order_id"])
@@ -140,15 +144,18 @@ def _valid(draw: random.Random, topic: str) -> Input:
 
 def _wrong_header(draw: random.Random, topic: str) -> Input:
     event = EVENTS[topic](draw)
-    headers = {"content-type": b"application/json"}
+    fate: Fate
     if draw.random() < 0.1:
-        headers["content-type"] = draw.choice([b"", b"text/plain", b"\xff", b"application/xml"])
         name, fate = "content-type", "either"
+        values = [b"", b"text/plain", b"\xff", b"application/xml"]
+        headers = []
     else:
-        name = draw.choice([*_HEADERS])
-        headers[name] = draw.choice(_HEADERS[name])
-        fate = "handled"
-    return Input(topic, f"header {name}", fate, _json(draw, event), headers, event["order_id"])  # type: ignore[arg-type]
+        name, fate = draw.choice([*_HEADERS]), "handled"
+        values = _HEADERS[name]
+        headers = [_JSON]
+    for _ in range(draw.choice([1, 1, 2])):
+        headers.insert(draw.randint(0, len(headers)), (name, draw.choice([*values, None])))
+    return Input(topic, f"header {name}", fate, _json(draw, event), headers, event["order_id"])
 
 
 def _wrong_field(draw: random.Random, topic: str) -> Input:
@@ -163,8 +170,7 @@ def _wrong_field(draw: random.Random, topic: str) -> Input:
         del event[name]
     else:
         event[name] = draw.choice(wrong)
-    headers = {"content-type": b"application/json"}
-    return Input(topic, f"field {name}", "dead letter", _json(draw, event), headers)
+    return Input(topic, f"field {name}", "dead letter", _json(draw, event), [_JSON])
 
 
 def _rubbish(draw: random.Random, topic: str) -> Input:
@@ -183,20 +189,20 @@ def _rubbish(draw: random.Random, topic: str) -> Input:
             b"null", b"true", b"NaN", b'"text"', b"-0", b"1e999",
         ]
     )  # fmt: skip
-    headers = {
-        draw.choice(["content-type", "traceparent", "x", "correlation_id", "baggage"]): (
-            draw.choice([b"application/json", draw.randbytes(draw.randint(0, 200))])
+    headers = [
+        (
+            draw.choice(["content-type", "traceparent", "x", "correlation_id", "baggage"]),
+            draw.choice([b"application/json", draw.randbytes(draw.randint(0, 200)), None]),
         )
         for _ in range(draw.randint(0, 4))
-    }
+    ]
     return Input(topic, "rubbish", "dead letter", value, headers)
 
 
 def _other_encoding(draw: random.Random, topic: str) -> Input:
     event = EVENTS[topic](draw)
     value = json.dumps(event).encode(draw.choice(["utf-16", "utf-32", "utf-8-sig"]))
-    headers = {"content-type": b"application/json"}
-    return Input(topic, "other encoding", "either", value, headers, event["order_id"])
+    return Input(topic, "other encoding", "either", value, [_JSON], event["order_id"])
 
 
 def _json(draw: random.Random, event: Event) -> bytes:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from .accounting import Header
 from .flow import INJECTED
 from .topics import Message
 
@@ -36,6 +37,7 @@ def message(
     topic: str,
     value: bytes | dict[str, Any] | None = b"",
     headers: Mapping[str, bytes | None] | None = None,
+    *more: Header,
     **options: Any,
 ) -> Message:
     """Make a message of a trace of its own.
@@ -43,6 +45,7 @@ def message(
     Args:
         value: What a service would send, unless it is given; a dictionary becomes JSON.
         headers: Over and above the usual ones; None leaves out one of them.
+        more: Further ones, as the broker has them: None is null, a name may be there already.
         options: As `Message` has.
     """
     if isinstance(value, dict):
@@ -54,6 +57,5 @@ def message(
         "traceparent": traceparent().encode(),
     }
     merged = {**usual, **(headers or {})}
-    return Message(
-        topic, value, {name: one for name, one in merged.items() if one is not None}, **options
-    )
+    each = [(name, one) for name, one in merged.items() if one is not None]
+    return Message(topic, value, [*each, *more], **options)

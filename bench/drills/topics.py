@@ -16,7 +16,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from .accounting import Offsets, Partition, Record
+from .accounting import Headers, Offsets, Partition, Record
 from .flow import CONSUMERS, group
 
 TIMEOUT_SECONDS = 20.0
@@ -113,7 +113,7 @@ class Topics:
             if message.partition is not None:
                 options["partition"] = message.partition
             producer.produce(
-                message.topic, message.value, message.key, headers=[*message.headers.items()],
+                message.topic, message.value, message.key, headers=[*message.headers],
                 on_delivery=partial(delivered, number), **options,
             )  # fmt: skip
             producer.poll(0)
@@ -153,7 +153,7 @@ class Message:
 
     topic: str
     value: bytes | None
-    headers: Mapping[str, bytes]
+    headers: Headers
     key: bytes | None = None
     partition: int | None = None
     """By default the one that the key says, or any."""
@@ -170,7 +170,8 @@ def _record(message: Any) -> Record:
         message.timestamp()[1] / 1000,
         message.value() or b"",
         {name: (value or b"").decode(errors="replace") for name, value in headers},
-        message.key() or b"",
+        message.key(),
+        headers,
     )
 
 

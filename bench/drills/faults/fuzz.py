@@ -7,13 +7,13 @@ in the dead letters, once; each has a span.
 
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 
 from e2e.poll import poll_until
 
-from ..accounting import Record, Store
+from ..accounting import Record, Store, changed
 from ..flow import BATCHES, DEAD_LETTERS
 from ..fuzzed_http import fuzz
 from ..inputs import Input, inputs
@@ -68,13 +68,11 @@ def _url(run: Run) -> str:
 
 def _hold_to_their_fates(run: Run, given: Sequence[Input], records: Sequence[Record]) -> None:
     """Each input is handled, or one dead letter with its bytes, as it has to be."""
-    letters: Counter[tuple[str, int, int]] = Counter()
-    bodies = {}
+    letters: defaultdict[tuple[str, int, int], list[Record]] = defaultdict(list)
     behind: Counter[tuple[str, str]] = Counter()
     for record in records:
         if record.topic == DEAD_LETTERS:
-            letters[record.origin] += 1
-            bodies[record.origin] = record.value
+            letters[record.origin].append(record)
         elif record.order_id:
             behind[record.topic, record.order_id] += 1
     broken: Counter[str] = Counter()
@@ -83,7 +81,7 @@ def _hold_to_their_fates(run: Run, given: Sequence[Input], records: Sequence[Rec
         dead = letters[record.position]
         shown = sum(behind[topic, one.order_id] for topic in BEHIND.get(one.topic, ()))
         handled = not dead and (shown == 1 or one.topic not in BEHIND)
-        buried = dead == 1 and bodies[record.position] == record.value
+        buried = [changed(letter, record) for letter in dead] == [[]]
         kept = {"handled": handled, "dead letter": buried, "either": handled or buried}[one.fate]
         fates["dead letters" if dead else "handled"] += 1
         if not kept:

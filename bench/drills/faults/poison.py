@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
-from ..accounting import Record
+from ..accounting import Record, changed
 from ..flow import DEAD_LETTERS
 from ..promises import Figures
 from ..samples import BODIES, body, message
@@ -12,6 +12,8 @@ from ..topics import Message
 
 TOPICS = ("orders.placed", "shipments.dispatched")
 PARTITIONS = 3
+ODD = (("x-note", None), ("x-note", b"\xff\xfe"), ("", b""), ("x-note", b"\xff\xfe"))
+"""Headers that are no text, no value, or there twice."""
 REASONS = ("dead-letter.reason", "dead-letter.error.type", "dead-letter.attempts")
 
 
@@ -32,9 +34,13 @@ def poison(topic: str, partition: int) -> dict[str, Message]:
         f"{kind} in {topic}": message(topic, value, partition=partition)
         for kind, value in values.items()
     }
-    made[f"header not UTF-8 in {topic}"] = message(
-        topic, body(topic), {"x-note": b"\xff\xfe"}, partition=partition
+    made[f"invalid JSON beside odd headers in {topic}"] = message(
+        topic, b"{not json", None, *ODD, partition=partition
     )
+    for kind, headers in {"not UTF-8": ODD[1:2], "null": ODD[:1], "repeated": ODD}.items():
+        made[f"header {kind} in {topic}"] = message(
+            topic, body(topic), None, *headers, partition=partition
+        )
     return made
 
 
@@ -60,13 +66,15 @@ def judge(run: Run, sent: list[tuple[str, tuple[str, int, int]]]) -> None:
     tolerated = set()
     for kind, position in sent:
         found = letters.get(position, [])
-        if not found and "header" in kind:
+        if not found and kind.startswith("header"):
             tolerated.add(kind)  # it was handled, or the accounts call it lost
             continue
         run.must(len(found) == 1, f"{kind}: {len(found)} dead letters")
         for letter in found:
             lacking = [name for name in REASONS if not letter.headers.get(name)]
             run.must(not lacking, f"{kind}: the dead letter lacks {', '.join(lacking)}")
+            differs = changed(letter, records[position])
+            run.must(not differs, f"{kind}: the dead letter has another {' and '.join(differs)}")
             tombstone = letter.headers.get("dead-letter.tombstone") == "true"
             run.must(tombstone == kind.startswith("no value"), f"{kind}: tombstone is {tombstone}")
             spans = [one for one in run.store.processes(records[position]) if one.status == "ERROR"]

@@ -22,10 +22,13 @@ from {{ cookiecutter.package_name }}.dead_letters.ledger import (
     State,
 )
 from {{ cookiecutter.package_name }}.dead_letters.letter import (
+    HEADERS,
+    Headers,
     Letter,
     Position,
     Record,
     cut,
+    encoded,
     headers_of,
 )
 from {{ cookiecutter.package_name }}.dead_letters.replay import (
@@ -73,7 +76,7 @@ class MemoryTopic:
     def __init__(self, partitions: int = 1) -> None:
         self.topics = frozenset({"events", "dead-letters"})
         self.records: dict[int, list[Record]] = {number: [] for number in range(partitions)}
-        self.sent: list[tuple[str, bytes | None, bytes | None, dict[str, str]]] = []
+        self.sent: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self.fails: dict[bytes, Exception] = {}
         """What sending this body raises."""
 
@@ -94,7 +97,7 @@ class MemoryTopic:
         at: float = NOW,
     ) -> Position:
         position = Position(partition, len(self.records[partition]))
-        self.records[partition].append(Record(position, at, b"key", value, dict(headers)))
+        self.records[partition].append(Record(position, at, b"key", value, encoded(headers)))
         return position
 
     async def read(self, start: Offsets, end: Offsets) -> AsyncIterator[Record]:
@@ -105,10 +108,8 @@ class MemoryTopic:
     async def mark(self, partition: int, mark: Mark) -> int:
         return self.put(mark.headers, mark.value, partition=partition, at=time.time()).offset
 
-    async def send(
-        self, topic: str, letter: Letter, headers: Mapping[str, str]
-    ) -> "asyncio.Future[object]":
-        self.sent.append((topic, letter.record.key, letter.value, dict(headers)))
+    async def send(self, topic: str, letter: Letter, headers: Headers) -> "asyncio.Future[object]":
+        self.sent.append((topic, letter.record.key, letter.value, headers))
         future = asyncio.get_running_loop().create_future()
         if error := self.fails.get(letter.value or b""):
             future.set_exception(error)
@@ -166,25 +167,79 @@ def desk(topic: MemoryTopic) -> Desk:
 
 def letter(headers: Mapping[str, str] = PUT_AWAY, **record: Any) -> Letter:
     known: dict[str, Any] = {"timestamp": NOW, "key": b"key", "value": b"{}"}
-    return Letter(Record(Position(0, 12), headers=headers, **(known | record)))
+    return Letter(Record(Position(0, 12), headers=encoded(headers), **(known | record)))
 
 
 # --- A letter
 
 
+def put_away(headers: Headers, error: Exception | None = None) -> dict[str, str]:
+    message: Any = SimpleNamespace(correlation_id="c-1")
+    return headers_of(DeadLetter(message, error or KeyError(), 3), "events", 2, 41, headers)
+
+
 def test_what_a_service_writes_can_be_read() -> None:
-    message: Any = SimpleNamespace(
-        headers={"tenant": "acme", "traceparent": "old", "flow-started": "1", "baggage": "a=b",
-                 "dead-letter.topic": "forged", "content-type": "text/plain"},
-        content_type="application/json",
-    )  # fmt: skip
-    headers = headers_of(DeadLetter(message, KeyError("x" * 2000), 3), "events", 2, 41)
-    read = letter(headers)
+    passing = [("traceparent", b"old"), ("flow-started", b"1"), ("baggage", b"a=b")]
+    own = [("tenant", b"acme"), ("dead-letter.topic", b"forged"), ("content-type", b"text/plain")]
+    read = letter(put_away([*passing, *own], KeyError("x" * 2000)))
 
     assert (read.topic, read.origin, read.attempts) == ("events", Position(2, 41), 3)
     assert read.error_type == "KeyError"
     assert 900 < len(read.reason) <= 1000
-    assert read.headers == {"tenant": "acme", "content-type": "application/json"}
+    assert read.headers == own
+
+
+def test_headers_that_are_text_are_told_once() -> None:
+    own = [("content-type", b"text/plain"), ("correlation_id", b"c-1"), ("tenant", b"\xc3\xa9")]
+    headers = put_away([*own, ("traceparent", b"old")])
+    assert HEADERS not in headers
+    assert letter(headers).headers == own
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ([], "[]"),
+        ([("n", b"1"), ("n", b"2")], '[["n","1"],["n","2"]]'),
+        ([("b", b"\xff\xfe"), ("t", "é€".encode()), ("x", None)],
+         '[["b",{"base64":"//4="}],["t","é€"],["x",null]]'),
+        ([("content-type", b"")], '[["content-type",""]]'),
+        ([("tenant", b"a"), ("correlation_id", b"c"), ("content-type", b"t")],
+         '[["tenant","a"],["correlation_id","c"],["content-type","t"]]'),
+    ],
+)  # fmt: skip
+def test_others_are_told_exactly_in_a_header_of_their_own(own: Headers, told: str) -> None:
+    headers = put_away(own)
+    assert headers[HEADERS] == told
+    assert letter(headers).headers == own
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    ["", "[", "{}", '{"ab":1}', '"ab"', "null", '["ab"]', '[["a"]]', '[["a",1]]', '[[1,"a"]]',
+     '[["a",["b"]]]', '[["a",{}]]', '[["a",{"base64":1}]]', '[["a",{"base64":"?"}]]',
+     '[["a",{"base64":"é"}]]', '[["a","\\ud800"]]', '[["\\udc00","a"]]', "[" * 100_000,
+     '[["a","1"],["b","2","3"]]', "[[" + "9" * 5000 + ",null]]"],
+)  # fmt: skip
+def test_headers_that_nobody_can_have_written_are_as_if_they_were_not_there(
+    malformed: str,
+) -> None:
+    read = letter(PUT_AWAY | {"dead-letter.headers": malformed})
+    assert read.headers == letter().headers
+    assert json.loads(as_json(read, State.OPEN, Links("")))["headers"]["tenant"] == "acme"
+
+
+def test_headers_of_any_kind_can_be_seen() -> None:
+    read = letter(put_away([("tenant", b"acme"), ("n", b"1"), ("n", None), ("b", b"\xff\x1b")]))
+    told = json.loads(as_json(read, State.OPEN, Links("")))
+    assert told["headers"] == {"tenant": "acme", "n": ["1", None], "b": {"base64": "/xs="}}
+    text = as_text(read, State.OPEN, Links(""), body=True)
+    assert '      headers: tenant: "acme", n: "1", n: null, b: {"base64": "/xs="}\n' in text
+
+
+@pytest.mark.parametrize(("key", "told"), [(None, None), (b"", ""), (b"\xffk", "\ufffdk")])
+def test_an_empty_key_is_not_none(key: bytes | None, told: str | None) -> None:
+    assert json.loads(as_json(letter(key=key), State.OPEN, Links("")))["key"] == told
 
 
 def test_a_letter_tells_its_trace_and_its_time() -> None:
@@ -269,6 +324,20 @@ def test_what_is_cut_fits_and_keeps_what_tells_of_it(
         assert len(body) == 1_000_000
 
 
+@pytest.mark.parametrize("size", [10, 5_000, 20_000])
+def test_headers_that_are_told_exactly_are_cut_as_one(size: int) -> None:
+    own = [("short", b"1"), ("short", b"2"), ("long", b"\xff" * size)]
+    _, body, headers = cut(b"key", b"x" * 1_000_000, put_away(own), 900_000)
+
+    read = letter(headers, value=body)
+    whole = size < 16_384 * 3 / 4
+    assert ("headers" in read.truncated) == (not whole)
+    assert ("short", b"2") in read.headers
+    if whole:
+        assert read.headers == own
+    assert len(body) + sum(map(len, [*headers, *headers.values()])) < 900_000 + 10_000
+
+
 def test_without_an_address_the_trace_is_its_id() -> None:
     assert as_text(letter(), State.OPEN, Links("")).endswith(f"\n      {TRACE}")
 
@@ -300,7 +369,7 @@ def test_what_is_no_position_is_refused(text: str) -> None:
      json.dumps({"offsets": list(range(1001))}).encode()],
 )  # fmt: skip
 def test_a_mark_that_cannot_be_one_is_a_letter(value: bytes) -> None:
-    record = Record(Position(0, 12), NOW, None, value, {"dead-letter.mark": "replayed"})
+    record = Record(Position(0, 12), NOW, None, value, [("dead-letter.mark", b"replayed")])
     assert not Ledger().note(record)
 
 
@@ -355,13 +424,13 @@ async def test_a_message_goes_back_as_it_was(topic: MemoryTopic, desk: Desk) -> 
     span = desk.span()
     identity = context(span)
     assert sent[:3] == ("events", b"key", b'{"n": 1}')
-    assert sent[3] == {
+    assert sent[3] == encoded({
         "content-type": "application/json",
         "correlation_id": "c-1",
         "tenant": "acme",
         "traceparent": f"00-{identity.trace_id:032x}-{identity.span_id:016x}"
         f"-{identity.trace_flags:02x}",
-    }
+    })  # fmt: skip
     assert (outcome.reason, outcome.trace_id) == ("", f"{identity.trace_id:032x}")
     assert await desk.find(Wanted()) == [(position, State.REPLAYED)]
 
@@ -388,9 +457,9 @@ async def test_baggage_travels_on_but_the_old_trace_does_not(
 ) -> None:
     topic.put(PUT_AWAY | {"baggage": "tenant=acme,with_batch=True"})
     await desk.replay()
-    headers = topic.sent[0][3]
-    assert headers["baggage"] == "tenant=acme"
-    assert TRACE not in headers["traceparent"]
+    headers = dict(topic.sent[0][3])
+    assert headers["baggage"] == b"tenant=acme"
+    assert TRACE.encode() not in (headers["traceparent"] or b"")
 
 
 async def test_a_letter_without_a_trace_has_no_link(topic: MemoryTopic, desk: Desk) -> None:
@@ -501,7 +570,7 @@ async def test_what_was_sent_is_remembered_when_the_rest_is_interrupted(
     unsent, sent = topic.put(value=b"never answered"), topic.put(value=b"a")
     send = topic.send
 
-    async def hang(t: str, one: Letter, headers: Mapping[str, str]) -> "asyncio.Future[object]":
+    async def hang(t: str, one: Letter, headers: Headers) -> "asyncio.Future[object]":
         if one.position == unsent:
             return asyncio.get_running_loop().create_future()
         return await send(t, one, headers)

@@ -45,7 +45,7 @@ def add_to(commands: Subparsers) -> None:
     letters = _add(commands, "dead-letters", _list, "list messages that were given up, and why")
     letters.add_argument("--all", action="store_true", help="also those replayed or discarded")
     letters.add_argument("--json", action="store_true", help="one JSON object a line, with body")
-    letters.add_argument("--body", action="store_true", help="show how each body begins, too")
+    letters.add_argument("--body", action="store_true", help="show headers and body too")
     letters.add_argument(
         "--limit",
         type=_count,

@@ -55,7 +55,7 @@ class Mark:
     @classmethod
     def read(cls, record: Record) -> Self | None:
         """None for what is a letter; a mark that cannot be read is one, of a stranger."""
-        name = record.headers.get(MARK)
+        name = record.text.get(MARK)
         if name is None or name not in _MARKED:
             return None
         try:

@@ -3,12 +3,14 @@
 Everything in the topic is read with doubt: whoever may publish there may publish anything.
 """
 
+import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from opentelemetry import baggage, propagate
 from opentelemetry.context import Context
@@ -29,7 +31,14 @@ REASON = f"{PREFIX}reason"
 TOMBSTONE = f"{PREFIX}tombstone"
 TRUNCATED = f"{PREFIX}truncated"
 BODY_SIZE = f"{PREFIX}body-size"
+HEADERS = f"{PREFIX}headers"
+"""The message's headers, exactly: JSON, `[[name, value], …]`, where a value that is no text is null
+or `{"base64": …}`. It is there when the others cannot say it: they are text, each name once."""
 CONTENT_TYPE = "content-type"
+CORRELATION_ID = "correlation_id"
+
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
+"""As Kafka has them: in their order, names may repeat, values may be anything or null."""
 
 MAX_OWN_BYTES = 16_384
 """Of the message's own headers, and of its key, that a letter keeps which has to be cut."""
@@ -57,7 +66,7 @@ class Position(NamedTuple):
         return cls(int(found[1]), int(found[2]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """One record of the topic, whatever it is. `timestamp` is in Unix seconds."""
 
@@ -65,22 +74,37 @@ class Record:
     timestamp: float
     key: bytes | None
     value: bytes | None
-    headers: Mapping[str, str]
+    headers: Headers
+
+    @cached_property
+    def text(self) -> Mapping[str, str]:
+        """The headers as text: of a name that is repeated the last."""
+        return _text(self.headers)
 
 
 def headers_of(
-    letter: DeadLetter, topic: str, partition: int, offset: int, *, tombstone: bool = False
+    letter: DeadLetter,
+    topic: str,
+    partition: int,
+    offset: int,
+    headers: Headers,
+    *,
+    tombstone: bool = False,
 ) -> dict[str, str]:
     """The headers to put a message away with: its own, and what became of it.
 
     Args:
         letter: The message, and why it was given up.
         topic: That it came from, with its partition and offset there.
+        headers: Of the message, as the broker has them.
         tombstone: Whether it has no value, which is not the same as an empty one.
     """
+    own = _own(headers)
+    # In the order in which FastStream publishes them.
+    text = {CONTENT_TYPE: "", CORRELATION_ID: letter.message.correlation_id or ""} | _text(own)
+    text = {name: value for name, value in text.items() if not name.startswith(PREFIX)}
     return {
-        **_own(letter.message.headers),
-        CONTENT_TYPE: letter.message.content_type or "",
+        **text,
         TOPIC: topic,
         PARTITION: str(partition),
         OFFSET: str(offset),
@@ -88,6 +112,7 @@ def headers_of(
         ERROR_TYPE: error_type(letter.error),
         REASON: describe(letter.error),
         **({TOMBSTONE: "true"} if tombstone else {}),
+        **({} if _told_by(encoded(text)) == own else {HEADERS: _as_json(own)}),
     }
 
 
@@ -96,8 +121,8 @@ def cut(
 ) -> tuple[bytes | None, bytes, dict[str, str]]:
     """What of a letter fits into so many bytes, marked as cut; says why and where from in any case.
 
-    A key is whole or not there, as is a header, of which the shortest stay. The body is cut at its
-    end.
+    A key is whole or not there, as is a header: what says all of them exactly, then the shortest.
+    The body is cut at its end.
 
     Args:
         key: The message's.
@@ -106,8 +131,12 @@ def cut(
         most: Bytes for key, body and the message's own headers. Those that say what became of it
             take up to 10 KB more.
     """
-    kept = {name: value for name, value in headers.items() if name.startswith(PREFIX)}
-    own = {name: value for name, value in headers.items() if name not in kept}
+    own = {
+        name: value
+        for name, value in headers.items()
+        if name == HEADERS or not name.startswith(PREFIX)
+    }
+    kept = {name: value for name, value in headers.items() if name not in own}
     room = min(MAX_OWN_BYTES, most)
     left = most
     whole = []
@@ -116,14 +145,13 @@ def cut(
         left -= len(key or b"")
     else:
         key = None
-    for name, value in sorted(own.items(), key=_size):
-        room -= _size((name, value))
-        if room < 0 or left < _size((name, value)):
-            break
-        kept[name] = value
-        left -= _size((name, value))
-        own.pop(name)
-    if not own:
+    needed = own.keys() & {HEADERS} or {*own}
+    for name, value in sorted(own.items(), key=lambda one: (one[0] != HEADERS, _size(one))):
+        if _size((name, value)) <= min(room, left):
+            kept[name] = value
+            room -= _size((name, value))
+            left -= _size((name, value))
+    if needed <= kept.keys():
         whole.append("headers")
     if len(body) <= left:
         whole.append("body")
@@ -148,7 +176,7 @@ class Letter:
     @property
     def topic(self) -> str:
         """Where it came from; empty if nothing says so."""
-        return self.record.headers.get(TOPIC, "")
+        return self.record.text.get(TOPIC, "")
 
     @property
     def origin(self) -> Position | None:
@@ -163,22 +191,22 @@ class Letter:
     @property
     def error_type(self) -> str:
         """The exception's class, with its module; empty if nothing says so."""
-        return self.record.headers.get(ERROR_TYPE, "")
+        return self.record.text.get(ERROR_TYPE, "")
 
     @property
     def reason(self) -> str:
-        return self.record.headers.get(REASON, "")
+        return self.record.text.get(REASON, "")
 
     @property
     def value(self) -> bytes | None:
         """The message's; None for a tombstone."""
-        marked = self.record.headers.get(TOMBSTONE) == "true"
+        marked = self.record.text.get(TOMBSTONE) == "true"
         return None if marked and not self.record.value else self.record.value
 
     @property
     def truncated(self) -> Sequence[str]:
         """What of the message was cut, since it was too large: of `key`, `headers` and `body`."""
-        told = self.record.headers.get(TRUNCATED, "").split(",")
+        told = self.record.text.get(TRUNCATED, "").split(",")
         return [one for one in _CAN_BE_CUT if one in told]
 
     @property
@@ -206,10 +234,10 @@ class Letter:
         return format_trace_id(self.cause.trace_id) if self.cause else ""
 
     @property
-    def headers(self) -> dict[str, str]:
-        """What the message had for headers before it was put away."""
-        content_type = self.record.headers.get(CONTENT_TYPE, "")
-        return _own(self.record.headers) | ({CONTENT_TYPE: content_type} if content_type else {})
+    def headers(self) -> Headers:
+        """What the message had for headers before it was put away, to the byte."""
+        exact = _from_json(self.record.text.get(HEADERS, ""))
+        return _told_by(self.record.headers) if exact is None else _own(exact)
 
     @property
     def baggage(self) -> Context:
@@ -222,23 +250,82 @@ class Letter:
 
     @cached_property
     def _context(self) -> Context:
-        return extract(self.record.headers)
+        return extract(self.record.text)
 
     @property
     def _timed(self) -> bool:
         return self.record.timestamp > 0
 
     def _number(self, header: str) -> int | None:
-        text = self.record.headers.get(header, "")
+        text = self.record.text.get(header, "")
         return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def _own(headers: Mapping[str, str]) -> dict[str, str]:
-    """Without what belongs to one publication: its trace, its flow, and why it was given up."""
+def encoded(headers: Mapping[str, str]) -> Headers:
+    return [(name, value.encode()) for name, value in headers.items()]
+
+
+def header_text(value: bytes | None) -> str:
+    """A header's value as text: null is empty, what is not UTF-8 is replaced."""
+    return (value or b"").decode(errors="replace")
+
+
+def _text(headers: Headers) -> dict[str, str]:
+    return {name: header_text(value) for name, value in headers}
+
+
+def _own(headers: Headers) -> Headers:
+    """Without what belongs to one publication: its trace, and its flow."""
     fields = propagate.get_global_textmap().fields
-    passing = {CONTENT_TYPE, FLOW_STARTED, "traceparent", "tracestate", "baggage", *fields}
-    return {
-        name: value
-        for name, value in headers.items()
-        if name not in passing and not name.startswith(PREFIX)
-    }
+    passing = {FLOW_STARTED, "traceparent", "tracestate", "baggage", *fields}
+    return [(name, value) for name, value in headers if name not in passing]
+
+
+def _told_by(headers: Headers) -> Headers:
+    """What a letter's headers say of those of its message, where `HEADERS` is not among them.
+
+    FastStream adds a content type to what has none: an empty one.
+    """
+    return [
+        (name, value)
+        for name, value in _own(headers)
+        if not name.startswith(PREFIX) and (value or name != CONTENT_TYPE)
+    ]
+
+
+def readable(value: bytes | None) -> Any:
+    """A header's value for JSON: text, null, or `{"base64": …}`."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value or b"").decode()}
+
+
+def _as_json(headers: Headers) -> str:
+    each = [[name, readable(value)] for name, value in headers]
+    return json.dumps(each, ensure_ascii=False, separators=(",", ":"))
+
+
+def _from_json(text: str) -> Headers | None:
+    """None for what `_as_json` did not write."""
+    try:
+        match json.loads(text):
+            case [*pairs]:
+                return [_from_pair(pair) for pair in pairs]
+    except (ValueError, RecursionError):  # of half a surrogate pair, too
+        pass
+    return None
+
+
+def _from_pair(pair: Any) -> tuple[str, bytes | None]:
+    match pair:
+        case [str(name), None]:
+            value = None
+        case [str(name), str(text)]:
+            value = text.encode()
+        case [str(name), {"base64": str(text)}]:
+            value = base64.b64decode(text, validate=True)
+        case _:
+            raise ValueError("no header")
+    name.encode()
+    return name, value

@@ -18,7 +18,7 @@ from ..channels import DEAD_LETTERS
 from ..telemetry.errors import fail
 from ..telemetry.propagation import inject
 from .ledger import MOST_LETTERS, Ledger, Mark, State
-from .letter import Letter, Record
+from .letter import Headers, Letter, Record, encoded
 
 PAGE_LETTERS = 100
 PAGE_BYTES = 8 * 1_048_576
@@ -45,7 +45,7 @@ class Topic(Protocol):
     def read(self, start: Offsets, end: Offsets) -> AsyncIterator[Record]: ...
     async def mark(self, partition: int, mark: Mark) -> int: ...
     async def send(
-        self, topic: str, letter: Letter, headers: Mapping[str, str]
+        self, topic: str, letter: Letter, headers: Headers
     ) -> "asyncio.Future[object]": ...
     def attributes(self, topic: str, letter: Letter) -> tuple[Attributes, Attributes]: ...
 
@@ -183,8 +183,9 @@ class Replay:
             },
             links=[Link(letter.cause, of_letter)] if letter.cause else [],
         )
-        headers = letter.headers
-        inject(headers, trace.set_span_in_context(span, context))
+        added: dict[str, str] = {}
+        inject(added, trace.set_span_in_context(span, context))
+        headers = [*letter.headers, *encoded(added)]
         sending = _Sending(letter, destination, span)
         try:
             sending.sent = await self._topic.send(destination, letter, headers)

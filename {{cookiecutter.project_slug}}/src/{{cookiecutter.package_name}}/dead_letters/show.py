@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from .ledger import State
-from .letter import Letter, Position
+from .letter import Letter, Position, readable
 
 INDENT = "      "
 MOST_LINES = 4
@@ -61,14 +61,18 @@ def as_text(
     if letter.reason:
         lines += _wrapped(letter.reason)
     if body:
-        told = _body(letter)
+        lines += _wrapped(f"headers: {_listed(letter)}" if letter.headers else "no headers")
+        told = _decoded(letter.value)
         lines += _wrapped("no body" if told is None else f"body: {told[:BODY_CHARACTERS]}")
     lines.append(INDENT + (_trace(letter, links) or "no trace"))
     return "\n".join(lines)
 
 
 def as_json(letter: Letter, state: State, links: Links) -> str:
-    """One line. The body is text, in which what is not UTF-8 is replaced; null of a tombstone."""
+    """One line. Key and body are text, in which what is not UTF-8 is replaced, or null.
+
+    A header is text, null, or `{"base64": …}`; a list of them if its name is repeated.
+    """
     origin = letter.origin or Position(0, 0)
     content: dict[str, Any] = {
         "letter": str(letter.position),
@@ -82,11 +86,11 @@ def as_json(letter: Letter, state: State, links: Links) -> str:
         "reason": letter.reason or None,
         "trace_id": letter.trace_id or None,
         "trace": _trace(letter, links) or None,
-        "key": letter.record.key.decode(errors="replace") if letter.record.key else None,
-        "body": _body(letter),
+        "key": _decoded(letter.record.key),
+        "body": _decoded(letter.value),
         "truncated": letter.truncated or None,
         "body_size": letter.body_size,
-        "headers": letter.headers,
+        "headers": _headers(letter),
     }
     return json.dumps(content)
 
@@ -143,8 +147,23 @@ def _trace(letter: Letter, links: Links) -> str:
     return links.to(letter.trace_id, letter.at.timestamp() if letter.at else None)
 
 
-def _body(letter: Letter) -> str | None:
-    return None if letter.value is None else letter.value.decode(errors="replace")
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+def _headers(letter: Letter) -> dict[str, Any]:
+    """By name; of one that is repeated a list."""
+    found: dict[str, list[Any]] = {}
+    for name, value in letter.headers:
+        found.setdefault(name, []).append(readable(value))
+    return {name: each[0] if len(each) == 1 else each for name, each in found.items()}
+
+
+def _listed(letter: Letter) -> str:
+    return ", ".join(
+        f"{name}: {json.dumps(readable(value), ensure_ascii=False)}"
+        for name, value in letter.headers
+    )
 
 
 def _short(error_type: str) -> str:

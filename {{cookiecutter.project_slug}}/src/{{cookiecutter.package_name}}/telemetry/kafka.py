@@ -86,8 +86,8 @@ class KafkaConventions:
     def published_at(self, message: Record | Sequence[Record]) -> Sequence[float]:
         """Unix seconds, by the producer's clock (`message.timestamp.type=CreateTime`)."""
         records = message if isinstance(message, Sequence) else (message,)
-        # A producer may leave it out: then it is -1.
-        return [record.timestamp / 1000 for record in records if record.timestamp > 0]
+        # A producer may leave it out: then it is -1. The oldest format of messages has none.
+        return [record.timestamp / 1000 for record in records if (record.timestamp or 0) > 0]
 
 
 def _headers(record: Record) -> dict[str, str]:

@@ -4,6 +4,7 @@ That is a traceparent (W3C Trace Context, version 00) without tracestate and bag
 default OTEL_PROPAGATORS. Whatever else comes is left to the propagators.
 """
 
+import logging
 import re
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
@@ -20,6 +21,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+logger = logging.getLogger(__name__)
+
 _PARENT, _BAGGAGE = "traceparent", "baggage"
 _TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _W3C = frozenset({_PARENT, "tracestate", _BAGGAGE})
@@ -30,7 +33,7 @@ _B3 = frozenset(
 
 
 def extract(headers: Mapping[str, str]) -> Context:
-    """The context that headers carry; an empty one if they carry none."""
+    """The context that headers carry; an empty one if they carry none, or none that can be read."""
     if (
         _fields(propagate.get_global_textmap())[0]
         and "tracestate" not in headers
@@ -44,7 +47,11 @@ def extract(headers: Mapping[str, str]) -> Context:
             if trace_id and span_id:
                 parent = SpanContext(trace_id, span_id, True, TraceFlags(flags))
                 return set_span_in_context(NonRecordingSpan(parent), Context())
-    return propagate.extract(headers, context=Context())
+    try:
+        return propagate.extract(headers, context=Context())
+    except Exception as error:  # the message is handled all the same
+        logger.warning("No trace context taken from headers: %s: %s", type(error).__name__, error)
+        return Context()
 
 
 def inject(headers: MutableMapping[str, Any], context: Context) -> None:

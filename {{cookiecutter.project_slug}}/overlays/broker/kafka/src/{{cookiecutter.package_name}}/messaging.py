@@ -4,10 +4,11 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -25,7 +26,7 @@ from faststream.message import StreamMessage
 from . import aiokafka_cures
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
-from .dead_letters.letter import cut, headers_of
+from .dead_letters.letter import cut, header_text, headers_of
 from .retry import DeadLetter, RetryPolicy
 from .security import broker_security, client_options, refusal
 from .settings import Settings
@@ -107,7 +108,8 @@ def make_broker(
         # The retry policy ends every failure in the dead letters. What escapes it could not be
         # buried, so it is read again rather than lost.
         ack_policy=AckPolicy.NACK_ON_ERROR,
-        parser=_tolerant_parser,
+        parser=_parse,
+        decoder=_decode,
         middlewares=[
             KafkaTelemetryMiddleware(
                 **telemetry.providers, server_address=settings.broker_url.partition(":")[0]
@@ -359,14 +361,12 @@ async def _accepts_connections(servers: Sequence[str]) -> bool:
 async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetrics) -> None:
     """Publish a dead letter, as much of it as the topic takes.
 
-    A message that was compressed may be any size, and a header that is not UTF-8 gets longer.
+    A message that was compressed may be any size, and headers that are no text are there twice.
     """
     record = _first(letter.message)
     origin = record.topic, record.partition, record.offset
     whole = record.key, record.value or b""
-    headers = {"correlation_id": letter.message.correlation_id or ""} | headers_of(
-        letter, *origin, tombstone=record.value is None
-    )
+    headers = headers_of(letter, *origin, record.headers, tombstone=record.value is None)
     with metrics.dead_letter(record.topic, letter.error, letter.message.headers):
         try:
             await _put_away(broker, *whole, headers)
@@ -417,26 +417,70 @@ def _singles(message: StreamMessage[Any]) -> list[StreamMessage[Any]]:
     return singles
 
 
-async def _tolerant_parser(message: Any, parse: Callable[[Any], Any]) -> StreamMessage[Any]:
-    """Parse a message also when a header is not UTF-8, over which FastStream drops the message."""
-    if isinstance(message, Sequence):
-        message = tuple(_with_readable_headers(record) for record in message)
-    else:
-        message = _with_readable_headers(message)
-    parsed: StreamMessage[Any] = await parse(message)
+class _Unparsed(bytes):
+    """The body of a record that could not be parsed; `parse` fails in the same way again."""
+
+    parse: Callable[[], Awaitable[object]]
+
+
+async def _parse(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> StreamMessage[Any]:
+    """Parse a record, or a batch, whatever is in it.
+
+    When parsing raises, FastStream goes on to the next message, and the offset with it. So a record
+    that cannot be parsed becomes a message that cannot be decoded, and ends as a dead letter.
+    """
+    try:
+        parsed = await parse(_readable(message))
+    except Exception:
+        parsed = await _parse_apart(message, parse)
+    # With its bytes; the broker of tests has batches in lists.
+    parsed.raw_message = tuple(message) if isinstance(message, Sequence) else message
+    return cast("StreamMessage[Any]", parsed)
+
+
+async def _parse_apart(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Leave out of the records that cannot be parsed all that could be to blame."""
+    batch = isinstance(message, Sequence)
+    readable, unparsed = [], {}
+    for position, record in enumerate(message if batch else (message,)):
+        one = _readable((record,) if batch else record)
+        try:
+            await parse(one)
+        except Exception:
+            unparsed[position] = body = _Unparsed(record.value or b"")
+            body.parse = partial(parse, one)
+            readable.append(replace(record, value=b"", headers=()))
+        else:
+            readable.append(one[0] if batch else one)
+    parsed = await parse(tuple(readable) if batch else readable[0])
+    for position, body in unparsed.items():
+        if batch:
+            parsed.body[position] = body
+        else:
+            parsed.body = body
     return parsed
 
 
-def _with_readable_headers(record: Any) -> Any:
+async def _decode(
+    message: StreamMessage[Any], decode: Callable[[StreamMessage[Any]], Awaitable[Any]]
+) -> Any:
+    for body in message.body if isinstance(message.body, list) else (message.body,):
+        if isinstance(body, _Unparsed):
+            await body.parse()
+    if isinstance(message.raw_message, tuple):
+        message = copy.copy(message)
+        message.raw_message = _readable(message.raw_message)  # FastStream parses them again
+    return await decode(message)
+
+
+def _readable(message: Any) -> Any:
+    """With headers that FastStream can read: it takes text alone."""
+    if isinstance(message, Sequence):
+        return tuple(_readable(record) for record in message)
     try:
-        for _, value in record.headers:
-            (value or b"").decode()
-    except UnicodeDecodeError:
-        record = copy.copy(record)
-        object.__setattr__(
-            record,
-            "headers",
-            tuple((name, (value or b"").decode(errors="replace").encode())
-                  for name, value in record.headers),
-        )  # fmt: skip
-    return record
+        for _, value in message.headers:
+            value.decode()
+    except (AttributeError, UnicodeDecodeError):
+        headers = ((name, header_text(value).encode()) for name, value in message.headers)
+        return replace(message, headers=tuple(headers))
+    return message

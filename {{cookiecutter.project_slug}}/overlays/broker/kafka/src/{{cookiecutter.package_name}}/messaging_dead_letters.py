@@ -13,7 +13,7 @@ from opentelemetry.semconv._incubating.attributes import server_attributes as se
 
 from .channels import DEAD_LETTERS
 from .dead_letters.ledger import Mark
-from .dead_letters.letter import Letter, Position, Record
+from .dead_letters.letter import CORRELATION_ID, Headers, Letter, Position, Record, encoded
 from .messaging import MAX_DEAD_LETTER_BYTES
 from .security import client_options
 from .settings import Settings
@@ -127,13 +127,11 @@ class DeadLetterTopic:
         """Write a mark, and return its offset."""
         producer = await self._started()
         sent = await producer.send_and_wait(
-            DEAD_LETTERS, mark.value, partition=partition, headers=_encoded(mark.headers)
+            DEAD_LETTERS, mark.value, partition=partition, headers=encoded(mark.headers)
         )
         return int(sent.offset)
 
-    async def send(
-        self, topic: str, letter: Letter, headers: Mapping[str, str]
-    ) -> "asyncio.Future[object]":
+    async def send(self, topic: str, letter: Letter, headers: Headers) -> "asyncio.Future[object]":
         """Publish a letter's message; what is returned is done when the broker has it.
 
         Messages of one key go the way they always go, and keep the order of these calls.
@@ -143,7 +141,7 @@ class DeadLetterTopic:
         """
         producer = await self._started()
         sent: asyncio.Future[object] = await producer.send(
-            topic, letter.value, letter.record.key, headers=_encoded(headers)
+            topic, letter.value, letter.record.key, headers=[*headers]
         )
         return sent
 
@@ -159,7 +157,7 @@ class DeadLetterTopic:
         }
         if letter.record.key is not None:
             span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(letter.record.key)
-        if conversation := letter.headers.get("correlation_id"):
+        if conversation := letter.record.text.get(CORRELATION_ID):
             span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(conversation)
         link: Attributes = {
             messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,
@@ -198,15 +196,10 @@ class DeadLetterTopic:
 
 
 def _record(record: Any) -> Record:
-    # -1 where there is none; headers that are not UTF-8 must not cost the others.
     return Record(
         Position(record.partition, record.offset),
-        record.timestamp / 1000,
+        (record.timestamp or 0) / 1000,  # negative where the sender left it out
         record.key,
         record.value,
-        {name: (value or b"").decode(errors="replace") for name, value in record.headers},
+        tuple(record.headers),
     )
-
-
-def _encoded(headers: Mapping[str, str]) -> list[tuple[str, bytes]]:
-    return [(name, value.encode()) for name, value in headers.items()]

@@ -81,8 +81,9 @@ async def test_what_is_too_large_for_a_dead_letter_is_cut(kafka: str) -> None:
     assert letters[0].value
     assert MAX_MESSAGE_BYTES - 1000 < len(letters[0].value) <= MAX_MESSAGE_BYTES
     assert letters[0].body_size == LARGE
-    assert [letter.headers.get("tenant") for letter in letters] == ["acme", "acme", None, None]
-    assert "note" not in letters[1].headers
+    kept = [dict(letter.headers) for letter in letters]
+    assert [headers.get("tenant") for headers in kept] == [b"acme", b"acme", None, None]
+    assert "note" not in kept[1]
     for offset, letter in enumerate(letters):
         assert (letter.topic, str(letter.origin)) == ("numbers", f"1/{offset}")
         assert letter.reason
