@@ -50,7 +50,8 @@ def extract(headers: Mapping[str, str]) -> Context:
     try:
         return propagate.extract(headers, context=Context())
     except Exception as error:  # the message is handled all the same
-        logger.warning("No trace context taken from headers: %s: %s", type(error).__name__, error)
+        # Not a warning: strangers choose what is in headers, and how often.
+        logger.debug("No trace context taken from headers: %s: %s", type(error).__name__, error)
         return Context()
 
 
