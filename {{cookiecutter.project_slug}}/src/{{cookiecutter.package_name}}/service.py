@@ -150,7 +150,8 @@ class _Application(AsgiFastStream):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] in self.traced:
             path = scope["path"]
-            await serve_traced(self._limited, scope, receive, send, route=path)
+            provider = self.service.telemetry.tracer_provider
+            await serve_traced(self._limited, scope, receive, send, route=path, provider=provider)
         else:
             await self._limited(scope, receive, send)
 
