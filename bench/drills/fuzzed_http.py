@@ -1,11 +1,17 @@
 """The HTTP side under requests that schemathesis makes up from the OpenAPI document of it."""
 
+import gzip
+import json
 import random
+import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from .accounting import Placed
@@ -13,6 +19,7 @@ from .accounting import Placed
 Must = Callable[[object, str], None]
 
 CARD_LIMIT_CENTS = 100_000
+JSON = {"Content-Type": "application/json"}
 MAX_KEY_CHARACTERS = 255
 
 
@@ -69,14 +76,22 @@ def fuzz(url: str, requests: int, seed: int, must: Must) -> tuple[list[Placed], 
         made += 1
         status = _send_rubbish(url, draw)
         must(400 <= status < 500, f"HTTP: rubbish was answered with {status}")
-    return placed, made
+    repeated, sent = _repeat_with_a_key(url, draw, must)
+    _hide_a_request(url, must)
+    return placed + repeated, made + sent + 1
 
 
 def _give_own_key(case: Any, number: int) -> None:
-    """Make a key that may be taken unlike all others: two orders of one key would be one order."""
+    """Make a key that may be taken unlike all others, and one that may not no better."""
     for name, key in (case.headers or {}).items():
-        if name.lower() == "idempotency-key" and 0 < len(key) <= MAX_KEY_CHARACTERS:
-            case.headers[name] = f"{number} {key}"[:MAX_KEY_CHARACTERS]
+        if name.lower() != "idempotency-key" or not 0 < len(key) <= MAX_KEY_CHARACTERS:
+            continue
+        if not key.startswith('"'):
+            case.headers[name] = f"{number}-{key}"[:MAX_KEY_CHARACTERS]
+        elif len(own := f'"{number}-{key[1:]}') <= MAX_KEY_CHARACTERS:
+            case.headers[name] = own
+        else:
+            case.headers[name] = f'"{number}-"'
 
 
 def _placed(answer: Any, body: Any) -> Placed:
@@ -86,6 +101,49 @@ def _placed(answer: Any, body: Any) -> Placed:
     if body.get("amount_cents", 0) > CARD_LIMIT_CENTS:
         kind = "declined"
     return Placed(answer["order_id"], answer["trace_id"], kind, time.time())
+
+
+def _repeat_with_a_key(url: str, draw: random.Random, must: Must) -> tuple[list[Placed], int]:
+    """Send an order again, and others, all with its key; return it, and how many were sent."""
+    order = {"sku": "again", "amount_cents": 100, "country": "FI"}
+    key = {"Idempotency-Key": str(uuid.UUID(int=draw.getrandbits(128), version=4))}
+    requests = [
+        (order, {}, 202),
+        (dict(reversed(order.items())), {}, 202),
+        (order | {"quantity": 1}, {"Idempotency-Key": f'"{key["Idempotency-Key"]}"'}, 202),
+        (order | {"amount_cents": 200}, {}, 422),
+        (order | {"sku": ""}, {}, 422),
+        (order, {"Content-Encoding": "gzip"}, 415),
+    ]
+    answers = []
+    for body, headers, expected in requests:
+        content = json.dumps(body).encode()
+        if "Content-Encoding" in headers:
+            content = gzip.compress(content)
+        status, answer = _post(url, content, JSON | key | headers)
+        must(status == expected, f"HTTP: {body} with {headers} was answered with {status}")
+        if status == 202:
+            answers.append(answer)
+    must(answers == answers[:1] * 3, f"HTTP: one order of one key had the answers {answers}")
+    return [_placed(json.loads(answer), order) for answer in answers[:1]], len(requests)
+
+
+def _hide_a_request(url: str, must: Must) -> None:
+    """Send a body with two lengths, of which the shorter one makes its rest a second request."""
+    rest = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = (
+        b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % (len(rest) + 5)
+    )
+    address = urllib.parse.urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=15) as connection:
+        connection.sendall(head + b"0\r\n\r\n" + rest)
+        answer = b""
+        with suppress(OSError):
+            while chunk := connection.recv(65536):
+                answer += chunk
+    told = answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+    must(told, f"HTTP: a body with two lengths was answered with {answer[:200]!r}")
 
 
 def _send_rubbish(url: str, draw: random.Random) -> int:
@@ -98,9 +156,13 @@ def _send_rubbish(url: str, draw: random.Random) -> int:
         "traceparent": draw.choice(["", "00-0-0-00", "\xff" * 100]),
         "Idempotency-Key": draw.choice(["", "k", "\xe4" * 200, "k" * 5000]),
     }
-    request = urllib.request.Request(f"{url}/orders", body, headers)
+    return _post(url, body, headers)[0]
+
+
+def _post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    request = urllib.request.Request(f"{url}/orders", body, dict(headers))
     try:
         with urllib.request.urlopen(request, timeout=15) as answer:
-            return int(answer.status)
+            return int(answer.status), answer.read()
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, error.read()

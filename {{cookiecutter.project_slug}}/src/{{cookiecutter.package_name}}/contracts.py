@@ -18,10 +18,6 @@ Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217 code
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2 code")]
 
 
-MAX_KEY_CHARACTERS = 255
-"""Of the header Idempotency-Key."""
-
-
 class OrderRequest(BaseModel):
     """The body of `POST /orders`."""
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from .contracts import MAX_KEY_CHARACTERS, OrderAccepted, OrderRequest
+from .contracts import OrderAccepted, OrderRequest
+from .idempotency_key import KEY_PATTERN, MAX_KEY_CHARACTERS
 
 _ERRORS = {
     "type": "object",
@@ -41,7 +42,11 @@ def document() -> dict[str, Any]:
                             "name": "Idempotency-Key",
                             "in": "header",
                             "description": "With the same key, trying again is the same order",
-                            "schema": {"type": "string", "maxLength": MAX_KEY_CHARACTERS},
+                            "schema": {
+                                "type": "string",
+                                "pattern": KEY_PATTERN,
+                                "maxLength": MAX_KEY_CHARACTERS,
+                            },
                         }
                     ],
                     "requestBody": {
@@ -53,11 +58,18 @@ def document() -> dict[str, Any]:
                             "description": "Accepted, and on its way",
                             "content": _json(references[OrderAccepted, "serialization"]),
                         },
-                        "400": _problem("The body ended before its end, or the key is too long"),
+                        "400": _problem(
+                            "The body ended before its end, its length is said in two ways, or "
+                            "the key is none"
+                        ),
                         "408": _problem("The body did not come in time"),
+                        "409": _problem("The first request with this key is still being answered"),
                         "413": _problem("The body is too large"),
-                        "415": _problem("The body is no application/json"),
-                        "422": _problem("The body is not an order: which field, and why"),
+                        "415": _problem("The body is no application/json, or is compressed"),
+                        "422": _problem(
+                            "The body is not an order: which field, and why; or the key was sent "
+                            "with another order before"
+                        ),
                         "503": {
                             **_problem("The broker is not available, or too many requests at once"),
                             "headers": {

@@ -19,7 +19,9 @@ from prometheus_client import make_asgi_app
 
 from . import messaging
 from .channels import Publisher
+from .connections import Connection
 from .contracts import Event
+from .http_limits import RequestLimits
 from .logs import configure_logging
 from .settings import Settings
 from .telemetry import Telemetry
@@ -29,8 +31,11 @@ from .watchdog import EXIT_CODE, Watchdog
 
 # Of a request whose headers have not all come; more gets a 400.
 MAX_HEADER_BYTES = 32_768
-# Open at once, idle ones too; a request beyond them gets a 503, unseen by any handler.
-MAX_CONNECTIONS = 1000
+# Open at once, idle ones too; beyond them the one that has waited longest is closed. Many machines
+# let a process open 1024 files.
+MAX_CONNECTIONS = 500
+# How long a connection may wait for a request with all its headers, or for its answer to be read.
+IDLE_SECONDS = 10
 
 logger = logging.getLogger(__name__)
 
@@ -98,9 +103,10 @@ class Service:
             self.app,
             host=self.settings.host,
             port=self.settings.port,
-            http="h11",  # the limits below are its
+            http=Connection,  # the limits below are its
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
             server_header=False,
             log_config=None,
             access_log=False,  # every request has a span
@@ -114,6 +120,12 @@ class _Application(AsgiFastStream):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.traced: set[str] = set()
+        self._limited = RequestLimits(
+            super().__call__,
+            max_body_bytes=service.settings.max_body_bytes,
+            body_timeout_seconds=service.settings.body_timeout_seconds,
+            max_requests=service.settings.max_requests,
+        )
         self.failed = False
         self._starting: anyio.CancelScope | None = None
         super().__init__(
@@ -138,9 +150,10 @@ class _Application(AsgiFastStream):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] in self.traced:
             path = scope["path"]
-            await serve_traced(super().__call__, scope, receive, send, route=path)
+            provider = self.service.telemetry.tracer_provider
+            await serve_traced(self._limited, scope, receive, send, route=path, provider=provider)
         else:
-            await super().__call__(scope, receive, send)
+            await self._limited(scope, receive, send)
 
     async def _start_broker(self) -> None:
         """Start the consumers as soon as the broker answers; until then HTTP answers with a 503.

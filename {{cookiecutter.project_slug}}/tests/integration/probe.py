@@ -28,7 +28,7 @@ class Parcel(BaseModel):
     weight: int
 
 
-@web.post(Parcel, service.settings)
+@web.post(Parcel)
 async def weigh(parcel: Parcel, request: Request) -> AsgiResponse:
     return JSONResponse({"weight": parcel.weight})
 

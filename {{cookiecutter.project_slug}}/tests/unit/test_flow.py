@@ -1,12 +1,19 @@
 """One order, one trace: its shape and its attributes, without a broker."""
 
+import asyncio
 import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from opentelemetry import baggage
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from {{ cookiecutter.package_name }}.contracts import OrderPlaced
+from {{ cookiecutter.package_name }}.idempotency_key import MemoryKeyStore
+from {{ cookiecutter.package_name }}.messaging import Unavailable
 from {{ cookiecutter.package_name }}.services import orders
 
 from ..spans import context, named, tree
@@ -25,6 +32,7 @@ async def post(
     body: object,
     headers: dict[str, str] | None = None,
     *,
+    more: Sequence[tuple[str, str]] = (),
     method: str = "POST",
     hang_up: bool = False,
 ) -> tuple[int, Any, dict[str, str]]:
@@ -43,8 +51,13 @@ async def post(
         "scheme": "http",
         "server": ("localhost", 8000),
         "headers": [
-            (name.encode(), value.encode())
-            for name, value in ({"content-type": "application/json"} | (headers or {})).items()
+            (name.lower().encode(), value.encode())
+            for name, value in (
+                ("content-type", "application/json"),
+                ("transfer-encoding", "chunked"),
+                *(headers or {}).items(),
+                *more,
+            )
         ],
     }
 
@@ -194,17 +207,154 @@ async def test_a_bad_body_is_refused_with_its_field(
     assert tree(flow.get_finished_spans()) == {"POST /orders": {}}
 
 
-async def test_the_same_key_is_the_same_order(flow: InMemorySpanExporter) -> None:
-    keys = ("again", "again", "another")
-    answers = [await post("/orders", ORDER, {"Idempotency-Key": key}) for key in keys]
-    first, again, another = (answer["order_id"] for _, answer, _ in answers)
-    assert first == again
-    assert first != another
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xef\xbb\xbf" + json.dumps(ORDER).encode(),
+        json.dumps(ORDER).encode("utf-16"),
+        json.dumps(ORDER | {"sku": "\udc80"}).encode(),
+        json.dumps(ORDER | {"\udc80": 1}).encode(),
+        json.dumps(ORDER).replace("keyboard", "\udc80").encode(errors="surrogatepass"),
+        json.dumps(ORDER | {"amount_cents": math.nan}).encode(),
+        json.dumps(ORDER | {"amount_cents": math.inf}).encode(),
+        json.dumps(ORDER).replace("12900", "1" * 5000).encode(),
+        json.dumps(ORDER).replace("12900", "1e400").encode(),
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b"[" * 100_000,
+    ],
+    ids=range(11),
+)
+async def test_json_that_reads_in_more_than_one_way_is_refused(
+    flow: InMemorySpanExporter, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, answer, _ = await post("/orders", body)
 
-    for length, expected in ((255, 202), (256, 400)):
-        status, answer, _ = await post("/orders", ORDER, {"Idempotency-Key": "k" * length})
-        assert status == expected
-    assert "255 characters" in json.dumps(answer)
+    assert status == 422
+    assert answer["errors"][0]["reason"]
+    assert tree(flow.get_finished_spans()) == {"POST /orders": {}}
+    assert not caplog.records
+
+
+KEY = "Idempotency-Key"
+
+
+async def test_the_same_key_is_the_same_order(flow: InMemorySpanExporter) -> None:
+    keys = ("again", "again", '"again"', "another")
+    answers = [await post("/orders", ORDER, {KEY: key}) for key in keys]
+    assert [status for status, _, _ in answers] == [202] * 4
+    first, *again, another = (answer for _, answer, _ in answers)
+    assert again == [first, first]  # the trace too, in which the order went on its way
+    assert first["order_id"] != another["order_id"]
+    sent = [span for span in flow.get_finished_spans() if span.name == "send orders.placed"]
+    assert len(sent) == 2
+
+
+async def test_another_order_under_the_key_is_refused(flow: InMemorySpanExporter) -> None:
+    assert (await post("/orders", ORDER, {KEY: "reused"}))[0] == 202
+    same = dict(reversed(ORDER.items()))
+    assert (await post("/orders", same, {KEY: "reused"}))[0] == 202
+    status, answer, _ = await post("/orders", ORDER | {"amount_cents": 1}, {KEY: "reused"})
+    assert status == 422
+    assert answer == {
+        "errors": [{"field": KEY, "reason": "was sent with another order before"}],
+    }
+
+
+async def test_after_a_restart_the_same_order_has_the_same_id(
+    flow: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, before, _ = await post("/orders", ORDER, {KEY: "restart"})
+    monkeypatch.setattr(orders, "keys", MemoryKeyStore())
+    _, after, _ = await post("/orders", ORDER, {KEY: "restart"})
+    monkeypatch.setattr(orders, "keys", MemoryKeyStore())
+    _, other, _ = await post("/orders", ORDER | {"amount_cents": 1}, {KEY: "restart"})
+    assert before["order_id"] == after["order_id"]
+    assert other["order_id"] != before["order_id"]
+
+
+async def test_what_ended_in_a_refusal_may_be_tried_again(
+    flow: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def away(publisher: object, event: OrderPlaced) -> None:
+        seen.append(event.order_id)
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(orders.service, "send", away)
+        assert (await post("/orders", ORDER | {"sku": ""}, {KEY: "retry"}))[0] == 422
+        assert (await post("/orders", ORDER, {KEY: "retry"}))[0] == 503
+        # It may be on its way, though it was refused.
+        assert (await post("/orders", ORDER | {"sku": "x"}, {KEY: "retry"}))[0] == 422
+    status, answer, _ = await post("/orders", ORDER, {KEY: "retry"})
+    assert (status, [answer["order_id"]]) == (202, seen)
+
+
+async def test_what_is_still_being_answered_is_not_done_twice(
+    flow: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, confirmed = asyncio.Event(), asyncio.Event()
+
+    async def slow(publisher: object, event: OrderPlaced) -> None:
+        begun.set()
+        await confirmed.wait()
+
+    monkeypatch.setattr(orders.service, "send", slow)
+    first = asyncio.create_task(post("/orders", ORDER, {KEY: "slow"}))
+    await begun.wait()
+    status, answer, _ = await post("/orders", ORDER, {KEY: "slow"})
+    assert status == 409
+    assert answer["errors"][0]["field"] == KEY
+    confirmed.set()
+    assert (await first)[0] == 202
+
+
+@pytest.mark.parametrize("value", ["", "k" * 256, "a, b", '"a'])
+async def test_a_bad_key_is_refused(flow: InMemorySpanExporter, value: str) -> None:
+    status, answer, _ = await post("/orders", ORDER, {KEY: value})
+    assert status == 400
+    assert answer["errors"][0]["field"] == KEY
+
+
+async def test_two_keys_are_refused(flow: InMemorySpanExporter) -> None:
+    status, answer, _ = await post("/orders", ORDER, more=[(KEY, "a"), (KEY, "b")])
+    assert status == 400
+    assert "more than once" in answer["errors"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "pieces", [["vendor=x,other=y"], ["vendor=x", "other=y"], ["vendor=x", "", "other=y"]]
+)
+async def test_header_lines_of_one_name_are_one_list(
+    flow: InMemorySpanExporter, pieces: list[str]
+) -> None:
+    """W3C Trace Context, 3.3.1; W3C Baggage, 3.1."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    seen = []
+
+    async def sees(publisher: object, event: OrderPlaced) -> None:
+        seen.append(dict(baggage.get_all()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders.service, "send", sees)
+        lines = [(name, piece) for piece in pieces for name in ("tracestate", "baggage")]
+        await post("/orders", ORDER, {"traceparent": parent}, more=lines)
+    state = context(named(flow.get_finished_spans(), "POST /orders")).trace_state
+    assert dict(state) == {"vendor": "x", "other": "y"}
+    assert seen == [{"vendor": "x", "other": "y"}]
+
+
+async def test_two_traceparents_are_none(flow: InMemorySpanExporter) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await post("/orders", ORDER, more=[("traceparent", parent)] * 2)
+    assert named(flow.get_finished_spans(), "POST /orders").parent is None
+
+
+async def test_the_server_span_is_the_services_own(flow: InMemorySpanExporter) -> None:
+    await post("/orders", ORDER)
+    resource = named(flow.get_finished_spans(), "POST /orders").resource
+    assert resource.attributes["service.name"] == "orders"
 
 
 async def test_a_body_that_is_too_large_is_refused(flow: InMemorySpanExporter) -> None:

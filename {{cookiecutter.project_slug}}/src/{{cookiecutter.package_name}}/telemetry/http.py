@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from opentelemetry import propagate, trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.semconv.attributes import error_attributes as error
 from opentelemetry.semconv.attributes import http_attributes as http
 from opentelemetry.semconv.attributes import server_attributes as server
 from opentelemetry.semconv.attributes import url_attributes as url
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
 from .errors import fail
 
@@ -22,17 +22,20 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 
 
-async def serve_traced(app: App, scope: Scope, receive: Receive, send: Send, *, route: str) -> None:
+async def serve_traced(
+    app: App, scope: Scope, receive: Receive, send: Send, *, route: str, provider: TracerProvider
+) -> None:
     """Run an ASGI HTTP request in a SERVER span that continues the caller's trace, or starts one.
 
     Args:
         route: `http.route`, of low cardinality. It names the span: `GET /items/{id}`.
+        provider: The service's own; the global one may be another's.
     """
-    headers = _headers(scope)
+    caller = propagate.extract(_headers(scope), context=Context())
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-    span = trace.get_tracer(__name__).start_span(
+    span = provider.get_tracer(__name__).start_span(
         f"{method if method != '_OTHER' else 'HTTP'} {route}",
-        context=propagate.extract(headers, context=Context()),
+        context=caller,
         kind=SpanKind.SERVER,
         attributes={
             http.HTTP_REQUEST_METHOD: method,
@@ -52,18 +55,30 @@ async def serve_traced(app: App, scope: Scope, receive: Receive, send: Send, *, 
                 span.set_status(StatusCode.ERROR)
         await send(message)
 
-    with trace.use_span(
-        span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-    ):
-        try:
-            await app(scope, receive, observed)
-        except Exception as raised:
-            fail(span, raised)
-            raise
+    token = attach(caller)  # for its baggage
+    try:
+        with trace.use_span(
+            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
+        ):
+            try:
+                await app(scope, receive, observed)
+            except Exception as raised:
+                fail(span, raised)
+                raise
+    finally:
+        detach(token)
 
 
 def _headers(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    """Lines of one name are joined by commas (RFC 9110, 5.3), as W3C Trace Context (3.3.1) has it.
+
+    Two lines of a field that is no list, a traceparent, make no valid value: a new trace starts.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
 
 
 def _server(scope: Scope) -> dict[str, str | int]:
