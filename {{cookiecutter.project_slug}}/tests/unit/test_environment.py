@@ -11,15 +11,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from unittest.mock import patch
 
 import grpc
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis.strategies import characters, sampled_from, text
 from opentelemetry import propagate
 
 from {{ cookiecutter.package_name }}.telemetry import Telemetry, exporters
-from {{ cookiecutter.package_name }}.telemetry.environment import otlp_timeout, prepare_environment
+from {{ cookiecutter.package_name }}.telemetry.environment import (
+    BadVariable,
+    Signal,
+    environment_warnings,
+    otlp_timeout,
+    prepare_environment,
+)
 from {{ cookiecutter.package_name }}.telemetry.exporters import Delivery, make_exporter
 
 from ..ports import free_port
@@ -237,6 +246,15 @@ def test_batch_log_record_processor(sink: OtlpSink, monkeypatch: pytest.MonkeyPa
     assert max(sizes) == 7
 
 
+def encodable(value: str) -> bool:
+    """Whether an environment variable can hold it."""
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 REFUSED = [
     ("OTEL_TRACES_EXPORTER", "jaeger", "otlp"),
     ("OTEL_TRACES_EXPORTER", "otlp,jaeger", "otlp"),
@@ -291,6 +309,20 @@ def test_a_bad_value_is_named_with_a_good_one(
         Telemetry("tested", make_global=False)
     assert value in str(raised.value)
     assert f"{variable}={good}" in str(raised.value)
+
+
+@given(
+    variable=sampled_from(sorted({variable for variable, _, _ in REFUSED})),
+    value=text(characters(exclude_characters="\0", exclude_categories=())).filter(encodable),
+)
+def test_whatever_a_variable_holds_it_is_taken_or_named(variable: str, value: str) -> None:
+    with patch.dict(os.environ, {variable: value}):
+        try:
+            prepare_environment()
+            assert all(otlp_timeout(signal) > 0 for signal in get_args(Signal))
+            environment_warnings()
+        except BadVariable as bad:
+            assert str(bad).startswith(variable)  # noqa: PT017
 
 
 @pytest.mark.parametrize("value", ["token", "a=1,=2", "key=b\u00e4r", "key=a;b", "key=a%0Ab"])
