@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -618,6 +618,50 @@ def test_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: 
         assert {export.signal for export in sink.exports} == {"traces", "metrics", "logs"}
 
 
+@pytest.mark.parametrize("own", ["CERTIFICATE", "CLIENT_CERTIFICATE CLIENT_KEY"])
+def test_a_clients_certificate_over_grpc(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str
+) -> None:
+    """Each of the three variables in its general form or the signal's own; the SDK mixes none."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name, identity in (("server", "127.0.0.1"), ("client", "client.example")):
+        issued = authority.issue_cert(identity)
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+        issued.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+    files = {
+        "CERTIFICATE": "ca.pem",
+        "CLIENT_CERTIFICATE": "client.pem",
+        "CLIENT_KEY": "client.key",
+    }
+    for option, file in files.items():
+        form = f"TRACES_{option}" if option in own.split() else option
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{form}", str(tmp_path / file))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")
+    key, chain, ca = (
+        (tmp_path / name).read_bytes() for name in ("server.key", "server.pem", "ca.pem")
+    )
+    credentials = grpc.ssl_server_credentials([(key, chain)], ca, require_client_auth=True)
+    with traces_server(lambda request, context: b"", credentials) as address:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"https://{address}")
+        prepare_environment()
+        exporter = make_exporter("traces", Delivery())
+        assert exporter.export([]).name == "SUCCESS"
+        exporter.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [("CLIENT_KEY", "CLIENT_CERTIFICATE"), ("CLIENT_CERTIFICATE", "CLIENT_KEY")],
+)
+def test_a_clients_certificate_needs_its_key(
+    monkeypatch: pytest.MonkeyPatch, given: str, missing: str
+) -> None:
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{given}", __file__)
+    with pytest.raises(ValueError, match=f"_{given} needs OTEL_EXPORTER_OTLP_{missing} beside it"):
+        prepare_environment()
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_timeout(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
     """A receiver that accepts and never answers holds an export for the time-out, not for ever."""
@@ -753,19 +797,32 @@ def test_an_export_is_sent_again_while_the_collector_refuses_it(
             context.abort(grpc.StatusCode.UNAVAILABLE, "sending queue is full")
         return b""
 
-    server = grpc.server(ThreadPoolExecutor(max_workers=1))
-    method: Any = grpc.unary_unary_rpc_method_handler(export)
-    service = "opentelemetry.proto.collector.trace.v1.TraceService"
-    handler = grpc.method_handlers_generic_handler(service, {"Export": method})
-    server.add_generic_rpc_handlers([handler])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    with traces_server(export) as address:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{address}")
         exporter = make_exporter("traces", Delivery())
         assert exporter is not None
         assert exporter.export([]).name == "SUCCESS"
         assert len(sent) == 11
         exporter.shutdown()
+
+
+@contextmanager
+def traces_server(
+    export: Callable[[bytes, grpc.ServicerContext], bytes],
+    credentials: grpc.ServerCredentials | None = None,
+) -> Iterator[str]:
+    """A gRPC receiver of traces that answers so; yields its address."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    method: Any = grpc.unary_unary_rpc_method_handler(export)
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    handler = grpc.method_handlers_generic_handler(service, {"Export": method})
+    server.add_generic_rpc_handlers([handler])
+    if credentials:
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
     finally:
         server.stop(grace=None)

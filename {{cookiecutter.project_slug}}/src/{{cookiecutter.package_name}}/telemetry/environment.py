@@ -89,6 +89,7 @@ def prepare_environment() -> None:
         os.environ[name] = value
     for signal in SIGNALS:
         _check_endpoint(signal)
+        _check_pair(signal)
     for queue in QUEUES:
         _check_batch(queue)
 
@@ -285,6 +286,16 @@ def _check_endpoint(signal: Signal) -> None:
                 raise _Wrong("has no valid host and port; write for example", good)
     except _Wrong as wrong:
         raise _bad(name, value, wrong) from None
+
+
+def _check_pair(signal: Signal) -> None:
+    """A key needs its certificate; over HTTP the file of a certificate may hold its key too."""
+    key, certificate = (_variable(signal, name) for name in ("CLIENT_KEY", "CLIENT_CERTIFICATE"))
+    missing = [name for name in (key, certificate) if not os.environ.get(name)]
+    if missing == [certificate] or (missing == [key] and otlp_protocol(signal) == "grpc"):
+        (other,) = {key, certificate} - {*missing}
+        msg = f"{other} needs {missing[0]} beside it: {missing[0]}=/certificates/client.pem"
+        raise BadVariable(msg)
 
 
 def _check_batch(queue: Queue) -> None:

@@ -1,10 +1,11 @@
 """Where telemetry goes: exporters as the `OTEL_*` environment variables choose them.
 
-Endpoint, headers and certificates (OTEL_EXPORTER_OTLP_* and their per-signal forms) are read by the
-OTLP exporters themselves; see "OpenTelemetry Protocol Exporter" in the OpenTelemetry specification.
-Time-out, compression and INSECURE they read otherwise than it says: they get these from here. An
-export waits for a Collector that is away, or over gRPC refuses it, until its time-out: alone, the
-exporters give a batch up after six attempts, which take about half a minute.
+Endpoint and headers (OTEL_EXPORTER_OTLP_* and their per-signal forms) are read by the exporters of
+OpenTelemetry; see "OpenTelemetry Protocol Exporter" in its specification. Time-out and compression,
+and over gRPC INSECURE and the certificates, they read otherwise than it says: these are read here.
+
+An export waits for a Collector that is away, or over gRPC refuses it, until its time-out. Alone,
+the exporters give up a batch after six attempts, which take about half a minute.
 """
 
 import logging
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sized
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,6 +130,7 @@ def _protocol_options(signal: Signal) -> dict[str, Any]:
 
         return {
             "compression": GrpcCompression.Gzip if gzip else GrpcCompression.NoCompression,
+            "credentials": _grpc_credentials(signal),
             # A scheme decides before the variable INSECURE.
             "insecure": otlp_setting(signal, "ENDPOINT").startswith("http://") or None,
             # A channel that does not share, with one closed before, how long to wait to connect.
@@ -136,8 +139,8 @@ def _protocol_options(signal: Signal) -> dict[str, Any]:
     from opentelemetry.exporter.otlp.proto.http import Compression as HttpCompression
 
     options = {"compression": HttpCompression.Gzip if gzip else HttpCompression.NoCompression}
-    if any(os.environ.get(variable) for variable in _credential_providers(signal)):
-        return options  # they bring a session of their own
+    if _credential_provider("HTTP", signal):
+        return options  # it brings a session of its own
     return options | {"session": _patient_session(otlp_timeout(signal))}
 
 
@@ -203,9 +206,22 @@ def _patient_session(seconds: float) -> Any:
     return session
 
 
-def _credential_providers(signal: Signal) -> tuple[str, str]:
-    prefix = "OTEL_PYTHON_EXPORTER_OTLP_HTTP"
-    return f"{prefix}_CREDENTIAL_PROVIDER", f"{prefix}_{signal.upper()}_CREDENTIAL_PROVIDER"
+def _grpc_credentials(signal: Signal) -> Any | None:
+    """What the three variables name, each in its general form or the signal's own."""
+    from grpc import ssl_channel_credentials
+
+    files = [
+        otlp_setting(signal, name) for name in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+    ]
+    if not any(files) or _credential_provider("GRPC", signal):
+        return None  # the exporter's own: the system's authorities, or the provider's
+    return ssl_channel_credentials(*(Path(file).read_bytes() if file else None for file in files))
+
+
+def _credential_provider(transport: str, signal: Signal) -> bool:
+    prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{transport}"
+    names = f"{prefix}_CREDENTIAL_PROVIDER", f"{prefix}_{signal.upper()}_CREDENTIAL_PROVIDER"
+    return any(os.environ.get(name) for name in names)
 
 
 def _load(path: str) -> Any:
