@@ -126,6 +126,26 @@ def test_a_fork_that_outlives_its_parent_leaves_it_the_id(tmp_path: Path) -> Non
             assert again == first
 
 
+FORKING_TWICE = """
+import os, sys
+from {{ cookiecutter.package_name }}.telemetry.resource import make_resource
+make_resource("tested")
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+file = open(os.devnull)  # takes the place of the lock that the child let go
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os.fstat(file.fileno())
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+def test_a_fork_of_a_fork_keeps_its_files() -> None:
+    ended = subprocess.run([sys.executable, "-c", FORKING_TWICE], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
 def wait_for_end(folder: Path) -> None:
     """Wait until nobody has a lock of the folder."""
     import fcntl  # not on Windows

@@ -4,7 +4,7 @@ import os
 import socket
 import tempfile
 import uuid
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -80,17 +80,18 @@ def _claim_number(service_name: str) -> int | None:
     for number in range(_MOST_INSTANCES):
         path = Path(tempfile.gettempdir(), f"service-instance-{name}-{number}")
         try:
-            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.fdopen(os.open(path, flags, 0o600), "rb", buffering=0)
         except OSError:
             return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(lock)
+            lock.close()
             continue
         # The open file holds the lock, and ends with the process. A fork shares both: left open
         # there, it would keep the number from the service's next start.
-        os.register_at_fork(after_in_child=partial(os.close, lock))
+        os.register_at_fork(after_in_child=lock.close)
         return number
     return None
 
