@@ -155,7 +155,7 @@ def test_only_who_may_send_is_let_in(
         for protocol, endpoint in (("grpc", collector.grpc), ("http/protobuf", collector.url)):
             common = {
                 "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
-                "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+                "OTEL_EXPORTER_OTLP_TIMEOUT": "1000",
                 ENDPOINT: endpoint,
             }
             for kind, sets in zip(("let-in", "refused"), CASES[tls, auth], strict=True):

@@ -36,7 +36,7 @@ OTEL_BSP_MAX_QUEUE_SIZE=600
 OTEL_BLRP_MAX_QUEUE_SIZE=600
 TRACE_QUEUE_SIZE=100000
 # And so short that what is given up is counted soon.
-OTEL_EXPORTER_OTLP_TIMEOUT=10
+OTEL_EXPORTER_OTLP_TIMEOUT=10000
 """
 
 # Zipkin keeps 100,000 spans in memory: what fills this queue must not push out the orders.

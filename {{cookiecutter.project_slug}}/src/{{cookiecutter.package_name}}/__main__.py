@@ -11,14 +11,14 @@ from importlib import import_module
 from pydantic import ValidationError
 
 from . import services
-from .dead_letters.commands import add_to
 from .settings import BadSetting, Settings
+from .telemetry import BadVariable, prepare_environment
 
 
 def main() -> int:
     try:
         return _run()
-    except BadSetting as error:
+    except (BadSetting, BadVariable) as error:
         print(error, file=sys.stderr)
     except ValidationError as error:
         if error.title != Settings.__name__:
@@ -29,6 +29,9 @@ def main() -> int:
 
 
 def _run() -> int:
+    prepare_environment()
+    from .dead_letters.commands import add_to  # imports OpenTelemetry, which reads it
+
     modules = sorted(module.name for module in pkgutil.iter_modules(services.__path__))
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")

@@ -67,7 +67,7 @@ def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
         process = start(
             "-m", MODULE,
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
-            OTEL_EXPORTER_OTLP_TIMEOUT="1",
+            OTEL_EXPORTER_OTLP_TIMEOUT="1000",
             OTEL_BSP_SCHEDULE_DELAY="200",
             OTEL_BLRP_SCHEDULE_DELAY="200",
             OTEL_METRIC_EXPORT_INTERVAL="500",

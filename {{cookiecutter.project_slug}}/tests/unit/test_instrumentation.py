@@ -1,8 +1,12 @@
 """Spans of other instrumentations inside a handler belong to its message."""
 
+import sys
 from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
+import pytest
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
 from opentelemetry.metrics import NoOpMeterProvider
@@ -43,3 +47,22 @@ async def test_an_http_clients_span_is_a_child_of_the_process_span() -> None:
 
     assert tree(exporter.get_finished_spans()) == {"send first": {"process first": {"GET": {}}}}
     assert "traceparent" in seen[0].headers
+
+
+class AIOKafkaInstrumentor:
+    """Stands for that of opentelemetry-instrumentation-aiokafka, one object per process."""
+
+    is_instrumented_by_opentelemetry = True
+
+    def uninstrument(self) -> None:
+        assert self.is_instrumented_by_opentelemetry
+        type(self).is_instrumented_by_opentelemetry = False
+
+
+def test_an_instrumentation_of_the_client_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message would have two sets of spans."""
+    module: Any = SimpleNamespace(AIOKafkaInstrumentor=AIOKafkaInstrumentor)
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.aiokafka", module)
+    KafkaTelemetryMiddleware()
+    assert not AIOKafkaInstrumentor.is_instrumented_by_opentelemetry
+    KafkaTelemetryMiddleware()  # a second broker

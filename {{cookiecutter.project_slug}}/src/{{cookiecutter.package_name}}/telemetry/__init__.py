@@ -9,9 +9,25 @@ Self-contained: copy this folder into any FastStream service. Five lines adopt i
     broker = KafkaBroker(middlewares=[KafkaTelemetryMiddleware(**telemetry.providers)])
     app = AsgiFastStream(broker, after_shutdown=[telemetry.shutdown])
 
-The standard `OTEL_*` environment variables configure it.
+The standard `OTEL_*` environment variables configure it. `BadVariable`, a ValueError, says at this
+import or at `Telemetry(...)` which of them can't be honoured.
 """
 
-from .providers import Telemetry
+from typing import TYPE_CHECKING, Any
 
-__all__ = ("Telemetry",)
+from .environment import BadVariable, prepare_environment
+
+if TYPE_CHECKING:
+    from .providers import Telemetry
+
+__all__ = ("BadVariable", "Telemetry", "prepare_environment")
+
+
+def __getattr__(name: str) -> Any:
+    """Import OpenTelemetry on use, since it reads some of the variables when it is imported."""
+    if name != "Telemetry":
+        raise AttributeError(name)
+    prepare_environment()
+    from .providers import Telemetry
+
+    return Telemetry

@@ -1,10 +1,11 @@
 """Where telemetry goes: exporters as the `OTEL_*` environment variables choose them.
 
-Endpoint, headers, time-out, compression and certificate (OTEL_EXPORTER_OTLP_* and their per-signal
-forms) are read by the OTLP exporters themselves; see "OpenTelemetry Protocol Exporter" in the
-OpenTelemetry specification. An export waits for a Collector that is away, or over gRPC refuses it,
-until its time-out: the exporters alone give a batch up after six attempts, which take about half a
-minute.
+Endpoint and headers (OTEL_EXPORTER_OTLP_* and their per-signal forms) are read by the exporters of
+OpenTelemetry; see "OpenTelemetry Protocol Exporter" in its specification. Time-out and compression,
+and over gRPC INSECURE and the certificates, they read otherwise than it says: these are read here.
+
+An export waits for a Collector that is away, or over gRPC refuses it, until its time-out. Alone,
+the exporters give up a batch after six attempts, which take about half a minute.
 """
 
 import logging
@@ -15,13 +16,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sized
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 from .encoding import install_encoder
+from .environment import Signal, exporter_names, otlp_protocol, otlp_setting, otlp_timeout
 from .limits import export_in_parts
-
-Signal = Literal["traces", "metrics", "logs"]
 
 logger = logging.getLogger(__name__)
 
@@ -96,61 +97,53 @@ class Delivery:
             logger.info("OpenTelemetry telemetry is exported again.")
 
 
-def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
-    """Make the exporter that OTEL_{TRACES,METRICS,LOGS}_EXPORTER names.
-
-    Returns:
-        The exporter, or None for `none`.
-
-    Raises:
-        ValueError: The variable, or the OTLP protocol, has a value that is not known here.
-    """
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
-    chosen = os.environ.get(variable, "").strip().lower() or "otlp"
-    if chosen == "none":
-        return None
-    if chosen == "console":
-        return _load(_CONSOLE[signal])()
-    if chosen == "otlp":
-        path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
-        exporter = _load(path)(**_patience(signal))
-        _try_until_time_out(exporter)
-        if signal == "traces":
-            install_encoder(exporter)
-            export_in_parts(exporter)
-        return delivery.watch(exporter, signal)
-    msg = f"{variable}={chosen!r} is not known; use otlp, console or none: {variable}=otlp"
-    raise ValueError(msg)
+def make_exporters(signal: Signal, delivery: Delivery) -> list[Any]:
+    """Make those that OTEL_{TRACES,METRICS,LOGS}_EXPORTER names; none for `none`."""
+    return [
+        _load(_CONSOLE[signal])() if name == "console" else make_exporter(signal, delivery)
+        for name in exporter_names(signal)
+    ]
 
 
-def otlp_protocol(signal: Signal) -> str:
-    """`grpc` (the default) or `http/protobuf`, the signal's own variable before the general one."""
-    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
-    general = "OTEL_EXPORTER_OTLP_PROTOCOL"
-    variable = own if os.environ.get(own, "").strip() else general
-    protocol = os.environ.get(variable, "").strip().lower() or "grpc"
-    if (signal, protocol) not in _OTLP:
-        msg = (
-            f"{variable}={protocol!r} is not supported; use grpc or http/protobuf,"
-            f" for example {variable}=grpc"
-        )
-        raise ValueError(msg)
-    return protocol
+def make_exporter(signal: Signal, delivery: Delivery) -> Any:
+    """Make the OTLP exporter of a signal."""
+    path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
+    exporter = _load(path)(timeout=otlp_timeout(signal), **_protocol_options(signal))
+    _try_until_time_out(exporter)
+    if signal == "traces":
+        install_encoder(exporter)
+        export_in_parts(exporter)
+    return delivery.watch(exporter, signal)
 
 
 FIRST_PAUSE_SECONDS = 0.5
 RECONNECT_SECONDS = 3.0
 
 
-def _patience(signal: Signal) -> dict[str, Any]:
-    """Arguments that let an exporter try to connect for as long as its time-out allows; one over
-    gRPC needs `_try_until_time_out` too."""
+def _protocol_options(signal: Signal) -> dict[str, Any]:
+    """Arguments of an exporter that differ between the protocols.
+
+    They let it try to connect for as long as its time-out allows; one over gRPC needs
+    `_try_until_time_out` too.
+    """
+    gzip = otlp_setting(signal, "COMPRESSION") == "gzip"
     if otlp_protocol(signal) == "grpc":
-        # A channel that does not share, with one closed before, how long to wait to connect.
-        return {"channel_options": (("grpc.use_local_subchannel_pool", 1),)}
-    if any(os.environ.get(variable) for variable in _credential_providers(signal)):
-        return {}  # they bring a session of their own
-    return {"session": _patient_session(_timeout(signal))}
+        from grpc import Compression as GrpcCompression
+
+        return {
+            "compression": GrpcCompression.Gzip if gzip else GrpcCompression.NoCompression,
+            "credentials": _grpc_credentials(signal),
+            # A scheme decides before the variable INSECURE.
+            "insecure": otlp_setting(signal, "ENDPOINT").startswith("http://") or None,
+            # A channel that does not share, with one closed before, how long to wait to connect.
+            "channel_options": (("grpc.use_local_subchannel_pool", 1),),
+        }
+    from opentelemetry.exporter.otlp.proto.http import Compression as HttpCompression
+
+    options = {"compression": HttpCompression.Gzip if gzip else HttpCompression.NoCompression}
+    if _credential_provider("HTTP", signal):
+        return options  # it brings a session of its own
+    return options | {"session": _patient_session(otlp_timeout(signal))}
 
 
 def _try_until_time_out(exporter: Any) -> None:
@@ -215,18 +208,22 @@ def _patient_session(seconds: float) -> Any:
     return session
 
 
-def _credential_providers(signal: Signal) -> tuple[str, str]:
-    prefix = "OTEL_PYTHON_EXPORTER_OTLP_HTTP"
-    return f"{prefix}_CREDENTIAL_PROVIDER", f"{prefix}_{signal.upper()}_CREDENTIAL_PROVIDER"
+def _grpc_credentials(signal: Signal) -> Any | None:
+    """What the three variables name, each in its general form or the signal's own."""
+    from grpc import ssl_channel_credentials
+
+    files = [
+        otlp_setting(signal, name) for name in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+    ]
+    if not any(files) or _credential_provider("GRPC", signal):
+        return None  # the exporter's own: the system's authorities, or the provider's
+    return ssl_channel_credentials(*(Path(file).read_bytes() if file else None for file in files))
 
 
-def _timeout(signal: Signal) -> float:
-    """OTEL_EXPORTER_OTLP_TIMEOUT or the signal's own, in seconds; 10 where neither is a number."""
-    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"
-    try:
-        return float(os.environ.get(own) or os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") or 10)
-    except ValueError:
-        return 10.0
+def _credential_provider(transport: str, signal: Signal) -> bool:
+    prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{transport}"
+    names = f"{prefix}_CREDENTIAL_PROVIDER", f"{prefix}_{signal.upper()}_CREDENTIAL_PROVIDER"
+    return any(os.environ.get(name) for name in names)
 
 
 def _load(path: str) -> Any:

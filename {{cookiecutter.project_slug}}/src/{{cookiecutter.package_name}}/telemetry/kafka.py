@@ -1,5 +1,7 @@
 """Kafka's side of the telemetry middleware (messaging semantic conventions 1.44, "Kafka")."""
 
+import logging
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -15,12 +17,16 @@ from .middleware import Attributes, LinkedTelemetryMiddleware, Received
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
+logger = logging.getLogger(__name__)
+
 
 class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
     """A drop-in for `faststream.kafka.opentelemetry.KafkaTelemetryMiddleware`.
 
     See `LinkedTelemetryMiddleware` for what differs and for the arguments. Put it first in the
-    broker's `middlewares`, so that the others run inside of its spans.
+    broker's `middlewares`, so that the others run inside of its spans. It switches
+    opentelemetry-instrumentation-aiokafka off where `opentelemetry-instrument` has it on: each
+    message would have its spans twice.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
         server_address: str | None = None,
         stock_attributes: bool = False,
     ) -> None:
+        _switch_off_instrumentation()
         super().__init__(
             conventions=KafkaConventions(),
             settings_provider_factory=telemetry_attributes_provider_factory,
@@ -42,6 +49,15 @@ class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
             include_messages_counters=include_messages_counters,
             server_address=server_address,
             stock_attributes=stock_attributes,
+        )
+
+
+def _switch_off_instrumentation() -> None:
+    module = sys.modules.get("opentelemetry.instrumentation.aiokafka")
+    if module and (instrumentor := module.AIOKafkaInstrumentor()).is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
+        logger.info(
+            "opentelemetry-instrumentation-aiokafka is switched off: messages have their spans here"
         )
 
 

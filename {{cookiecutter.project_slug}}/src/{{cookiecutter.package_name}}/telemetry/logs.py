@@ -6,6 +6,7 @@ from opentelemetry._logs import LogRecord
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggingHandler as SdkLoggingHandler
 from opentelemetry.semconv.attributes.exception_attributes import (
     EXCEPTION_MESSAGE,
     EXCEPTION_STACKTRACE,
@@ -15,6 +16,8 @@ from opentelemetry.util.types import AnyValue
 
 from .correlation import record_context
 from .errors import MAX_STACK, bounded, describe, stack
+
+logger = logging.getLogger(__name__)
 
 # FastStream's loggers do not propagate to the root logger.
 _LOGGERS = ("", "faststream", *(f"faststream.access.{name}" for name in
@@ -83,7 +86,26 @@ def install_handler(provider: LoggerProvider) -> TracedLoggingHandler:
     handler = TracedLoggingHandler(logger_provider=provider)
     for name in _LOGGERS:
         logging.getLogger(name).addHandler(handler)
+    _replace_others()
     return handler
+
+
+def _replace_others() -> None:
+    """Remove OpenTelemetry's own handler from the root logger, or each record leaves twice.
+
+    `opentelemetry-instrument` puts it there: that of opentelemetry-instrumentation-logging, or the
+    SDK's older one.
+    """
+    root = logging.getLogger()
+    for other in root.handlers.copy():
+        if isinstance(other, LoggingHandler | SdkLoggingHandler) and not isinstance(
+            other, TracedLoggingHandler
+        ):
+            root.removeHandler(other)
+            logger.info(
+                "OpenTelemetry's logging handler was on the root logger (opentelemetry-instrument"
+                " puts it there); this service's own replaces it."
+            )
 
 
 def remove_handler(handler: TracedLoggingHandler | None) -> None:

@@ -16,6 +16,7 @@ each message that is given up. A message that comes again is counted again.
 """
 
 import copy
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ from faststream.prometheus.container import MetricsContainer
 from faststream.prometheus.middleware import BasePrometheusMiddleware, PrometheusMiddleware
 from faststream.prometheus.types import ProcessingStatus, PublishingStatus
 from faststream.response import PublishType
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import Resource, ServiceInstanceIdResourceDetector
 from opentelemetry.semconv._incubating.attributes import deployment_attributes as deployment
 from opentelemetry.semconv._incubating.attributes import service_attributes as service
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
@@ -65,7 +66,8 @@ class ServiceRegistry(CollectorRegistry):
     """A registry whose every series says whose it is, by the names that OTLP metrics have.
 
     Labels that are the same in all series of a process are added when it is scraped, and cost
-    nothing per message. `target_info`, always 1, tells that the process is there.
+    nothing per message. `target_info`, always 1, tells that the process is there. A fork has an
+    instance of its own, the one that its OTLP metrics have.
 
     Args:
         resource: Has `service.name` and its like, which become `service_name` and so on.
@@ -73,6 +75,10 @@ class ServiceRegistry(CollectorRegistry):
 
     def __init__(self, resource: Resource) -> None:
         super().__init__()
+        self._describe(resource)
+
+    def _describe(self, resource: Resource) -> None:
+        self._resource, self._process = resource, os.getpid()
         self._labels = {
             _label(name): str(resource.attributes[name])
             for name in _RESOURCE_LABELS
@@ -81,6 +87,9 @@ class ServiceRegistry(CollectorRegistry):
         self.set_target_info(self._labels)
 
     def collect(self) -> Iterable[Metric]:
+        if self._process != os.getpid():  # a fork: as the SDK's providers do in one
+            instance = ServiceInstanceIdResourceDetector().detect()
+            self._describe(self._resource.merge(instance))
         for metric in super().collect():
             labelled = copy.copy(metric)
             labelled.samples = [

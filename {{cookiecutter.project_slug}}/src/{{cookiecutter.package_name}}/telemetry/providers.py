@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from opentelemetry import _logs, metrics, trace
@@ -25,7 +26,14 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from .exporters import Delivery, Signal, make_exporter
+from .environment import (
+    LOG_LEVELS,
+    Signal,
+    batch_size,
+    environment_warnings,
+    prepare_environment,
+)
+from .exporters import Delivery, make_exporters
 from .limits import LimitedSpanProcessor, span_limits
 from .logs import install_handler, remove_handler
 from .metrics import VIEWS
@@ -41,7 +49,6 @@ _QUIET = {
     "opentelemetry.trace.propagation": logging.ERROR,
     "opentelemetry.trace.span": logging.ERROR,  # of tracestate
 }
-_LEVELS = {"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL", "none": "CRITICAL"}
 
 logger = logging.getLogger(__name__)
 _global = threading.Lock()
@@ -58,10 +65,11 @@ class Telemetry:
         metric_exporter: Likewise.
         log_exporter: Likewise.
         make_global: Whether `opentelemetry.trace.get_tracer` and its siblings use these providers;
-            the first in a process wins.
+            the first in a process wins. Those of somebody else, say of `opentelemetry-instrument`,
+            stay, and get this service's resource.
 
     Raises:
-        ValueError: A variable has a value that is not known, say OTEL_TRACES_EXPORTER=jeager.
+        BadVariable: A variable can't be honoured, say OTEL_TRACES_EXPORTER=jeager.
     """
 
     def __init__(
@@ -74,53 +82,75 @@ class Telemetry:
         log_exporter: LogRecordExporter | None = None,
         make_global: bool = True,
     ) -> None:
+        prepare_environment()
         # The SDK's counters of what it drops are off unless asked for; we show them on a board.
         os.environ.setdefault(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "true")
         _set_diagnostic_level()
-        self.resource = make_resource(service_name)
-        self.enabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() != "true"
+        for warning in environment_warnings():
+            logger.warning("%s", warning)
+        resource = make_resource(service_name)
+        self.enabled = os.environ.get(OTEL_SDK_DISABLED, "").lower() != "true"
         self._closed = threading.Lock()
         self._event_loop_watch: EventLoopWatch | None = None
 
         self._delivery = delivery = Delivery()
-        self._queues: dict[Signal, BatchSpanProcessor | BatchLogRecordProcessor] = {}
+        self._queues: list[tuple[Signal, BatchSpanProcessor | BatchLogRecordProcessor]] = []
+        span_exporters: list[SpanExporter] = []
+        metric_exporters: list[MetricExporter] = []
+        log_exporters: list[LogRecordExporter] = []
         if self.enabled:
-            span_exporter = span_exporter or make_exporter("traces", delivery)
-            metric_exporter = metric_exporter or make_exporter("metrics", delivery)
-            log_exporter = log_exporter or make_exporter("logs", delivery)
-        else:
-            span_exporter = metric_exporter = log_exporter = None
+            span_exporters = (
+                [span_exporter] if span_exporter else make_exporters("traces", delivery)
+            )
+            metric_exporters = (
+                [metric_exporter] if metric_exporter else make_exporters("metrics", delivery)
+            )
+            log_exporters = [log_exporter] if log_exporter else make_exporters("logs", delivery)
 
-        self.meter_provider = _meter_provider(self.resource, metric_exporter)
+        self.meter_provider = MeterProvider(
+            [PeriodicExportingMetricReader(exporter) for exporter in metric_exporters],
+            resource=resource, views=VIEWS, shutdown_on_exit=False,
+        )  # fmt: skip
         self.tracer_provider = TracerProvider(
-            resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
+            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
             span_limits=span_limits(),
         )  # fmt: skip
-        if span_exporter:
-            spans = LimitedSpanProcessor(span_exporter, meter_provider=self.meter_provider)
+        for one in span_exporters:
+            spans = LimitedSpanProcessor(
+                one,
+                max_export_batch_size=batch_size("OTEL_BSP"),
+                meter_provider=self.meter_provider,
+            )
             self.tracer_provider.add_span_processor(spans)
-            self._queues["traces"] = spans
+            self._queues.append(("traces", spans))
         self.logger_provider = LoggerProvider(
-            resource=self.resource, shutdown_on_exit=False, meter_provider=self.meter_provider
+            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider
         )
-        if log_exporter:
-            records = BatchLogRecordProcessor(log_exporter, meter_provider=self.meter_provider)
+        for other in log_exporters:
+            records = BatchLogRecordProcessor(
+                other,
+                max_export_batch_size=batch_size("OTEL_BLRP"),
+                meter_provider=self.meter_provider,
+            )
             self.logger_provider.add_log_record_processor(records)
-            self._queues["logs"] = records
-        self._log_handler = install_handler(self.logger_provider) if log_exporter else None
-        self._exports_metrics = metric_exporter is not None
-        if metric_exporter:
+            self._queues.append(("logs", records))
+        self._log_handler = install_handler(self.logger_provider) if log_exporters else None
+        self._exports_metrics = bool(metric_exporters)
+        if metric_exporters:
             observe_runtime(self.meter_provider)
 
         self.message_meter_provider: AnyMeterProvider = (
-            self.meter_provider if message_metrics and metric_exporter else NoOpMeterProvider()
+            self.meter_provider if message_metrics and metric_exporters else NoOpMeterProvider()
         )
         # OpenTelemetry takes global providers once; a test process holds several services.
         if make_global and _global.acquire(blocking=False):
-            trace.set_tracer_provider(self.tracer_provider)
-            metrics.set_meter_provider(self.meter_provider)
-            _logs.set_logger_provider(self.logger_provider)
+            self._make_global()
         atexit.register(self.close)
+
+    @property
+    def resource(self) -> Resource:
+        """What describes this process; in a fork with a `service.instance.id` of its own."""
+        return self.tracer_provider.resource
 
     @property
     def providers(self) -> dict[str, Any]:
@@ -129,6 +159,40 @@ class Telemetry:
             "tracer_provider": self.tracer_provider,
             "meter_provider": self.message_meter_provider,
         }
+
+    def _make_global(self) -> None:
+        tracers, meters, loggers = self.tracer_provider, self.meter_provider, self.logger_provider
+        others = []
+        for current, kind, make in (
+            (
+                trace.get_tracer_provider(),
+                TracerProvider,
+                partial(trace.set_tracer_provider, tracers),
+            ),
+            (
+                metrics.get_meter_provider(),
+                MeterProvider,
+                partial(metrics.set_meter_provider, meters),
+            ),
+            (
+                _logs.get_logger_provider(),
+                LoggerProvider,
+                partial(_logs.set_logger_provider, loggers),
+            ),
+        ):
+            if isinstance(current, kind):
+                _adopt(current, self.resource)
+                others.append(current)
+            else:
+                make()
+        if not others:
+            return
+        logger.info(
+            "Global providers were set before, as opentelemetry-instrument does: %s. They stay, for"
+            " the instrumentations that use them; what this service records itself goes through its"
+            " own. Both have the same resource.",
+            ", ".join(type(other).__name__ for other in others),
+        )
 
     async def watch_event_loop(self) -> None:
         """Measure the delay of the running event loop; for `on_startup` of the application."""
@@ -167,7 +231,7 @@ class Telemetry:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        lost = {signal: self._left(signal) - before[signal] for signal in self._queues}
+        lost = {signal: self._left(signal) - before[signal] for signal, _ in self._queues}
         if any(lost.values()) or any(thread.is_alive() for thread in threads):
             logger.warning(
                 "Telemetry was not all exported within %s s: %d spans and %d log records are lost"
@@ -181,24 +245,29 @@ class Telemetry:
         One that moves on in between may be missed, or counted twice.
         """
         # Private to the SDK: where it is called otherwise, those in the queue are not counted.
-        processor = getattr(self._queues[signal], "_batch_processor", None)
-        queued = len(getattr(processor, "_queue", ()))
+        batches = [
+            getattr(processor, "_batch_processor", None)
+            for of, processor in self._queues
+            if of == signal
+        ]
+        queued = sum(len(getattr(batch, "_queue", ())) for batch in batches)
         return queued + self._delivery.in_hand[signal] + self._delivery.lost[signal]
 
 
-def _meter_provider(resource: Resource, exporter: MetricExporter | None) -> MeterProvider:
-    readers = [PeriodicExportingMetricReader(exporter)] if exporter else []
-    return MeterProvider(readers, resource=resource, views=VIEWS, shutdown_on_exit=False)
+def _adopt(provider: Any, resource: Resource) -> None:
+    """Have a provider that somebody else has set send with this service's resource.
+
+    Private to the SDK: where it is called otherwise, the provider keeps its own resource.
+    """
+    if update := getattr(provider, "_update_resource", None):
+        update(resource)
 
 
 def _set_diagnostic_level() -> None:
     """Apply OTEL_LOG_LEVEL to the SDK's own messages; debug and info show those of `_QUIET` too."""
-    wanted = os.environ.get(OTEL_LOG_LEVEL, "").strip().lower()
-    level = logging.getLevelNamesMapping().get(_LEVELS.get(wanted, wanted.upper()))
-    if wanted and level is None:
-        msg = f"{OTEL_LOG_LEVEL}={wanted!r} is not known; use for example {OTEL_LOG_LEVEL}=info"
-        raise ValueError(msg)
-    logging.getLogger("opentelemetry").setLevel(level if level is not None else logging.WARNING)
-    quiet = level is None or level > logging.INFO
+    wanted = os.environ.get(OTEL_LOG_LEVEL, "")
+    level = logging.getLevelNamesMapping()[LOG_LEVELS[wanted] if wanted else "WARNING"]
+    logging.getLogger("opentelemetry").setLevel(level)
+    quiet = not wanted or level > logging.INFO
     for name, lowest in _QUIET.items():
         logging.getLogger(name).setLevel(lowest if quiet else logging.NOTSET)

@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
-from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
+from opentelemetry.sdk.environment_variables import OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes import service_attributes as service
 
@@ -32,18 +32,20 @@ def make_resource(service_name: str) -> Resource:
         service.SERVICE_INSTANCE_ID: _instance_id(service_name),
         **_distribution(),
     }
-    # `Resource.create` holds what the environment says, over its own defaults.
-    from_environment = Resource.create().attributes
-    named = {key: value for key, value in from_environment.items() if value != "unknown_service"}
-    if not (os.environ.get(OTEL_SERVICE_NAME) or _names_service()):
-        named.pop(service.SERVICE_NAME, None)
-    if f"{service.SERVICE_INSTANCE_ID}=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-        named.pop(service.SERVICE_INSTANCE_ID, None)
-    return _Resource({**defaults, **named})
+    # `Resource.create` makes both of these up where the environment does not name them.
+    created, named = dict(Resource.create().attributes), _named_attributes()
+    for key in (service.SERVICE_NAME, service.SERVICE_INSTANCE_ID):
+        if key not in named:
+            created.pop(key, None)
+    return _Resource({**defaults, **created})
 
 
 class _Resource(Resource):
     """A resource that is hashed once: the exporters do so for every span, by way of its JSON."""
+
+    def merge(self, other: Resource) -> Resource:
+        merged = super().merge(other)
+        return _Resource(merged.attributes, merged.schema_url)
 
     def __hash__(self) -> int:
         return self._hash
@@ -59,7 +61,8 @@ def _instance_id(service_name: str) -> str:
     A random one would make a new set of series with every restart. It is of version 5, in the
     namespace that the conventions give ("Service", `service.instance.id`), and made of the host's
     name, which in a container is the container's, the service's, and the first number that no
-    running process of this service on this host has.
+    running process of this service on this host has. In a fork the SDK puts a random one in place
+    of it.
     """
     number = _claim_number(service_name)
     if number is None:
@@ -77,20 +80,32 @@ def _claim_number(service_name: str) -> int | None:
     for number in range(_MOST_INSTANCES):
         path = Path(tempfile.gettempdir(), f"service-instance-{name}-{number}")
         try:
-            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.fdopen(os.open(path, flags, 0o600), "rb", buffering=0)
         except OSError:
             return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(lock)
+            lock.close()
             continue
-        return number  # the open file holds the lock, and ends with the process
+        # The open file holds the lock, and ends with the process. A fork shares both: left open
+        # there, it would keep the number from the service's next start.
+        os.register_at_fork(after_in_child=lock.close)
+        return number
     return None
 
 
-def _names_service() -> bool:
-    return f"{service.SERVICE_NAME}=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+def _named_attributes() -> set[str]:
+    """Keys that the environment has a value for, read as the SDK does."""
+    pairs = [
+        pair.partition("=") for pair in os.environ.get(OTEL_RESOURCE_ATTRIBUTES, "").split(",")
+    ]
+    values = {key.strip(): value.strip() for key, _, value in pairs}
+    values[service.SERVICE_NAME] = os.environ.get(OTEL_SERVICE_NAME) or values.get(
+        service.SERVICE_NAME, ""
+    )
+    return {key for key, value in values.items() if value}
 
 
 def _distribution() -> dict[str, str]:
