@@ -221,7 +221,9 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         remember(self.context, span)
         if metrics := self._shared.metrics:
             metrics.observe_consume(
-                self._metric_attributes(*self._attributes[1:], error=error, consumed=True),
+                self._metric_attributes(
+                    self._attributes[1], error_type(error) if error else None, consumed=True
+                ),
                 time.perf_counter() - self._started,
                 len(self._received.headers),
             )
@@ -250,18 +252,18 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         cmd.headers = headers = dict(cmd.headers)
         inject(headers, trace.set_span_in_context(span, context))
         started = time.perf_counter()
-        error: BaseException | None = None
+        failed: str | None = None  # not the error, whose traceback has this frame: a cycle
         try:
             return await call_next(cmd)
-        except BaseException as raised:
-            error = raised
-            fail(span, raised)
+        except BaseException as error:
+            failed = error_type(error)
+            fail(span, error)
             raise
         finally:
             span.end()
             if shared.metrics:
                 shared.metrics.observe_publish(
-                    self._metric_attributes(attributes, error=error),
+                    self._metric_attributes(attributes, failed),
                     time.perf_counter() - started,
                     count,
                 )
@@ -292,7 +294,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         return context
 
     def _metric_attributes(
-        self, attributes: Attributes, *, error: BaseException | None, consumed: bool = False
+        self, attributes: Attributes, failed: str | None, *, consumed: bool = False
     ) -> Attributes:
         if consumed and self._shared.stock_settings:
             attributes = attributes | {
@@ -300,7 +302,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
                     messaging.MESSAGING_DESTINATION_NAME
                 ]
             }
-        return attributes | {ERROR_TYPE: error_type(error)} if error else attributes.copy()
+        return attributes | {ERROR_TYPE: failed} if failed else attributes.copy()
 
 
 def _worth_details(parent: Context) -> bool:
