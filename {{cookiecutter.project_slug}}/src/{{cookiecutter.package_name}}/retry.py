@@ -66,7 +66,8 @@ class RetryPolicy:
         confirmation: A context around a publication, which raises `redeliver` for such errors.
         retried: Is told of each further attempt.
         postponed: Is told of each message that its handler wants to be delivered again.
-        holding: A context around all that is done for a message.
+        holding: A context around all that is done for a message; its second argument is how many
+            seconds that takes, by default `bound`.
         singles: Takes a batch apart, so that one bad message does not take the others along.
         tracer: Makes the spans of further attempts.
     """
@@ -77,7 +78,7 @@ class RetryPolicy:
     bury: Callable[[DeadLetter], Awaitable[object]]
     redeliver: type[Exception]
     confirmation: Callable[[], AbstractAsyncContextManager[None]]
-    holding: Callable[[StreamMessage[Any]], AbstractContextManager[None]]
+    holding: Callable[..., AbstractContextManager[None]]
     retried: Callable[[StreamMessage[Any]], object]
     postponed: Callable[[StreamMessage[Any]], object]
     singles: Callable[[StreamMessage[Any]], list[StreamMessage[Any]]]
@@ -151,7 +152,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             message.message_id, pause, in_a_row,
             "nacked" if error is None else f"{type(error).__name__}: {describe(error)}",
         )  # fmt: skip
-        with self._policy.holding(message):
+        with self._policy.holding(message, pause):
             await asyncio.sleep(pause)
 
     async def publish_scope(

@@ -159,6 +159,18 @@ async def test_the_process_span_of_a_handler_that_was_cancelled_says_so(service:
     assert span.attributes["error.type"] == "asyncio.exceptions.CancelledError"
 
 
+async def test_the_spans_of_further_attempts_are_the_services_own(service: Service) -> None:
+    @service.subscriber("things")
+    async def handle(thing: Thing) -> None:
+        raise LookupError
+
+    async with in_memory(service) as exporter:  # another service's provider is the global one
+        await service.broker.publish({"number": 1}, "things")
+    retries = [one for one in exporter.get_finished_spans() if one.name == "retry things"]
+    assert len(retries) == ATTEMPTS - 1
+    assert {one.resource.attributes["service.name"] for one in retries} == {"handlers"}
+
+
 # --- Validation: of the message, or of something else.
 
 

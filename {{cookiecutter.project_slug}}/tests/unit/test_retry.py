@@ -70,8 +70,9 @@ class Bench:
             return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
 
     @contextmanager
-    def _hold(self, message: Any) -> Iterator[None]:
+    def _hold(self, message: Any, seconds: float = 0) -> Iterator[None]:
         self.held += 1
+        self.held_for = seconds
         try:
             yield
         finally:
@@ -225,12 +226,12 @@ async def test_a_message_is_in_hand_while_its_consumer_pauses(
     bench, held = Bench(), []
 
     async def sleep(seconds: float) -> None:
-        held.append(bench.held)
+        held.append((bench.held, seconds - bench.held_for))
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(NackMessage):
         await bench.handle(nack, message())
-    assert held == [1]
+    assert held == [(1, 0)]
 
 
 @pytest.mark.parametrize("decision", [AckMessage, RejectMessage, SkipMessage, StopConsume])

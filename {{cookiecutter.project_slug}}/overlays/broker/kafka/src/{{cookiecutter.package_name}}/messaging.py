@@ -106,8 +106,8 @@ def make_broker(
         timeout=settings.handler_timeout_seconds,
         redeliver=Unavailable,
         confirmation=_confirmation,
-        holding=lambda message: consumers.holding(
-            _first(message).topic, policy.bound(_count(message))
+        holding=lambda message, seconds=None: consumers.holding(
+            _first(message).topic, seconds or policy.bound(_count(message))
         ),
         bury=lambda letter: _bury(broker, letter, metrics),
         retried=lambda message: metrics.retry(_first(message).topic),
@@ -365,7 +365,8 @@ class Consumers:
             return "not in its group"
         partitions = consumer.assignment()
         ends = await consumer.end_offsets(partitions) if partitions else {}
-        waits = False
+        # What is in hand, also of a group that has never committed anything.
+        waits = member.held_until is not None
         for one in partitions:
             position = await consumer.position(one)
             member.reached[one] = max(position, member.reached.get(one, 0))
