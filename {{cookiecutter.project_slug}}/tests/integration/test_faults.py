@@ -103,9 +103,7 @@ def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
     assert process.stop() == 0
 
 
-def test_a_thread_that_does_not_end_does_not_hold_its_process(
-    start: Start, sink: OtlpSink
-) -> None:
+def test_a_thread_that_does_not_end_does_not_hold_its_process(start: Start, sink: OtlpSink) -> None:
     process = start(
         "-m", SLEEPER,
         DRAIN_TIMEOUT_SECONDS="0.2",
