@@ -185,6 +185,8 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         except (IgnoredException, self._policy.redeliver):
             raise
         except Exception as error:
+            if msg.committed is AckStatus.NACKED:
+                raise  # its handler has seen to it that it comes again
             singles = self._policy.singles(msg)
             if len(singles) == 1:
                 await self._bury(singles[0], error)

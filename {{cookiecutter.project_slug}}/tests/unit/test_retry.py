@@ -220,6 +220,18 @@ async def test_a_message_that_its_handler_wants_again_comes_after_growing_pauses
     assert pauses[5:] == [1]
 
 
+async def test_a_message_that_was_nacked_is_no_dead_letter_besides(pauses: list[float]) -> None:
+    async def handler(message: Any) -> None:
+        await nack_itself(message)
+        raise LookupError
+
+    bench = Bench()
+    with pytest.raises(LookupError):
+        await bench.handle(handler, message())
+    assert not bench.buried
+    assert pauses == [1]
+
+
 async def test_a_message_is_in_hand_while_its_consumer_pauses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
