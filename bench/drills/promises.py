@@ -56,6 +56,8 @@ PROMISES = {
                              "handled like any other", "a new trace where W3C says so"),
     "large": Promise("larger than the limit, and just below it",
                      "413 to its sender, or dead letter; nothing half done", "a span each"),
+    "memory": Promise("400 messages of 0.9 MB that fail", "each once in the dead letters",
+                      "an error span each; the service's memory stays bounded"),
     "handlers": Promise("handler that always raises, raises twice, hangs",
                         "bounded retries, then the dead letters", "each attempt"),
     "stuck": Promise("event loop blocked, consumer stuck",

@@ -4,6 +4,7 @@ import statistics
 import threading
 import time
 from collections import defaultdict
+from typing import Self
 
 from ..flow import SERVICES
 from ..intake import Intake
@@ -60,8 +61,9 @@ class Memory:
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._ends.set()

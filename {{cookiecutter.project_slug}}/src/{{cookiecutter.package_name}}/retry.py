@@ -1,35 +1,46 @@
 """A few attempts with backoff and jitter, in process; then the dead letters."""
 
 import asyncio
+import gc
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    asynccontextmanager,
     contextmanager,
+    suppress,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
-from fast_depends.exceptions import ValidationError as HandlerValidationError
 from faststream import BaseMiddleware, ContextRepo, PublishCommand
-from faststream.exceptions import AckMessage, IgnoredException, RejectMessage, SkipMessage
-from faststream.message import StreamMessage
+from faststream.exceptions import (
+    AckMessage,
+    IgnoredException,
+    NackMessage,
+    RejectMessage,
+    SkipMessage,
+)
+from faststream.message import AckStatus, StreamMessage
 from opentelemetry import trace
-from pydantic import ValidationError
+from opentelemetry.trace import Tracer
 
-from .telemetry.errors import describe, fail, record
+from .telemetry.errors import MAX_CHAIN, describe, fail, record
+from .time_limit import TimeLimit
+from .validation import is_about_message
 
 logger = logging.getLogger(__name__)
 
-# The message itself is wrong: no further attempt can mend it.
-PERMANENT = (HandlerValidationError, ValidationError)
 # Time-outs that the messages of a failed batch may use up, each handled on its own.
 BATCH_TIMEOUTS = 10
+# Before the same consumer takes messages that it did not acknowledge: doubled with each that
+# follows another, up to the longest; with jitter.
 REDELIVERY_PAUSE_SECONDS = 1.0
+LONGEST_REDELIVERY_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,11 @@ class RetryPolicy:
         redeliver: An error of the broker's, not the message's, which is left to be delivered again.
         confirmation: A context around a publication, which raises `redeliver` for such errors.
         retried: Is told of each further attempt.
-        holding: A context around all that is done for a message.
+        postponed: Is told of each message that its handler wants to be delivered again.
+        holding: A context around all that is done for a message; its second argument is how many
+            seconds that takes, by default `bound`.
         singles: Takes a batch apart, so that one bad message does not take the others along.
+        tracer: Makes the spans of further attempts.
     """
 
     attempts: int
@@ -64,9 +78,13 @@ class RetryPolicy:
     bury: Callable[[DeadLetter], Awaitable[object]]
     redeliver: type[Exception]
     confirmation: Callable[[], AbstractAsyncContextManager[None]]
-    holding: Callable[[StreamMessage[Any]], AbstractContextManager[None]]
+    holding: Callable[..., AbstractContextManager[None]]
     retried: Callable[[StreamMessage[Any]], object]
+    postponed: Callable[[StreamMessage[Any]], object]
     singles: Callable[[StreamMessage[Any]], list[StreamMessage[Any]]]
+    tracer: Tracer
+    redeliveries: dict[Any, int] = field(default_factory=dict, init=False)
+    """In a row, by FastStream's subscriber."""
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Attempts":
         return _Attempts(msg, policy=self, context=context)
@@ -86,16 +104,56 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         super().__init__(msg, context=context)
         self._policy = policy
         self._made = 0
-        self._handled: StreamMessage[Any] | None = None
+        self._message: StreamMessage[Any] | None = None
+        self._handled = False
 
     async def consume_scope(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
     ) -> Any:
+        self._message = msg
         with self._policy.holding(msg):
-            async with _unhurried():
-                result = await self._handle(call_next, msg)
-        self._handled = msg
+            result = await self._handle(call_next, msg)
+        self._handled = True
         return result
+
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool | None:
+        """Pause before the message is given back to the broker, which delivers it again at once."""
+        message, redeliveries = self._message, self._policy.redeliveries
+        if message is None or not isinstance(exc_val, Exception | None):
+            return False
+        if isinstance(exc_val, AckMessage | NackMessage | RejectMessage):
+            # Kafka knows none. With one of them FastStream's nack fails, and the message is passed
+            # over.
+            exc_val.extra_options.clear()
+        consumer = self.context.get_local("handler_")
+        decided = isinstance(exc_val, NackMessage) or message.committed is AckStatus.NACKED
+        if decided or not isinstance(exc_val, IgnoredException | None):
+            redeliveries[consumer] = in_a_row = redeliveries.get(consumer, 0) + 1
+            await self._pause(message, in_a_row, exc_val)
+            if decided:
+                self._policy.postponed(message)
+        else:
+            redeliveries.pop(consumer, None)
+        return False
+
+    async def _pause(
+        self, message: StreamMessage[Any], in_a_row: int, error: Exception | None
+    ) -> None:
+        longest = LONGEST_REDELIVERY_PAUSE_SECONDS
+        pause = min(REDELIVERY_PAUSE_SECONDS * 2 ** min(in_a_row - 1, 10), longest)
+        pause *= random.uniform(0.75, 1)
+        logger.warning(
+            "Message %s is not acknowledged and comes again in %.1f s, redelivery %d in a row: %s",
+            message.message_id, pause, in_a_row,
+            "nacked" if error is None else f"{type(error).__name__}: {describe(error)}",
+        )  # fmt: skip
+        with self._policy.holding(message, pause):
+            await asyncio.sleep(pause)
 
     async def publish_scope(
         self, call_next: Callable[[PublishCommand], Awaitable[Any]], cmd: PublishCommand
@@ -105,18 +163,19 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         What fails here would have the message read again without end.
         """
         policy = self._policy
-        if self._handled is None:  # published by a handler, or by nobody's
+        if self._message is None or not self._handled:  # published by a handler, or by nobody's
             return await call_next(cmd)
-        async with _unhurried():
-            try:
-                async with policy.confirmation():
-                    return await call_next(cmd)
-            except policy.redeliver:
-                raise
-            except Exception as error:
-                for message in policy.singles(self._handled):
-                    await self._bury(message, error)
-                raise RejectMessage from error
+        try:
+            async with policy.confirmation():
+                return await call_next(cmd)
+        except policy.redeliver as error:
+            _release(error)
+            raise
+        except Exception as error:
+            _release(error)
+            for message in policy.singles(self._message):
+                await self._bury(message, error)
+            raise RejectMessage from error
 
     async def _handle(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
@@ -126,6 +185,8 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         except (IgnoredException, self._policy.redeliver):
             raise
         except Exception as error:
+            if msg.committed is AckStatus.NACKED:
+                raise  # its handler has seen to it that it comes again
             singles = self._policy.singles(msg)
             if len(singles) == 1:
                 await self._bury(singles[0], error)
@@ -150,7 +211,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             try:
                 if left <= 0:
                     raise TimeoutError("others of its batch used up the time to handle it")
-                async with asyncio.timeout(left):
+                async with self._time_limit(left):
                     await self._attempt(call_next, message)
             except (AckMessage, RejectMessage, SkipMessage):
                 continue
@@ -171,13 +232,17 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         for number in range(1, policy.attempts + 1):
             self._made = number
             try:
-                with _span(number):
-                    async with asyncio.timeout(policy.timeout):
+                with self._span(number):
+                    async with self._time_limit(policy.timeout):
                         return await call_next(msg)
-            except (IgnoredException, policy.redeliver):
+            except IgnoredException:
+                raise
+            except policy.redeliver as error:
+                _release(error)
                 raise
             except Exception as error:
-                if number == policy.attempts or isinstance(error, PERMANENT):
+                _release(error)
+                if number == policy.attempts or is_about_message(error):
                     error.add_note(f"given up after attempt {number} of {policy.attempts}")
                     raise
                 pause = policy.backoff * 2 ** (number - 1) * random.uniform(0.5, 1)
@@ -197,40 +262,59 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         )  # fmt: skip
         await self._policy.bury(DeadLetter(message, error, self._made))
 
+    def _time_limit(self, seconds: float) -> TimeLimit:
+        def warn() -> None:
+            subscriber = self.context.get_local("handler_")
+            logger.warning(
+                "Handler %s has not ended within %g s. It runs in a thread, which cannot be"
+                " cancelled: its message waits for it, and so does any further attempt.",
+                ", ".join(call.name for call in getattr(subscriber, "calls", ())), seconds,
+            )  # fmt: skip
 
-@asynccontextmanager
-async def _unhurried() -> AsyncIterator[None]:
-    """Pause before an error that leaves the message unacknowledged.
+        return TimeLimit(seconds, warn)
 
-    The broker is away, or takes no dead letter. The message comes again at once: it must not spin.
-    """
-    try:
-        yield
-    except IgnoredException:
-        raise
-    except Exception:
-        await asyncio.sleep(REDELIVERY_PAUSE_SECONDS)
-        raise
-
-
-@contextmanager
-def _span(attempt: int) -> Iterator[None]:
-    """A span for each further attempt; the first is the process span itself."""
-    if attempt == 1:
-        yield
-        return
-    process = trace.get_current_span()
-    name = getattr(process, "name", "process message").partition(" ")[2]
-    with trace.get_tracer(__name__).start_as_current_span(
-        f"retry {name}",
-        attributes={"retry.attempt": attempt},
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
-        try:
+    @contextmanager
+    def _span(self, attempt: int) -> Iterator[None]:
+        """A span for each further attempt; the first is the process span itself."""
+        if attempt == 1:
             yield
-        except IgnoredException:
-            raise
-        except Exception as error:
-            fail(span, error)
-            raise
+            return
+        process = trace.get_current_span()
+        name = getattr(process, "name", "process message").partition(" ")[2]
+        with self._policy.tracer.start_as_current_span(
+            f"retry {name}",
+            attributes={"retry.attempt": attempt},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            except IgnoredException:
+                raise
+            except BaseException as error:  # also where the attempt is cancelled
+                fail(span, error)
+                raise
+
+
+def _release(error: BaseException | None) -> None:
+    """Have an error that came out of a future go when nobody needs it any more.
+
+    The future has the error, whose traceback has the frame that awaited the future, as a variable:
+    a cycle, in anyio and in aiokafka, that would keep the message until the garbage collector runs.
+    """
+    for _ in range(MAX_CHAIN):
+        if error is None:
+            return
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            # Not `f_locals`, which may keep a copy of the variables, and so make a cycle itself.
+            if any(_came_with(one, error) for one in gc.get_referents(frame)):
+                with suppress(RuntimeError):  # it still runs
+                    frame.clear()
+        error = error.__cause__ or error.__context__
+
+
+def _came_with(one: object, error: BaseException) -> bool:
+    """Whether it is a future that had this error."""
+    if not isinstance(one, asyncio.Future) or not one.done() or one.cancelled():
+        return False
+    return one.exception() is error

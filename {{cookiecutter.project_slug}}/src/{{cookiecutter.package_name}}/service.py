@@ -72,13 +72,20 @@ class Service:
         return self.telemetry.tracer_provider.get_tracer(self.name)
 
     def subscriber(self, channel: str, *, batch: bool = False) -> Callable[..., Any]:
-        """Decorate a handler of the channel's messages, or of lists of them."""
+        """Decorate a handler of the channel's messages, or of lists of them.
+
+        Raises:
+            messaging.BatchPublisherError: The handler takes lists, and has a publisher.
+        """
         return messaging.subscriber(
             self.broker, channel, service=self.name, consumers=self.consumers, batch=batch
         )
 
     def publisher(self, channel: str, schema: type[Event] | None = None) -> Publisher:
-        """Declare a channel to publish to: as a decorator of a handler, or with `send`."""
+        """Declare a channel to publish to: as a decorator of a handler, or with `send`.
+
+        As a decorator it raises `messaging.BatchPublisherError` over a handler of lists.
+        """
         return messaging.publisher(self.broker, channel, schema)
 
     async def send(self, publisher: Publisher, event: Event) -> None:
@@ -99,6 +106,7 @@ class Service:
         # Uvicorn hands the signal on to the handler that was there before: having stopped in good
         # order is exit code 0, not a death by SIGTERM.
         signal.signal(signal.SIGTERM, lambda *_: None)
+        self.watchdog.ends_with_process = True
         uvicorn.run(
             self.app,
             host=self.settings.host,
@@ -164,6 +172,7 @@ class _Application(AsgiFastStream):
         with anyio.CancelScope() as self._starting:
             while True:
                 try:
+                    messaging.refuse_batch_publishers(self.service.broker)
                     await super()._start_broker()
                 except messaging.Unreachable as error:
                     settings = self.service.settings

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     retry_backoff_seconds: float = Field(0.2, ge=0)
     """Before the second attempt; doubled for each further one, with jitter."""
     handler_timeout_seconds: float = Field(10.0, gt=0)
-    """For one attempt."""
+    """For one attempt. A plain `def` handler runs in a thread, which is waited for all the same."""
 
     watchdog_timeout_seconds: float = Field(60.0, ge=0)
     """How long the event loop may be blocked, or a consumer stand still while messages wait, before

@@ -51,6 +51,9 @@ class Watchdog:
         self.timeout = timeout
         self.reason = ""
         """Why the process ends, once it does."""
+        self.ends_with_process = False
+        """Whether nothing comes after an orderly shutdown: its time then covers the very end too,
+        where the interpreter waits for threads that still run."""
         self.stalled: dict[str, float] = {}
         """What stands still, with seconds."""
         self._ask = stalled
@@ -84,7 +87,8 @@ class Watchdog:
 
     async def done(self) -> None:
         """The orderly shutdown is over."""
-        faulthandler.cancel_dump_traceback_later()
+        if not self.ends_with_process:
+            faulthandler.cancel_dump_traceback_later()
 
     def _tick(self) -> None:
         self._beat = time.monotonic()

@@ -12,6 +12,7 @@ from .relay import relay
 from devtools.sink import OtlpSink
 
 MODULE = f"{__package__}.patient"
+SLEEPER = f"{__package__}.sleeper"
 EX_SOFTWARE = 70
 
 
@@ -98,5 +99,45 @@ def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
         assert status(process, "/poke", b"") == 204
         time.sleep(1.5)
     assert process.popen.poll() is None, process.output.read_text()
+    assert status(process, "/health/live") == 204
+    assert process.stop() == 0
+
+
+def test_a_thread_that_does_not_end_does_not_hold_its_process(start: Start, sink: OtlpSink) -> None:
+    process = start(
+        "-m", SLEEPER,
+        DRAIN_TIMEOUT_SECONDS="0.2",
+        FLUSH_TIMEOUT_SECONDS="1",
+        HANDLER_TIMEOUT_SECONDS="0.5",
+        RETRY_ATTEMPTS="1",
+        WATCHDOG_TIMEOUT_SECONDS="3",
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+    )  # fmt: skip
+    process.wait_ready()
+    assert status(process, "/naps", b"") == 204
+
+    process.popen.wait(60)  # less than the thread takes
+    output = process.output.read_text()
+    assert "Handler nap has not ended" in output
+    assert "Ending to be started anew" in output
+    assert output.count("asleep") == 1
+    assert " in nap\n" in output  # where the thread was
+    (span,) = (one for one in sink.spans if one.name == "process naps")
+    assert span.status == "ERROR"
+    assert span.attributes["error.type"] == "asyncio.exceptions.CancelledError"
+
+
+def test_a_message_that_its_handler_wants_again_and_again_ends_nothing(start: Start) -> None:
+    process = start(
+        "-m", SLEEPER,
+        REFUSES="yes",
+        WATCHDOG_TIMEOUT_SECONDS="2",
+        HANDLER_TIMEOUT_SECONDS="0.1",
+        OTEL_SDK_DISABLED="true",
+    )  # fmt: skip
+    process.wait_ready()
+    assert status(process, "/refusals", b"") == 204
+    wait_until(lambda: "redelivery 4 in a row" in process.output.read_text(), process)
+    assert process.output.read_text().count("refused") == 4
     assert status(process, "/health/live") == 204
     assert process.stop() == 0

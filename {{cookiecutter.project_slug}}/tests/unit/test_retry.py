@@ -1,11 +1,13 @@
 """What the retry policy does with a failure: whose fault it is, and how long it may take."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+import gc
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from faststream import ContextRepo
@@ -17,6 +19,11 @@ from faststream.exceptions import (
     StopApplication,
     StopConsume,
 )
+from faststream.message import AckStatus
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from {{ cookiecutter.package_name }} import retry
 from {{ cookiecutter.package_name }}.retry import DeadLetter, RetryPolicy
@@ -34,26 +41,42 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.buried: list[DeadLetter] = []
         self.retried: list[Any] = []
+        self.postponed: list[Any] = []
+        self.held = 0
+        self.spans = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.spans))
         settings = {"attempts": 3, "backoff": 0.0, "timeout": 0.05} | options
         self.policy = RetryPolicy(
             **settings,
             bury=self._bury,
             redeliver=BrokerAwayError,
             confirmation=nullcontext,
-            holding=lambda message: nullcontext(),
+            holding=self._hold,
             retried=self.retried.append,
+            postponed=self.postponed.append,
+            tracer=self.provider.get_tracer("retry"),
             singles=lambda message: message.body if isinstance(message.body, list) else [message],
         )
 
     async def handle(self, handler: Handler, message: Any) -> Any:
-        middleware = self.policy(None, context=ContextRepo())
-        return await middleware.consume_scope(handler, message)
+        async with self.policy(message, context=ContextRepo()) as middleware:
+            return await middleware.consume_scope(handler, message)
 
     async def publish_result(self, publish: Handler, message: Any) -> Any:
         """As FastStream does with what a handler of this message returned."""
-        middleware = self.policy(message, context=ContextRepo())
-        await middleware.consume_scope(returns_at_once, message)
-        return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
+        async with self.policy(message, context=ContextRepo()) as middleware:
+            await middleware.consume_scope(returns_at_once, message)
+            return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
+
+    @contextmanager
+    def _hold(self, message: Any, seconds: float = 0) -> Iterator[None]:
+        self.held += 1
+        self.held_for = seconds
+        try:
+            yield
+        finally:
+            self.held -= 1
 
     async def _bury(self, letter: DeadLetter) -> None:
         self.buried.append(letter)
@@ -64,12 +87,28 @@ async def returns_at_once(message: Any) -> str:
 
 
 def message(number: int = 0, decode: Any = None) -> Any:
-    return SimpleNamespace(message_id=str(number), body=number, decode=decode or AsyncMock())
+    return SimpleNamespace(
+        message_id=str(number), body=number, committed=None, decode=decode or AsyncMock()
+    )
 
 
 def batch(size: int) -> Any:
     each = [message(number) for number in range(size)]
-    return SimpleNamespace(message_id="batch", body=each, decode=AsyncMock())
+    return SimpleNamespace(message_id="batch", body=each, committed=None, decode=AsyncMock())
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between deliveries, without their jitter, which take no time."""
+    found: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            found.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    return found
 
 
 async def test_what_cannot_be_read_is_not_tried_again() -> None:
@@ -112,9 +151,8 @@ async def test_a_handler_that_hangs_is_given_up_after_its_attempts() -> None:
 
 
 async def test_a_fault_of_the_broker_is_not_held_against_the_message(
-    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
 ) -> None:
-    monkeypatch.setattr(retry, "REDELIVERY_PAUSE_SECONDS", 0)
     bench, calls = Bench(), []
 
     async def handler(message: Any) -> None:
@@ -142,22 +180,156 @@ async def test_a_result_that_cannot_be_published_has_its_message_buried_once() -
 
 
 async def test_a_result_that_the_broker_is_away_for_is_not_held_against_the_message(
-    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
 ) -> None:
-    pauses = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
     async def publish(command: Any) -> None:
         raise BrokerAwayError
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
     bench = Bench()
-    with pytest.raises(BrokerAwayError):
-        await bench.publish_result(publish, message())
+    for _ in range(5):
+        with pytest.raises(BrokerAwayError):
+            await bench.publish_result(publish, message())
     assert not bench.buried
-    assert pauses == [retry.REDELIVERY_PAUSE_SECONDS]  # it comes again, but does not spin
+    assert pauses == [1, 2, 4, 5, 5]  # it comes again, but does not spin
+    assert not bench.postponed  # it was nobody's wish: the watchdog is to look at it
+
+
+async def nack(message: Any) -> None:
+    raise NackMessage
+
+
+async def nack_itself(message: Any) -> str:
+    message.committed = AckStatus.NACKED  # as `await message.nack()` does
+    return "result"
+
+
+@pytest.mark.parametrize("handler", [nack, nack_itself])
+async def test_a_message_that_its_handler_wants_again_comes_after_growing_pauses(
+    handler: Handler, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()
+    for number in range(1, 6):
+        with suppress(NackMessage):
+            await bench.handle(handler, message())
+        assert f"redelivery {number} in a row" in caplog.text
+    assert pauses == [1, 2, 4, 5, 5]
+    assert len(bench.postponed) == 5  # not stalled: it does what it is told
+    await bench.handle(returns_at_once, message())
+    with suppress(NackMessage):
+        await bench.handle(handler, message())
+    assert pauses[5:] == [1]
+
+
+async def test_a_message_that_was_nacked_is_no_dead_letter_besides(pauses: list[float]) -> None:
+    async def handler(message: Any) -> None:
+        await nack_itself(message)
+        raise LookupError
+
+    bench = Bench()
+    with pytest.raises(LookupError):
+        await bench.handle(handler, message())
+    assert not bench.buried
+    assert pauses == [1]
+
+
+async def test_a_message_is_in_hand_while_its_consumer_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, held = Bench(), []
+
+    async def sleep(seconds: float) -> None:
+        held.append((bench.held, seconds - bench.held_for))
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(NackMessage):
+        await bench.handle(nack, message())
+    assert held == [(1, 0)]
+
+
+@pytest.mark.parametrize("decision", [AckMessage, RejectMessage, SkipMessage, StopConsume])
+async def test_a_message_that_does_not_come_again_is_not_waited_for(
+    decision: type[Exception], pauses: list[float]
+) -> None:
+    async def decide(message: Any) -> None:
+        raise decision
+
+    with pytest.raises(decision):
+        await Bench().handle(decide, message())
+    assert not pauses
+
+
+async def test_options_that_kafka_does_not_know_do_not_cost_the_message(
+    pauses: list[float],
+) -> None:
+    async def decide(message: Any) -> None:
+        raise NackMessage(requeue=True)
+
+    with pytest.raises(NackMessage) as raised:
+        await Bench().handle(decide, message())
+    assert not raised.value.extra_options  # FastStream calls `message.nack(**extra_options)`
+
+
+async def test_a_stop_does_not_wait_for_a_consumer_that_pauses() -> None:
+    task = asyncio.create_task(Bench().handle(nack, message()))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    async with asyncio.timeout(0.5):
+        await asyncio.wait([task])
+    assert task.cancelled()
+
+
+ENDS: list[tuple[type[BaseException], str]] = [
+    (ValueError, "ValueError"),
+    (TimeoutError, "TimeoutError"),
+    (asyncio.CancelledError, "asyncio.exceptions.CancelledError"),
+    (KeyboardInterrupt, "KeyboardInterrupt"),
+    (SystemExit, "SystemExit"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), ENDS)
+async def test_the_span_of_an_attempt_says_how_it_ended(
+    error: type[BaseException], kind: str
+) -> None:
+    bench, calls = Bench(attempts=2), []
+
+    async def handler(message: Any) -> None:
+        calls.append(message)
+        if len(calls) == 1:
+            raise ValueError
+        raise error
+
+    with pytest.raises((RejectMessage, error)):
+        await bench.handle(handler, message())
+    (span,) = bench.spans.get_finished_spans()
+    assert span.attributes
+    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, kind)
+
+
+async def test_an_error_that_came_out_of_a_future_leaves_nothing() -> None:
+    class Body:
+        pass
+
+    bodies: weakref.WeakSet[Body] = weakref.WeakSet()
+
+    async def handler(message: Any) -> None:
+        body = Body()
+        bodies.add(body)
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.set_exception(OSError("reset"))
+        try:
+            await confirmed
+        except OSError as error:
+            raise BrokerAwayError from error
+
+    bench = Bench()
+    gc.disable()
+    try:
+        with patch("asyncio.sleep"), suppress(BrokerAwayError):
+            await bench.handle(handler, message())
+        assert not bodies
+    finally:
+        gc.enable()
 
 
 async def test_one_bad_message_does_not_take_its_batch_along() -> None:
@@ -196,7 +368,7 @@ async def test_a_batch_that_hangs_is_let_go_within_its_bound() -> None:
 
 @pytest.mark.parametrize("decision", [NackMessage, StopConsume, StopApplication])
 async def test_a_message_of_a_failed_batch_that_is_to_come_again_does(
-    decision: type[BaseException],
+    decision: type[BaseException], pauses: list[float]
 ) -> None:
     bench = Bench()
 
@@ -229,9 +401,8 @@ async def test_a_message_of_a_failed_batch_that_is_done_with_stops_nothing(
 
 
 async def test_a_broker_that_is_away_amid_a_batch_has_it_delivered_again(
-    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
 ) -> None:
-    monkeypatch.setattr(retry, "REDELIVERY_PAUSE_SECONDS", 0)
     bench = Bench()
 
     async def handler(message: Any) -> None:

@@ -146,9 +146,7 @@ class Replay:
                 if sending.span.is_recording():
                     sending.span.end()
             await self._mark(State.REPLAYED, [one.letter for one in sendings if one.confirmed])
-            handed_over = {
-                one.letter.position for one in sendings if not isinstance(one.error, self._certain)
-            }
+            handed_over = {one.letter.position for one in sendings if not one.certainly_unsent}
             unsent = [letter for letter in mine if letter.position not in handed_over]
             await self._mark(State.OPEN, unsent)
         return outcomes
@@ -190,7 +188,7 @@ class Replay:
         try:
             sending.sent = await self._topic.send(destination, letter, headers)
         except Exception as error:
-            sending.error = error
+            self._fail(sending, error)
         return sending
 
     async def _finish(self, sending: "_Sending") -> Outcome:
@@ -199,17 +197,22 @@ class Replay:
             try:
                 await sending.sent
             except Exception as error:
-                sending.error = error
+                self._fail(sending, error)
         with trace.use_span(span, end_on_exit=True):
-            if sending.error:
-                reason = f"{type(sending.error).__name__}: {sending.error}"
-                fail(span, sending.error)
-                logger.info("Dead letter %s not sent: %s", letter.position, reason)
-                return Outcome(letter, sending.destination, reason=reason)
+            if sending.failure:
+                logger.info("Dead letter %s not sent: %s", letter.position, sending.failure)
+                return Outcome(letter, sending.destination, reason=sending.failure)
             logger.info("Dead letter %s sent to %s", letter.position, sending.destination)
         identity = span.get_span_context()
         trace_id = trace.format_trace_id(identity.trace_id) if identity.is_valid else ""
         return Outcome(letter, sending.destination, trace_id)
+
+    def _fail(self, sending: "_Sending", error: Exception) -> None:
+        fail(sending.span, error)
+        # Not the error itself, nor its future: its traceback leads back to what holds the letters.
+        sending.sent = None
+        sending.failure = f"{type(error).__name__}: {error}"
+        sending.certainly_unsent = isinstance(error, self._certain)
 
 
 @dataclass
@@ -218,7 +221,8 @@ class _Sending:
     destination: str
     span: Span
     sent: "asyncio.Future[object] | None" = None
-    error: Exception | None = None
+    failure: str = ""
+    certainly_unsent: bool = False
 
     @property
     def confirmed(self) -> bool:

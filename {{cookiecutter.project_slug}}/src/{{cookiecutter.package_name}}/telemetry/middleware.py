@@ -246,7 +246,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
             metrics.processed(
                 time.perf_counter() - self._started,
                 len(self._received.headers),
-                _with_outcome(self._attributes[1], error),
+                _with_outcome(self._attributes[1], error_type(error) if error else None),
             )
         return False
 
@@ -273,12 +273,12 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         cmd.headers = headers = dict(cmd.headers)
         inject(headers, trace.set_span_in_context(span, context))
         started = time.perf_counter()
-        error: BaseException | None = None
+        failed: str | None = None  # not the error, whose traceback has this frame: a cycle
         try:
             return await call_next(cmd)
-        except BaseException as raised:
-            error = raised
-            fail(span, raised)
+        except BaseException as error:
+            failed = error_type(error)
+            fail(span, error)
             raise
         finally:
             span.end()
@@ -286,7 +286,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
                 shared.metrics.sent(
                     time.perf_counter() - started,
                     count or 1,  # a tombstone has no body
-                    _with_outcome(attributes, error),
+                    _with_outcome(attributes, failed),
                 )
 
     def _send_details(self, cmd: PublishCommand, count: int) -> Attributes:
@@ -315,8 +315,8 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         return context
 
 
-def _with_outcome(attributes: Attributes, error: BaseException | None) -> Attributes:
-    return attributes | {ERROR_TYPE: error_type(error)} if error else attributes
+def _with_outcome(attributes: Attributes, failed: str | None) -> Attributes:
+    return attributes | {ERROR_TYPE: failed} if failed else attributes
 
 
 def _worth_details(parent: Context) -> bool:

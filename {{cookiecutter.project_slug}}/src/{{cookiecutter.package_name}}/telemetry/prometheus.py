@@ -311,19 +311,19 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
         metrics.received.inc(count)
         metrics.size.observe(attributes["message_size"])
         metrics.in_process.inc(count)
-        error: Exception | None = None
+        failed: type[Exception] | None = None  # not the error: its traceback has this frame
         started = time.perf_counter()
         try:
             return await call_next(msg)
-        except Exception as raised:
-            error = raised
-            if not isinstance(raised, IgnoredException):
-                metrics.exceptions[type(raised).__name__].inc()
+        except Exception as error:
+            failed = type(error)
+            if not isinstance(error, IgnoredException):
+                metrics.exceptions[failed.__name__].inc()
             raise
         finally:
             metrics.duration.observe(time.perf_counter() - started)
             metrics.in_process.dec(count)
-            metrics.processed[_status(msg, error)].inc(count)
+            metrics.processed[_status(msg, failed)].inc(count)
 
     async def after_processed(
         self,
@@ -400,13 +400,13 @@ def _label(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _status(msg: StreamMessage[Any], error: Exception | None) -> str:
+def _status(msg: StreamMessage[Any], failed: type[Exception] | None) -> str:
     """The outcome, by FastStream's names."""
     status = None
-    if msg.committed or error:
+    if msg.committed or failed:
         status = (
             PROCESSING_STATUS_BY_ACK_STATUS.get(msg.committed)  # type: ignore[arg-type]
-            or PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP.get(type(error))
+            or PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP.get(failed)  # type: ignore[arg-type]
             or ProcessingStatus.error
         )
     return (status or ProcessingStatus.acked).value

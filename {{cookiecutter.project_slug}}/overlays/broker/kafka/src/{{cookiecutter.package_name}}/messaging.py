@@ -19,8 +19,9 @@ from aiokafka.errors import (
     for_code,
 )
 from faststream import AckPolicy
-from faststream.exceptions import IncorrectState
+from faststream.exceptions import IncorrectState, SetupError
 from faststream.kafka import KafkaBroker, Topic
+from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.message import StreamMessage
 
 from . import aiokafka_cures
@@ -34,6 +35,8 @@ from .telemetry import Telemetry
 from .telemetry.kafka import KafkaTelemetryMiddleware
 from .telemetry.kafka_prometheus import KafkaPrometheusMiddleware
 from .telemetry.prometheus import MessagingMetrics, ServiceRegistry
+from .time_limit import TimeLimit
+from .validation import MessageSerializer
 
 PARTITIONS = 3
 MAX_BATCH = 100
@@ -58,6 +61,21 @@ TooLarge = MessageSizeTooLargeError
 
 class Unavailable(Exception):
     """The broker did not confirm a message, which may still arrive."""
+
+
+class BatchPublisherError(SetupError):
+    """A handler of batches has a publisher, which could lose what the handler returns.
+
+    A batch that fails is handled message by message, and what is returned for each of them has
+    nowhere to go.
+    """
+
+    def __init__(self, handler: str) -> None:
+        super().__init__(
+            f"The handler {handler!r} takes batches and has a publisher. A batch that fails is"
+            " handled message by message, and what the handler then returns would be lost. Publish"
+            " from within the handler instead: await service.send(publisher, event)."
+        )
 
 
 class Refused(KafkaError):  # type: ignore[misc]  # aiokafka has no types
@@ -89,12 +107,14 @@ def make_broker(
         timeout=settings.handler_timeout_seconds,
         redeliver=Unavailable,
         confirmation=_confirmation,
-        holding=lambda message: consumers.holding(
-            _first(message).topic, policy.bound(_count(message))
+        holding=lambda message, seconds=None: consumers.holding(
+            _first(message).topic, seconds or policy.bound(_count(message))
         ),
         bury=lambda letter: _bury(broker, letter, metrics),
         retried=lambda message: metrics.retry(_first(message).topic),
+        postponed=lambda message: consumers.postponed(_first(message).topic),
         singles=_singles,
+        tracer=telemetry.tracer_provider.get_tracer(RetryPolicy.__module__),
     )
     consumers.bound = policy.bound
     broker = KafkaBroker(
@@ -110,6 +130,7 @@ def make_broker(
         ack_policy=AckPolicy.NACK_ON_ERROR,
         parser=_parse,
         decoder=_decode,
+        serializer=MessageSerializer(),
         middlewares=[
             KafkaTelemetryMiddleware(
                 **telemetry.providers, server_address=settings.broker_url.partition(":")[0]
@@ -147,9 +168,11 @@ def subscriber(
     if batch:
         options |= {"batch": True, "max_records": MAX_BATCH, "batch_timeout_ms": 200}
     # Topics are made by `create_channels` before any service starts, with their limits.
-    decorate: Callable[[Callable[..., Any]], Any] = broker.subscriber(
-        Topic(channel, declare=False), **options
-    )
+    made = broker.subscriber(Topic(channel, declare=False), **options)
+
+    def decorate(handler: Callable[..., Any]) -> Any:
+        return _without_lost_results(made(handler))
+
     return decorate
 
 
@@ -160,8 +183,42 @@ def _poll_interval_ms(held: float) -> int:
 
 def publisher(broker: KafkaBroker, channel: str, schema: Any | None = None) -> Publisher:
     """Declare a channel that a service publishes to."""
-    made: Publisher = broker.publisher(channel, schema=schema)
-    return made
+    return _Publisher(broker.publisher(channel, schema=schema))
+
+
+class _Publisher:
+    """FastStream's publisher, which does not decorate a handler of batches."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
+        decorated: Callable[..., Any] = _without_lost_results(self._made(handler))
+        return decorated
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+def refuse_batch_publishers(broker: KafkaBroker) -> None:
+    """Look at all handlers, also those that were decorated by the broker itself.
+
+    Raises:
+        BatchPublisherError: One takes batches and has a publisher.
+    """
+    for subscriber in broker.subscribers:
+        for call in subscriber.calls:
+            _without_lost_results(call.handler)
+
+
+def _without_lost_results(handler: Any) -> Any:
+    # Private to FastStream: without them nothing is refused.
+    if getattr(handler, "_publishers", ()):
+        for subscriber in getattr(handler, "_subscribers", ()):
+            if isinstance(subscriber, BatchSubscriber):
+                (name,) = (one.name for one in subscriber.calls if one.handler is handler)
+                raise BatchPublisherError(name)
+    return handler
 
 
 async def send(publisher: Publisher, event: Event) -> None:
@@ -181,7 +238,7 @@ async def _confirmation() -> AsyncIterator[None]:
     try:
         # The client's own limit is 40 s, and a shorter one would also end its requests to join a
         # consumer group, which rightly take as long as the other members need.
-        async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+        async with TimeLimit(PUBLISH_TIMEOUT_SECONDS):
             yield
     except TooLarge:
         raise
@@ -243,7 +300,8 @@ class Consumers:
 
     One gets on while it comes further in its partitions, or has nothing left to do there. It does
     not while it is not a member of its group, takes nothing of what Kafka has for it, or takes the
-    same again and again. A message in hand may take as long as the retry policy allows.
+    same again and again, unless its handler asks for that. A message in hand may take as long as
+    the retry policy allows.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -265,6 +323,10 @@ class Consumers:
             yield
         finally:
             member.held_until = None
+
+    def postponed(self, channel: str) -> None:
+        """Its handler wants a message again later: the consumer does what it is told."""
+        self.member(channel).since = time.monotonic()
 
     def joined(self, broker: KafkaBroker) -> bool:
         """Whether each is a member of its group, be it one that no partition is left for."""
@@ -305,7 +367,8 @@ class Consumers:
             return "not in its group"
         partitions = consumer.assignment()
         ends = await consumer.end_offsets(partitions) if partitions else {}
-        waits = False
+        # What is in hand, also of a group that has never committed anything.
+        waits = member.held_until is not None
         for one in partitions:
             position = await consumer.position(one)
             member.reached[one] = max(position, member.reached.get(one, 0))

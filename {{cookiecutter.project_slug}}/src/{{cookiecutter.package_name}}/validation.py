@@ -1,0 +1,50 @@
+"""Tells a message that does not fit its handler from any other error of validation.
+
+A `pydantic.ValidationError` may be about the message, which no attempt can mend, or about anything
+that a handler validates, such as the reply of a service that it called: worth another attempt.
+"""
+
+from typing import Any
+
+from fast_depends.library.serializer import OptionItem, Serializer, SerializerProto
+from fast_depends.pydantic import PydanticSerializer
+from pydantic import ValidationError
+
+
+class MessageSerializer(SerializerProto):
+    """A broker's default serializer, but that `is_about_message` knows its errors."""
+
+    encode = staticmethod(PydanticSerializer.encode)
+
+    def __init__(self) -> None:
+        self._make = PydanticSerializer(use_fastdepends_errors=False)
+
+    def __call__(self, *, name: str, options: list[OptionItem], response_type: Any) -> Serializer:
+        made = self._make(name=name, options=options, response_type=response_type)
+        return _Serializer(made, name=name, options=options, response_type=response_type)
+
+
+class _Serializer(Serializer):
+    """Validates the arguments of one handler, or of one of its dependencies, and its result."""
+
+    def __init__(self, serializer: Serializer, **options: Any) -> None:
+        super().__init__(**options)
+        self._serializer = serializer
+
+    def get_aliases(self) -> tuple[str, ...]:
+        return self._serializer.get_aliases()
+
+    def __call__(self, call_kwargs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._serializer(call_kwargs)
+        except ValidationError as error:
+            error.about_message = True  # type: ignore[attr-defined]  # it cannot be subclassed
+            raise
+
+    def response(self, value: Any) -> Any:
+        return self._serializer.response(value)
+
+
+def is_about_message(error: Exception) -> bool:
+    """Whether FastStream raised it because the message does not fit the handler's parameters."""
+    return getattr(error, "about_message", False)
