@@ -11,11 +11,17 @@ from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
 from faststream.opentelemetry import CurrentBaggage
 from opentelemetry import baggage
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import StatusCode
+from opentelemetry.sdk.trace.sampling import (
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import StatusCode, get_current_span
 
 from {{ cookiecutter.package_name }}.telemetry.kafka import (
     KafkaConventions,
@@ -305,3 +311,56 @@ def record(
         serialized_value_size=5,
         headers=tuple(headers),
     )
+
+
+class _Faulty(Sampler, SpanProcessor):
+    """What a team may plug into its tracer provider, and what may have a bug."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
+        if self.where == "sampler":
+            raise LookupError("sampler")
+        return SamplingResult(Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return "faulty"
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self.where == "start":
+            raise LookupError("start")
+
+    def on_end(self, span: Any) -> None:
+        if self.where == "end":
+            raise LookupError("end")
+
+
+@pytest.mark.parametrize("where", ["sampler", "start", "end"])
+async def test_telemetry_that_raises_harms_no_message(
+    where: str, make_broker: MakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = _Faulty(where)
+    provider = TracerProvider(sampler=faulty)
+    provider.add_span_processor(faulty)
+    broker = make_broker(tracer_provider=provider)
+    handled = []
+
+    @broker.subscriber("first")
+    @broker.publisher("second")
+    async def returns(body: str) -> str:
+        return body
+
+    @broker.subscriber("second")
+    async def ends(body: str) -> None:
+        handled.append(body)
+
+    async with TestKafkaBroker(broker):
+        for body in ("one", "two"):
+            await broker.publish(body, "first")
+
+    assert handled == ["one", "two"]
+    assert [one.getMessage() for one in caplog.records] == [
+        "Telemetry of a message failed; messages go on without it. This is said once."
+    ]
+    assert not get_current_span().get_span_context().is_valid

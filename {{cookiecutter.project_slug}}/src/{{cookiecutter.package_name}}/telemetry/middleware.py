@@ -123,6 +123,7 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         self.stock_settings = settings_provider_factory if stock_attributes else None
         self._server: Attributes = {server.SERVER_ADDRESS: server_address} if server_address else {}
         self._said_links_dropped = False
+        self._said_failed = False
         self._operations: dict[tuple[str, str, str | None], tuple[str, Attributes]] = {}
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":  # type: ignore[override]
@@ -145,6 +146,18 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
                 attributes[messaging.MESSAGING_CONSUMER_GROUP_NAME] = group
             known = self._operations[key] = (f"{operation} {destination}", attributes)
         return known
+
+    def note_failure(self, error: Exception) -> None:
+        """Say once that telemetry itself raised, be it a sampler, a propagator or a span processor.
+
+        The message is handled, or published, all the same.
+        """
+        if not self._said_failed:
+            self._said_failed = True
+            logger.error(
+                "Telemetry of a message failed; messages go on without it. This is said once.",
+                exc_info=error,
+            )
 
     def note_links(self, span: Span, count: int) -> None:
         """Say once that a batch had more links than the tracer provider leaves a span.
@@ -185,6 +198,12 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
     async def on_receive(self) -> None:
         if self.msg is None:
             return
+        try:
+            self._start()
+        except Exception as error:
+            self._shared.note_failure(error)
+
+    def _start(self) -> None:
         shared, conventions = self._shared, self._shared.conventions
         received = self._received = conventions.received(self.msg)
         group = conventions.consumer_group(self.context.get_local("handler_"))
@@ -202,7 +221,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         if _worth_details(parent):
             details = received.attributes()
             attributes = attributes | details
-        span = self._span = shared.tracer.start_span(
+        span = shared.tracer.start_span(
             name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes, links=links
         )
         if details is None and span.is_recording():  # a sampler that records in spite of the parent
@@ -216,6 +235,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
             ("baggage", self.context.set_local("baggage", _baggage(received))),
         )
         self._started = time.perf_counter()
+        self._span = span
 
     async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:
         shared, span = self._shared, self._span
@@ -235,43 +255,37 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         if (span := self._span) is None:
             return False
         error = _failure(exc_val)
+        try:
+            self._end(span, error)
+        except Exception as raised:
+            self._shared.note_failure(raised)
+        finally:
+            detach(self._context_token)
+            for name, token in self._local_tokens:
+                self.context.reset_local(name, token)
+            remember(self.context, span)
+        return False
+
+    def _end(self, span: Span, error: BaseException | None) -> None:
         if error:
             fail(span, error)
         span.end()
-        detach(self._context_token)
-        for name, token in self._local_tokens:
-            self.context.reset_local(name, token)
-        remember(self.context, span)
         if metrics := self._shared.metrics:
             metrics.processed(
                 time.perf_counter() - self._started,
                 len(self._received.headers),
                 _with_outcome(self._attributes[1], error_type(error) if error else None),
             )
-        return False
 
     async def publish_scope(
         self, call_next: Callable[[PublishCommand], Any], cmd: PublishCommand
     ) -> Any:
-        shared = self._shared
-        name, attributes = shared.operation("send", cmd.destination)
-        context = self._with_baggage(get_current())
-        count = len(cmd.batch_bodies)
-        details: Attributes | None = None
-        if _worth_details(context):
-            details = self._send_details(cmd, count)
-        span = shared.tracer.start_span(
-            name,
-            context=context,
-            kind=SpanKind.PRODUCER,
-            attributes=attributes if details is None else attributes | details,
-        )
-        if details is None and span.is_recording():
-            span.set_attributes(self._send_details(cmd, count))
-
-        # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
-        cmd.headers = headers = dict(cmd.headers)
-        inject(headers, trace.set_span_in_context(span, context))
+        try:
+            span, attributes = self._start_send(cmd)
+        except Exception as error:
+            self._shared.note_failure(error)
+            return await call_next(cmd)
+        count = len(cmd.batch_bodies) or 1  # a tombstone has no body
         started = time.perf_counter()
         failed: str | None = None  # not the error, whose traceback has this frame: a cycle
         try:
@@ -281,17 +295,39 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
             fail(span, error)
             raise
         finally:
-            span.end()
-            if shared.metrics:
-                shared.metrics.sent(
-                    time.perf_counter() - started,
-                    count or 1,  # a tombstone has no body
-                    _with_outcome(attributes, failed),
-                )
+            seconds = time.perf_counter() - started
+            try:
+                span.end()
+                if metrics := self._shared.metrics:
+                    metrics.sent(seconds, count, _with_outcome(attributes, failed))
+            except Exception as error:
+                self._shared.note_failure(error)
 
-    def _send_details(self, cmd: PublishCommand, count: int) -> Attributes:
+    def _start_send(self, cmd: PublishCommand) -> tuple[Span, Attributes]:
+        """Start the span of a publication, and put it into the headers."""
+        shared = self._shared
+        name, attributes = shared.operation("send", cmd.destination)
+        context = self._with_baggage(get_current())
+        details: Attributes | None = None
+        if _worth_details(context):
+            details = self._send_details(cmd)
+        span = shared.tracer.start_span(
+            name,
+            context=context,
+            kind=SpanKind.PRODUCER,
+            attributes=attributes if details is None else attributes | details,
+        )
+        if details is None and span.is_recording():
+            span.set_attributes(self._send_details(cmd))
+        # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
+        headers = dict(cmd.headers)
+        inject(headers, trace.set_span_in_context(span, context))
+        cmd.headers = headers
+        return span, attributes
+
+    def _send_details(self, cmd: PublishCommand) -> Attributes:
         details = self._shared.conventions.send_attributes(cmd)
-        if count > 1:
+        if (count := len(cmd.batch_bodies)) > 1:
             details[messaging.MESSAGING_BATCH_MESSAGE_COUNT] = count
         if self._shared.stock_settings and (settings := self._shared.stock_settings(self.msg)):
             details |= _valid(settings.get_publish_attrs_from_cmd(cmd))
