@@ -18,6 +18,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Literal
 
+from . import values
 from .encoding import install_encoder
 
 Signal = Literal["traces", "metrics", "logs"]
@@ -37,6 +38,11 @@ _CONSOLE = {
     "traces": "opentelemetry.sdk.trace.export:ConsoleSpanExporter",
     "metrics": "opentelemetry.sdk.metrics.export:ConsoleMetricExporter",
     "logs": "opentelemetry.sdk._logs.export:ConsoleLogRecordExporter",
+}
+_ENCODABLE: dict[Signal, Callable[[Any], Any]] = {
+    "traces": values.spans,
+    "metrics": values.metrics,
+    "logs": values.records,
 }
 
 
@@ -114,8 +120,8 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any | None:
         path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
         exporter = _load(path)(**_patience(signal))
         _try_until_time_out(exporter)
-        if signal == "traces":
-            install_encoder(exporter)
+        if signal != "traces" or not install_encoder(exporter):  # which sees to it by itself
+            _make_encodable(exporter, _ENCODABLE[signal])
         return delivery.watch(exporter, signal)
     msg = f"{variable}={chosen!r} is not known; use otlp, console or none: {variable}=otlp"
     raise ValueError(msg)
@@ -138,6 +144,16 @@ def otlp_protocol(signal: Signal) -> str:
 
 FIRST_PAUSE_SECONDS = 0.5
 RECONNECT_SECONDS = 3.0
+
+
+def _make_encodable(exporter: Any, encodable: Callable[[Any], Any]) -> None:
+    """Have an exporter export what its encoder takes, or one odd value loses the whole batch."""
+    export: Callable[..., Any] = exporter.export
+
+    def export_encodable(batch: Any, *arguments: Any, **options: Any) -> Any:
+        return export(encodable(batch), *arguments, **options)
+
+    exporter.export = export_encodable
 
 
 def _patience(signal: Signal) -> dict[str, Any]:

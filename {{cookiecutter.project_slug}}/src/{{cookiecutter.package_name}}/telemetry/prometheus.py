@@ -43,6 +43,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from .errors import error_type
+from .values import text
 
 FLOW_STARTED = "flow-started"
 """The header: Unix milliseconds, in decimal digits."""
@@ -72,7 +73,7 @@ class ServiceRegistry(CollectorRegistry):
     def __init__(self, resource: Resource) -> None:
         super().__init__()
         self._labels = {
-            name.replace(".", "_"): str(resource.attributes[name])
+            name.replace(".", "_"): text(resource.attributes[name])
             for name in _RESOURCE_LABELS
             if name in resource.attributes
         }
@@ -81,8 +82,12 @@ class ServiceRegistry(CollectorRegistry):
     def collect(self) -> Iterable[Metric]:
         for metric in super().collect():
             labelled = copy.copy(metric)
+            # One label that UTF-8 cannot hold, such as a topic that a message named, would fail
+            # every scrape from then on.
             labelled.samples = [
-                sample._replace(labels={**self._labels, **sample.labels})
+                sample._replace(
+                    labels=self._labels | {name: text(of) for name, of in sample.labels.items()}
+                )
                 for sample in metric.samples
             ]
             yield labelled
@@ -386,7 +391,7 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
 def _status(msg: StreamMessage[Any], error: Exception | None) -> str:
     """The outcome, by FastStream's names."""
     status = None
-    if msg.committed or error:
+    if msg.committed or error is not None:
         status = (
             PROCESSING_STATUS_BY_ACK_STATUS.get(msg.committed)  # type: ignore[arg-type]
             or PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP.get(type(error))
