@@ -212,7 +212,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         if (span := self._span) is None:
             return False
         error = _failure(exc_val)
-        if error:
+        if error is not None:
             fail(span, error)
         span.end()
         detach(self._context_token)
@@ -300,7 +300,9 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
                     messaging.MESSAGING_DESTINATION_NAME
                 ]
             }
-        return attributes | {ERROR_TYPE: error_type(error)} if error else attributes.copy()
+        if error is None:
+            return attributes.copy()
+        return attributes | {ERROR_TYPE: error_type(error)}
 
 
 def _worth_details(parent: Context) -> bool:
