@@ -210,9 +210,7 @@ def test_a_span_with_a_field_of_a_wrong_type_loses_no_other(
     assert {span.name for span in sink.spans} == {"first", "odd", "odd event", "404"}
 
 
-def test_what_was_dropped_is_still_counted(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_dropped_is_counted(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[Any] = []
     monkeypatch.setattr(sink, "receive", lambda *one: requests.append(one[1]))
     with exporting(sink, "grpc", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="1") as telemetry:
@@ -244,6 +242,15 @@ def test_metrics(protocol: str, sink: OtlpSink) -> None:
         assert points.keys() >= {"plain", "described", "labelled", "huge", "decimal", "spread",
                                  "gauge", "process.cpu.time"}  # fmt: skip
         assert points["labelled"].attributes.keys() == {escaped(HALF), "n", "none"}
+
+
+def test_a_time_before_1970(telemetry: Telemetry, sink: OtlpSink) -> None:
+    sink.clear()
+    logger = telemetry.logger_provider.get_logger("t")
+    for time in (-1, 1, 2**64, 1.7e9):
+        logger.emit(LogRecord(body="x", timestamp=time))  # type: ignore[arg-type]
+    flush(telemetry)
+    assert len(sink.logs) == 4
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"], ids=["grpc", "http"])
