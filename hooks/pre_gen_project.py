@@ -39,11 +39,12 @@ STDLIB = sys.stdlib_module_names | set(STDLIB_OF_OTHERS.split())
 LIBRARIES = """
     aiokafka annotated_doc annotated_types anyio async_timeout certifi click confluent_kafka dotenv
     fast_depends faststream google googleapis_common_protos grpc grpcio h11 httpcore httptools httpx
-    idna iniconfig markdown_it mdurl mypy mypy_extensions opentelemetry opentelemetry_exporter_otlp
-    opentelemetry_instrumentation_logging opentelemetry_proto opentelemetry_sdk packaging pathspec
-    pip pluggy prometheus_client protobuf pydantic pydantic_core pydantic_settings pygments pytest
-    pytest_asyncio python_dotenv requests rich ruff setuptools shellingham typer typing_extensions
-    typing_inspection urllib3 uv uvicorn uvloop watchfiles wrapt yaml yamllint
+    hypothesis idna iniconfig markdown_it mdurl mypy mypy_extensions opentelemetry
+    opentelemetry_exporter_otlp opentelemetry_instrumentation_logging opentelemetry_proto
+    opentelemetry_sdk packaging pathspec pip pluggy prometheus_client protobuf pydantic
+    pydantic_core pydantic_settings pygments pytest pytest_asyncio python_dotenv requests rich ruff
+    setuptools shellingham sortedcontainers typer typing_extensions typing_inspection urllib3 uv
+    uvicorn uvloop watchfiles wrapt yaml yamllint
 """
 DEPENDENCIES = set(LIBRARIES.split())
 FOLDERS = {"devtools", "src", "tests"}

@@ -1,33 +1,32 @@
 """What a service prints: one line per record, with the trace that it belongs to."""
 
+import copy
+import io
 import logging
 import logging.config
+import sys
 import time
-from types import TracebackType
-from typing import TypeAlias
 
 from .telemetry.errors import stack
-from .telemetry.logs import TraceContextFilter, message_of
-
-_ExcInfo: TypeAlias = (
-    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-)
+from .telemetry.logs import TraceContextFilter, error_of, message_of
 
 
 class _Line(logging.Formatter):
-    """Tells of an error as telemetry does: the text of one may hold the message, of 2 MB."""
+    """Tells of an error as telemetry does: the text of one may hold the message, of 2 MB.
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-        record.message = message_of(record)
-        return super().formatMessage(record)
+    A record whose arguments do not fit its format is told too.
+    """
 
-    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802
-        return stack(ei[1]) if ei[1] else ""
+    def format(self, record: logging.LogRecord) -> str:
+        line, error = copy.copy(record), error_of(record)
+        line.msg, line.args = message_of(record), None
+        line.exc_info, line.exc_text = None, None if error is None else stack(error)
+        return super().format(line)
 
 
 class _AboutMessages(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("callback for Task")
+        return not message_of(record).startswith("callback for Task")
 
 
 class _Repeats(logging.Filter):
@@ -39,7 +38,7 @@ class _Repeats(logging.Filter):
         self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        now, text = time.monotonic(), record.getMessage()
+        now, text = time.monotonic(), message_of(record)
         if now - self._said.get(text, -self._seconds) < self._seconds:
             return False
         if len(self._said) > 100:
@@ -53,6 +52,8 @@ def configure_logging(level: str) -> None:
 
     FastStream's loggers come with handlers of their own, which know no traces: theirs are replaced.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # or such a record is not printed
     logging.config.dictConfig(
         {
             "version": 1,

@@ -147,6 +147,28 @@ async def test_an_error_that_quotes_the_message_is_cut(service: Service, told: T
         assert len(text) < 100_000, where
 
 
+class UnspeakableError(Exception):
+    """Raises over its text, and over whether it is true."""
+
+    def __str__(self) -> str:
+        raise LookupError
+
+    def __bool__(self) -> bool:
+        raise LookupError
+
+
+async def test_an_error_without_a_text_is_the_errors_own(service: Service, told: Told) -> None:
+    @service.subscriber("unspeakable")
+    async def fails(item: Item) -> None:
+        raise UnspeakableError
+
+    await send(service, "unspeakable", {"name": "a", "price": 1})
+
+    assert len(told.letters) == 1
+    for where, text in told.everything().items():
+        assert "UnspeakableError" in text, where
+
+
 def a_handler_error() -> Exception:
     with pytest.raises(ValidationError) as raised:
         Item.model_validate({"name": MARK, "price": MARK})
@@ -179,11 +201,6 @@ def wrong_in_many_places() -> Exception:
 
 def half_a_pair() -> Exception:
     return ValueError(json.loads('"\\ud800"'))
-
-
-class UnspeakableError(Exception):
-    def __str__(self) -> str:
-        raise LookupError
 
 
 @pytest.mark.parametrize(

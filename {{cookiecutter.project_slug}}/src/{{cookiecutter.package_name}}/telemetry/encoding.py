@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.semconv._incubating.attributes import server_attributes as server
 
 from . import semconv as messaging
+from . import values
 
 _CONSTANTS = {
     messaging.MESSAGING_SYSTEM,
@@ -37,26 +38,27 @@ _IDS = struct.Struct("<2s16s2s8s")
 _TIMES = struct.Struct("<cQcQ")
 _FLAGS = struct.Struct("<2sI")
 _DOUBLE = struct.Struct("<cd")
-_INT64 = range(-(2**63), 2**63)
 # SpanFlags of trace.proto: whether it is known that the parent is remote, and that it is.
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 
 
-def install_encoder(exporter: Any) -> None:
-    """Have an OTLP span exporter encode with `encode_spans`.
+def install_encoder(exporter: Any) -> bool:
+    """Have an OTLP span exporter encode with `encode_spans`; return whether it does.
 
     The exporters have no place for this but the name in their modules. Where a newer one has no
-    such name, it encodes as it likes, and nothing else changes.
+    such name, it encodes as it likes.
     """
     module = sys.modules[type(exporter).__module__]
     if getattr(module, "encode_spans", None) is encode_any_spans:
         module.encode_spans = encode_spans  # type: ignore[attr-defined]
+    return getattr(module, "encode_spans", None) is encode_spans
 
 
 def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
     """As the function of this name in opentelemetry-exporter-otlp-proto-common, in less time.
 
-    Spans with events or links, and values that are no plain text or number, are left to that one.
+    Spans with events or links, and values that are no plain text or number, are left to that one,
+    as `values` makes them fit for it.
     """
     plain: dict[tuple[int, int], list[bytes]] = {}
     firsts: dict[tuple[int, int], ReadableSpan] = {}
@@ -71,7 +73,7 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
             plain[same] = []
             firsts[same] = span
         plain[same].append(encoded)
-    request = encode_any_spans(others)
+    request = encode_any_spans(values.spans(others))
     for same, encoded_spans in plain.items():
         request.MergeFromString(_in_resource(firsts[same], encoded_spans))
     return request
@@ -79,7 +81,7 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
 
 def _in_resource(first: ReadableSpan, spans: list[bytes]) -> bytes:
     """One ResourceSpans of a request, with the resource and the scope of its first span."""
-    (around,) = encode_any_spans([first]).resource_spans
+    (around,) = encode_any_spans(values.spans([first])).resource_spans
     (scope,) = around.scope_spans
     around.ClearField("scope_spans")
     scope.ClearField("spans")
@@ -98,7 +100,9 @@ def _encode(span: ReadableSpan) -> bytes | None:
     try:
         attributes = [_attribute(key, value) for key, value in (span.attributes or {}).items()]
         name = _prefix(b"\x2a", span.name)
-    except (TypeError, UnicodeEncodeError):
+        times = _TIMES.pack(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0)
+        kind = _SHORT[span.kind.value + 1]
+    except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
         return None
     flags = _HAS_IS_REMOTE
     above = b""
@@ -115,8 +119,8 @@ def _encode(span: ReadableSpan) -> bytes | None:
         above,
         name,
         b"\x30",
-        _SHORT[span.kind.value + 1],
-        _TIMES.pack(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
+        kind,
+        times,
         *attributes,
         b"\x7a\x02\x18" + _SHORT[code] if code else b"\x7a\x00",
         _FLAGS.pack(b"\x85\x01", flags),
@@ -132,7 +136,7 @@ def _attribute(key: str, value: object) -> bytes:
         content = _field(b"\x0a", value.encode())
     elif isinstance(value, bool):
         content = b"\x10\x01" if value else b"\x10\x00"
-    elif isinstance(value, int) and value in _INT64:
+    elif isinstance(value, int) and -(2**63) <= value < 2**63:
         content = b"\x18" + _varint(value % 2**64)
     elif isinstance(value, float):
         content = _DOUBLE.pack(b"\x21", value)

@@ -19,6 +19,8 @@ from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 from pydantic import ValidationError
 
+from .values import text
+
 MAX_TEXT = 1000
 """Characters of an error's text."""
 MAX_STACK = 4000
@@ -32,21 +34,27 @@ MAX_CHAIN = 10
 
 
 def describe(error: BaseException) -> str:
-    """The error in words: `order.quantity: Field required`, or its text."""
+    """The error in words: `order.quantity: Field required`, or its text. Never raises."""
     if isinstance(error, HandlerValidationError):
         error = error.original_error
-    return bounded(_places(error) if isinstance(error, ValidationError) else _text(error), MAX_TEXT)
+    return bounded(
+        _places(error) if isinstance(error, ValidationError) else text_of(error), MAX_TEXT
+    )
 
 
 def stack(error: BaseException) -> str:
-    """As Python's traceback, what came first first, with `describe` for the text of each error."""
+    """As Python's traceback, what came first first, with `describe` for the text of each error.
+
+    Never raises.
+    """
     told: list[str] = []
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen and len(seen) < MAX_CHAIN:
         seen.add(id(one))
         told.append(_told(one))
-        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+        cause = one.__cause__  # an error may be false, or raise over the question
+        one = one.__context__ if cause is None and not one.__suppress_context__ else cause
     return bounded("\nwhich led to\n\n".join(reversed(told)), MAX_STACK)
 
 
@@ -74,20 +82,28 @@ def fail(span: Span, error: BaseException) -> None:
 def error_type(error: BaseException) -> str:
     """`error.type`: the fully qualified class, as the conventions ask; a builtin's name alone."""
     kind = type(error)
-    return (
+    return text(
         kind.__qualname__
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
     )
 
 
-def bounded(text: str, most: int) -> str:
+def text_of(error: BaseException) -> str:
+    """The error's own text; empty if it cannot be made, which must not hide the error."""
+    try:
+        return text(str(error))
+    except Exception:
+        return ""
+
+
+def bounded(whole: str, most: int) -> str:
     """The text if it has at most so many characters, otherwise its two ends."""
-    if len(text) <= most:
-        return text
-    gap = f" … {len(text) - most} characters more … "
+    if len(whole) <= most:
+        return whole
+    gap = f" … {len(whole) - most} characters more … "
     half = (most - len(gap)) // 2
-    return text[:half] + gap + text[-half:]
+    return whole[:half] + gap + whole[-half:]
 
 
 def _places(error: ValidationError) -> str:
@@ -99,27 +115,16 @@ def _places(error: ValidationError) -> str:
         reason = "Unknown tag" if one["type"] == "union_tag_invalid" else one["msg"]
         told.append(f"{place}: {reason}" if place else reason)
     more = len(errors) - len(told)
-    return _encodable("; ".join(told) + (f"; and {more} more" if more else ""))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return _encodable(str(error))
-    except Exception:  # an error whose text cannot be made must not hide the error
-        return ""
-
-
-def _encodable(text: str) -> str:
-    """JSON may hold half of a surrogate pair, which neither OTLP nor a header can."""
-    return text.encode(errors="backslashreplace").decode()
+    return text("; ".join(told) + (f"; and {more} more" if more else ""))
 
 
 def _told(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
-    notes = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
+    noted = vars(error).get("__notes__")  # by rule a list of texts, but nothing enforces it
+    notes = "".join(f"{text(note)}\n" for note in (noted if isinstance(noted, list) else ()))
+    several = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     together = "".join(
-        f"  of which one is {error_type(one)}: {describe(one)}\n"
-        for one in getattr(error, "exceptions", ())[:MAX_CHAIN]
+        f"  of which one is {error_type(one)}: {describe(one)}\n" for one in several[:MAX_CHAIN]
     )
     head = "Traceback (most recent call last):\n" if frames else ""
-    return f"{head}{frames}{error_type(error)}: {describe(error)}\n{_encodable(notes)}{together}"
+    return f"{head}{text(frames)}{error_type(error)}: {describe(error)}\n{notes}{together}"

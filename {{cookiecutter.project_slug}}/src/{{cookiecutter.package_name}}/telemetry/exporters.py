@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from . import values
 from .encoding import install_encoder
 from .environment import Signal, exporter_names, otlp_protocol, otlp_setting, otlp_timeout
 from .limits import export_in_parts
@@ -39,6 +40,11 @@ _CONSOLE = {
     "traces": "opentelemetry.sdk.trace.export:ConsoleSpanExporter",
     "metrics": "opentelemetry.sdk.metrics.export:ConsoleMetricExporter",
     "logs": "opentelemetry.sdk._logs.export:ConsoleLogRecordExporter",
+}
+_ENCODABLE: dict[Signal, Callable[[Any], Any]] = {
+    "traces": values.spans,
+    "metrics": values.metrics,
+    "logs": values.records,
 }
 
 
@@ -110,14 +116,25 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
     exporter = _load(path)(timeout=otlp_timeout(signal), **_protocol_options(signal))
     _try_until_time_out(exporter)
+    if signal != "traces" or not install_encoder(exporter):  # which sees to it by itself
+        _make_encodable(exporter, _ENCODABLE[signal])
     if signal == "traces":
-        install_encoder(exporter)
         export_in_parts(exporter)
     return delivery.watch(exporter, signal)
 
 
 FIRST_PAUSE_SECONDS = 0.5
 RECONNECT_SECONDS = 3.0
+
+
+def _make_encodable(exporter: Any, encodable: Callable[[Any], Any]) -> None:
+    """Have an exporter export what its encoder takes, or one odd value loses the whole batch."""
+    export: Callable[..., Any] = exporter.export
+
+    def export_encodable(batch: Any, *arguments: Any, **options: Any) -> Any:
+        return export(encodable(batch), *arguments, **options)
+
+    exporter.export = export_encodable
 
 
 def _protocol_options(signal: Signal) -> dict[str, Any]:

@@ -1,27 +1,42 @@
 """Logs: records of the `logging` module over OTLP, each with the trace it belongs to."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from time import time_ns
+from typing import Any
 
-from opentelemetry._logs import LogRecord
-from opentelemetry.context import attach, detach
-from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs import LoggingHandler as SdkLoggingHandler
+from opentelemetry.semconv._incubating.attributes.event_attributes import EVENT_NAME
 from opentelemetry.semconv.attributes.exception_attributes import (
     EXCEPTION_MESSAGE,
     EXCEPTION_STACKTRACE,
+    EXCEPTION_TYPE,
 )
+from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-from opentelemetry.util.types import AnyValue
 
 from .correlation import record_context
-from .errors import MAX_STACK, bounded, describe, stack
+from .errors import MAX_STACK, bounded, describe, error_type, stack, text_of
+from .values import attributes, shown, text
 
 logger = logging.getLogger(__name__)
 
-# FastStream's loggers do not propagate to the root logger.
-_LOGGERS = ("", "faststream", *(f"faststream.access.{name}" for name in
-            ("kafka", "confluent", "rabbit", "nats", "redis")))  # fmt: skip
+# What these log while they export must not be exported: an absent Collector would feed itself.
+_EXPORTING = {"opentelemetry", "grpc", "urllib3"}
+# Their loggers do not propagate to the root logger.
+_APART = {"faststream", "gunicorn", "hypercorn", "uvicorn"}
+
+# Of each record, and what our filter and uvicorn's colours add: no attributes of its own.
+_FIELDS = {
+    *vars(logging.LogRecord("", 0, "", 0, None, None, None)),
+    *("message", "asctime", "trace_id", "span_id", "color_message"),
+}
+_SEVERITIES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+
+_handlers: list["TracedLoggingHandler"] = []
+_emitting: ContextVar[bool] = ContextVar("emitting", default=False)
 
 
 class TraceContextFilter(logging.Filter):
@@ -37,71 +52,96 @@ class TraceContextFilter(logging.Filter):
         return True
 
 
-class TracedLoggingHandler(LoggingHandler):
-    """OpenTelemetry's handler, which takes the trace of the message that a record is about."""
+class TracedLoggingHandler(logging.Handler):
+    """Emits records to an OpenTelemetry provider, each with the trace of the message it is about.
+
+    Whatever a record holds, the call that logged it does not raise because of this handler.
+    """
+
+    def __init__(self, provider: LoggerProvider) -> None:
+        super().__init__()
+        self._provider = provider
 
     def emit(self, record: logging.LogRecord) -> None:
-        # What the SDK logs while it exports must not be exported: an absent Collector would feed
-        # itself.
-        if record.name.startswith(("opentelemetry.", "grpc", "urllib3")):
+        _print_where_nobody_does(record, self)
+        # An argument whose `str` logs itself must not go on for ever.
+        if _top(record.name) in _EXPORTING or _emitting.get():
             return
-        token = attach(record_context())
+        token = _emitting.set(True)
         try:
-            super().emit(record)
+            self._provider.get_logger(record.name).emit(_translate(record))
+        except Exception:
+            self.handleError(record)
         finally:
-            detach(token)
+            _emitting.reset(token)
 
-    def _translate(self, record: logging.LogRecord) -> LogRecord:
-        translated = super()._translate(record)
-        translated.body = bounded(message_of(record), MAX_STACK)
-        return translated
-
-    def _get_attributes(self, record: logging.LogRecord) -> tuple[dict[str, AnyValue], str | None]:
-        attributes, event = super()._get_attributes(record)
-        if error := _error_of(record):
-            attributes[EXCEPTION_MESSAGE] = describe(error)
-            attributes[EXCEPTION_STACKTRACE] = stack(error)
-        for name in ("trace_id", "span_id"):  # the record carries them as fields of its own
-            attributes.pop(name, None)
-        return attributes, event
+    def attach(self, name: str) -> None:
+        """See to it that records of this logger come here, once each."""
+        if self not in logging.root.handlers:
+            logging.root.addHandler(self)
+        if _top(name) in _APART:
+            *below, last = _way(name)
+            if self not in last.handlers:
+                last.addHandler(self)
+            for logger in below:
+                logger.removeHandler(self)
 
 
 def message_of(record: logging.LogRecord) -> str:
     """What the record says, in which `describe` stands for the text of the error that it is about.
 
-    FastStream logs a handler's error with its text, which may quote the message.
+    FastStream logs a handler's error with its text, which may quote the message. Never raises:
+    where arguments do not fit their format, or cannot be shown, both are told as they are.
     """
-    message, error = record.getMessage(), _error_of(record)
-    if error and (text := str(error)):
-        message = message.replace(text, describe(error))
+    try:
+        message = text(record.getMessage())
+    except Exception as problem:
+        given = record.args if isinstance(record.args, tuple) else (record.args,)
+        message = (
+            f"{text(record.msg)} (not formatted, {type(problem).__name__};"
+            f" arguments: {', '.join(map(shown, given))})"
+        )
+    error = error_of(record)
+    if error is not None and (of_error := text_of(error)):
+        message = message.replace(of_error, describe(error))
     return message
 
 
-def _error_of(record: logging.LogRecord) -> BaseException | None:
-    return record.exc_info[1] if record.exc_info else None
+def error_of(record: logging.LogRecord) -> BaseException | None:
+    """The error that the record was logged with; `exc_info` takes any tuple."""
+    match record.exc_info:
+        case (_, BaseException() as error, _):
+            return error
+    return None
 
 
 def install_handler(provider: LoggerProvider) -> TracedLoggingHandler:
-    """Send what is logged to the provider, FastStream's own records included."""
-    handler = TracedLoggingHandler(logger_provider=provider)
-    for name in _LOGGERS:
-        logging.getLogger(name).addHandler(handler)
-    _replace_others()
+    """Send what is logged to the provider, records of FastStream and of HTTP servers included.
+
+    However logging is configured before or after. Its configuration takes handlers away (uvicorn's
+    own, `basicConfig(force=True)`, `dictConfig`), and `basicConfig` does nothing where it finds
+    one. So the handler is attached as a record is made, wherever it is missing on its way.
+    """
+    _remove_others()
+    handler = TracedLoggingHandler(provider)
+    if logging.root.handlers:  # configured already
+        handler.attach("root")
+    factory = logging.getLogRecordFactory()
+    if not isinstance(factory, _AttachingFactory):
+        logging.setLogRecordFactory(_AttachingFactory(factory))
+    _handlers.append(handler)
     return handler
 
 
-def _replace_others() -> None:
-    """Remove OpenTelemetry's own handler from the root logger, or each record leaves twice.
+def _remove_others() -> None:
+    """Remove OpenTelemetry's own handlers from the root logger, or each record leaves twice.
 
-    `opentelemetry-instrument` puts it there: that of opentelemetry-instrumentation-logging, or the
-    SDK's older one.
+    `opentelemetry-instrument` puts one there.
     """
-    root = logging.getLogger()
-    for other in root.handlers.copy():
-        if isinstance(other, LoggingHandler | SdkLoggingHandler) and not isinstance(
-            other, TracedLoggingHandler
-        ):
-            root.removeHandler(other)
+    for other in logging.root.handlers.copy():
+        ours = isinstance(other, TracedLoggingHandler)
+        if _top(type(other).__module__) == "opentelemetry" and not ours:
+            logging.root.removeHandler(other)
             logger.info(
                 "OpenTelemetry's logging handler was on the root logger (opentelemetry-instrument"
                 " puts it there); this service's own replaces it."
@@ -110,6 +150,72 @@ def _replace_others() -> None:
 
 def remove_handler(handler: TracedLoggingHandler | None) -> None:
     """Undo `install_handler`."""
-    if handler:
-        for name in _LOGGERS:
-            logging.getLogger(name).removeHandler(handler)
+    if handler not in _handlers:
+        return
+    _handlers.remove(handler)
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):  # others are but names of parents
+            logger.removeHandler(handler)
+    factory = logging.getLogRecordFactory()
+    if not _handlers and isinstance(factory, _AttachingFactory):
+        logging.setLogRecordFactory(factory.make)
+
+
+class _AttachingFactory:
+    """Makes records, and attaches the handlers of this process wherever one is missing."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self.make = make
+
+    def __call__(self, name: Any, *arguments: Any, **options: Any) -> logging.LogRecord:
+        for handler in _handlers:
+            handler.attach(name)
+        return self.make(name, *arguments, **options)
+
+
+def _translate(record: logging.LogRecord) -> LogRecord:
+    own = attributes({name: of for name, of in vars(record).items() if name not in _FIELDS})
+    event, older = own.pop(OTEL_EVENT_NAME, None), own.pop(EVENT_NAME, None)
+    if (error := error_of(record)) is not None:
+        own |= {
+            EXCEPTION_TYPE: error_type(error),
+            EXCEPTION_MESSAGE: describe(error),
+            EXCEPTION_STACKTRACE: stack(error),
+        }
+    return LogRecord(
+        timestamp=int(record.created * 1e9),
+        observed_timestamp=time_ns(),
+        context=record_context(),
+        severity_text=_SEVERITIES.get(record.levelname, record.levelname),
+        severity_number=_severity(record.levelno),
+        body=bounded(message_of(record), MAX_STACK),
+        attributes=own,
+        event_name=None if event is None and older is None else text(event or older),
+    )
+
+
+def _severity(level: int) -> SeverityNumber:
+    """Four numbers for each of Python's tens, as the "Logs Data Model" compares them."""
+    return SeverityNumber(min(1 + level // 10 * 4 + min(level % 10, 3), 24) if level > 0 else 0)
+
+
+def _print_where_nobody_does(record: logging.LogRecord, handler: logging.Handler) -> None:
+    """`logging` prints a warning where no handler was configured, but it takes ours for one."""
+    last = logging.lastResort
+    if last and record.levelno >= last.level:
+        found = {one for logger in _way(record.name) for one in logger.handlers}
+        if found.issubset(_handlers) and handler is _handlers[0]:
+            last.handle(record)
+
+
+def _way(name: str) -> Iterator[logging.Logger]:
+    """The loggers whose handlers get the records of this one."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger:
+        yield logger
+        logger = logger.parent if logger.propagate else None
+
+
+def _top(name: object) -> str:
+    """The first part of a logger's name: `grpc` of `grpc.aio`, and not of `grpc_bridge`."""
+    return str(name).partition(".")[0]

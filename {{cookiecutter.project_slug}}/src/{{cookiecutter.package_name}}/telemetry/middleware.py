@@ -267,14 +267,15 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         return False
 
     def _end(self, span: Span, error: BaseException | None) -> None:
-        if error:
+        if error is not None:
             fail(span, error)
         span.end()
+        failed = None if error is None else error_type(error)
         if metrics := self._shared.metrics:
             metrics.processed(
                 time.perf_counter() - self._started,
                 len(self._received.headers),
-                _with_outcome(self._attributes[1], error_type(error) if error else None),
+                _with_outcome(self._attributes[1], failed),
             )
 
     async def publish_scope(

@@ -46,6 +46,7 @@ from prometheus_client.metrics_core import Metric
 
 from . import semconv as messaging
 from .errors import error_type
+from .values import text
 
 FLOW_STARTED = "flow-started"
 """The header: Unix milliseconds, in decimal digits."""
@@ -80,7 +81,7 @@ class ServiceRegistry(CollectorRegistry):
     def _describe(self, resource: Resource) -> None:
         self._resource, self._process = resource, os.getpid()
         self._labels = {
-            _label(name): str(resource.attributes[name])
+            _label(name): text(resource.attributes[name])
             for name in _RESOURCE_LABELS
             if name in resource.attributes
         }
@@ -92,8 +93,12 @@ class ServiceRegistry(CollectorRegistry):
             self._describe(self._resource.merge(instance))
         for metric in super().collect():
             labelled = copy.copy(metric)
+            # One label that UTF-8 cannot hold, such as a topic that a message named, would fail
+            # every scrape from then on.
             labelled.samples = [
-                sample._replace(labels={**self._labels, **sample.labels})
+                sample._replace(
+                    labels=self._labels | {name: text(of) for name, of in sample.labels.items()}
+                )
                 for sample in metric.samples
             ]
             yield labelled

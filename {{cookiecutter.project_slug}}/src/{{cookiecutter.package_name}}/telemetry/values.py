@@ -1,0 +1,278 @@
+"""Values that OTLP can carry.
+
+OTLP's texts are UTF-8 and its integers have 64 bits. An encoder raises over half of a surrogate
+pair, as `os.fsdecode` and JSON give, and the whole batch is lost, with hundreds of good spans or
+records in it. Here such a text is escaped (`\\udc80`), and what has no form in OTLP becomes a text.
+"""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Any, cast
+
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AnyValue
+
+MAX_DEPTH = 10
+"""Containers inside one another; protobuf takes about 30."""
+MAX_SHOWN = 1000
+"""Characters of a `repr`."""
+
+
+def text(of: object) -> str:
+    """A text, or `str` of another object, with what UTF-8 cannot hold escaped. Never raises."""
+    if type(of) is str and of.isascii():
+        return of
+    if issubclass(type(of), str):  # `isinstance` asks the object, which may raise
+        return str.encode(cast("str", of), errors="backslashreplace").decode()
+    try:
+        return text(str(of))
+    except Exception:
+        return shown(of)
+
+
+def shown(of: object) -> str:
+    """`repr`, cut where it is long. Never raises."""
+    try:
+        return text(repr(of)[:MAX_SHOWN])
+    except Exception as error:
+        return f"<{type(of).__name__}: repr raises {type(error).__name__}>"
+
+
+def value(of: object) -> AnyValue:
+    """The value of an attribute or of a record's body, in types that OTLP has. Never raises."""
+    try:
+        return _value(of, ())
+    except Exception:  # an object may raise over any question, `isinstance` too
+        return shown(of)
+
+
+def attributes(of: Mapping[Any, object] | None) -> dict[str, AnyValue]:
+    """Attributes as OTLP has them."""
+    return {text(key): value(one) for key, one in (of or {}).items()}
+
+
+def spans(batch: Sequence[ReadableSpan]) -> Sequence[ReadableSpan]:
+    """Spans as an OTLP encoder reads them, in values that it can write."""
+    shared = _Shared()
+    return [cast("ReadableSpan", _span(one, shared)) for one in batch]
+
+
+def records(batch: Sequence[ReadableLogRecord]) -> Sequence[ReadableLogRecord]:
+    """Log records, likewise."""
+    shared = _Shared()
+    return [
+        one if _is_plain(one, shared) else cast("ReadableLogRecord", _record(one, shared))
+        for one in batch
+    ]
+
+
+def metrics(data: MetricsData) -> MetricsData:
+    """Metrics, likewise."""
+    return replace(
+        data,
+        resource_metrics=[
+            replace(
+                of_resource,
+                resource=_resource(of_resource.resource),
+                scope_metrics=[
+                    replace(
+                        of_scope,
+                        scope=_scope(of_scope.scope),
+                        metrics=[_metric(metric) for metric in of_scope.metrics],
+                    )
+                    for of_scope in of_resource.scope_metrics
+                ],
+            )
+            for of_resource in data.resource_metrics
+        ],
+    )
+
+
+class _With:
+    """An object of the SDK's, with other values for some of its attributes."""
+
+    def __init__(self, of: object, **others: object) -> None:
+        self._of = of
+        self.__dict__.update(others)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+
+class _Shared:
+    """Resources and scopes, which are the same few objects throughout a batch."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Any] = {}
+
+    def of(self, one: Any) -> dict[str, Any]:
+        """Those of a span or a record."""
+        resource, scope = one.resource, one.instrumentation_scope
+        known = self._known
+        if id(resource) not in known:
+            known[id(resource)] = _resource(resource)
+        if id(scope) not in known:
+            known[id(scope)] = _scope(scope)
+        return {"resource": known[id(resource)], "instrumentation_scope": known[id(scope)]}
+
+
+def _span(span: ReadableSpan, shared: _Shared) -> _With:
+    events = [
+        _With(
+            event,
+            name=text(event.name),
+            timestamp=_time(event.timestamp),
+            attributes=attributes(event.attributes),
+        )
+        for event in span.events
+    ]
+    return _With(
+        span,
+        name=text(span.name),
+        kind=span.kind if isinstance(span.kind, SpanKind) else SpanKind.INTERNAL,
+        start_time=_time(span.start_time),
+        end_time=_time(span.end_time),
+        attributes=attributes(span.attributes),
+        events=events,
+        links=[_With(link, attributes=attributes(link.attributes)) for link in span.links],
+        status=_With(span.status, description=_text_or_none(span.status.description)),
+        **shared.of(span),
+    )
+
+
+def _is_plain(record: ReadableLogRecord, shared: _Shared) -> bool:
+    """Whether it can be written as it is, as most can: to find out costs less than a new one."""
+    log, around = record.log_record, shared.of(record)
+    kept = log.attributes or {}
+    return (
+        around["resource"] is record.resource
+        and around["instrumentation_scope"] is record.instrumentation_scope
+        and _time(log.timestamp) is log.timestamp
+        and _time(log.observed_timestamp) is log.observed_timestamp
+        and all(
+            (type(one) is str and one.isascii())
+            or one is None
+            or type(one) is float
+            or (type(one) is int and -(2**63) <= one < 2**63)
+            for one in (log.body, log.severity_text, log.event_name, *kept, *kept.values())
+        )
+    )
+
+
+def _record(record: ReadableLogRecord, shared: _Shared) -> _With:
+    log = record.log_record
+    return _With(
+        record,
+        log_record=_With(
+            log,
+            timestamp=_time(log.timestamp),
+            observed_timestamp=_time(log.observed_timestamp),
+            severity_text=_text_or_none(log.severity_text),
+            body=value(log.body),
+            attributes=attributes(log.attributes),
+            event_name=_text_or_none(log.event_name),
+        ),
+        **shared.of(record),
+    )
+
+
+def _metric(metric: Any) -> Any:
+    points = [_point(point) for point in metric.data.data_points]
+    return replace(
+        metric,
+        description=_text_or_none(metric.description),
+        data=replace(metric.data, data_points=points),
+    )
+
+
+def _point(point: Any) -> Any:
+    numbers = {
+        name: _number(number)
+        for name in ("value", "sum", "min", "max")
+        if (number := getattr(point, name, None)) is not None
+    }
+    exemplars = [
+        replace(
+            exemplar,
+            value=_number(exemplar.value),
+            filtered_attributes=attributes(exemplar.filtered_attributes),
+        )
+        for exemplar in point.exemplars
+    ]
+    return replace(point, attributes=attributes(point.attributes), exemplars=exemplars, **numbers)
+
+
+def _resource(resource: Resource) -> Resource:
+    clean = attributes(resource.attributes)
+    return resource if clean == resource.attributes else Resource(clean, resource.schema_url)
+
+
+def _scope(scope: Any) -> Any:
+    if scope is None:
+        return None
+    clean = InstrumentationScope(
+        text(scope.name),
+        _text_or_none(scope.version),
+        _text_or_none(scope.schema_url),
+        attributes(scope.attributes),
+    )
+    return scope if clean == scope else clean
+
+
+def _value(of: object, around: tuple[int, ...]) -> AnyValue:
+    """`around`: the identities of the containers that it is in."""
+    if isinstance(of, str):
+        return text(of)
+    if of is None or isinstance(of, bool | float | bytes):
+        return of
+    if isinstance(of, int):
+        # Not `in range(…)`: it counts for a number of a class of its own, such as HTTPStatus.
+        return of if -(2**63) <= of < 2**63 else _digits(of)
+    if isinstance(of, bytearray | memoryview):
+        return bytes(of)
+    if not isinstance(of, Mapping | Sequence | AbstractSet):
+        return text(of)
+    if id(of) in around:
+        return "..."  # as Python shows a container that is in itself
+    if len(around) >= MAX_DEPTH:
+        return shown(of)
+    around = (*around, id(of))
+    if isinstance(of, Mapping):
+        return {text(key): _value(one, around) for key, one in of.items()}
+    return tuple(_value(one, around) for one in of)
+
+
+def _digits(number: int) -> str:
+    try:
+        return str(int(number))
+    except ValueError:  # more than `sys.get_int_max_str_digits`
+        return hex(number)[:MAX_SHOWN]
+
+
+def _number(of: Any) -> int | float:
+    """A measured value; what is no integer of 64 bits becomes a float."""
+    if isinstance(of, float) or (isinstance(of, int) and -(2**63) <= of < 2**63):
+        return of
+    try:
+        return float(of)
+    except OverflowError:
+        return float("inf") if of > 0 else float("-inf")
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _time(of: object) -> int | None:
+    """Nanoseconds; OTLP has none before 1970, and no fractions."""
+    if of is None or (isinstance(of, int) and 0 <= of < 2**64):
+        return of
+    return int(of) if isinstance(of, int | float) and 0 <= of < 2**64 else 0
+
+
+def _text_or_none(of: object) -> str | None:
+    return None if of is None else text(of)
