@@ -354,9 +354,8 @@ def test_a_password_in_an_endpoint_is_not_quoted(monkeypatch: pytest.MonkeyPatch
 
 
 def test_bytes_that_are_no_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the resource they would lose every export."""
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", os.fsdecode(b"team=\xff"))
-    with pytest.raises(ValueError, match="OTEL_RESOURCE_ATTRIBUTES is not UTF-8 text"):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", os.fsdecode(b"http://\xff:4317"))
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_ENDPOINT is not UTF-8 text"):
         Telemetry("tested", make_global=False)
 
 

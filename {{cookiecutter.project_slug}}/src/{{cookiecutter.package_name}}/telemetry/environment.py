@@ -51,6 +51,9 @@ _GRPC_SCHEMES = {"http", "https", "dns", "unix", "unix-abstract", "ipv4", "ipv6"
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _HEADER = re.compile(rf'{_TOKEN}[ \t]*=[ -!#-+\--:<-\[\]-~]*')  # fmt: skip
 
+# These may be any bytes: what is not UTF-8 is escaped as it is exported.
+_DESCRIBING = {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
+
 Check = Callable[[str], str]
 """Returns the value as OpenTelemetry for Python takes it. Raises `_Wrong`."""
 
@@ -79,7 +82,8 @@ def prepare_environment() -> None:
             del os.environ[name]
             continue
         try:
-            value.encode()
+            if name not in _DESCRIBING:
+                value.encode()
             value = _CHECKS.get(name, str)(value)
         except UnicodeEncodeError:
             msg = f"{name} is not UTF-8 text"
