@@ -23,6 +23,7 @@ from faststream.kafka import KafkaBroker, Topic
 from faststream.message import StreamMessage
 
 from . import aiokafka_cures
+from .bootstrap import bootstrap_servers
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
 from .dead_letters.letter import cut, headers_of
@@ -73,9 +74,10 @@ def make_broker(
     """Make the broker of a service: telemetry first, so that all else runs inside of its spans.
 
     Raises:
-        BadSetting: The `BROKER_*` variables about security do not fit each other.
+        BadSetting: BROKER_URL, or the `BROKER_*` variables about security, cannot be used.
     """
     aiokafka_cures.cure()
+    servers = bootstrap_servers(settings)
     metrics = MessagingMetrics(registry)
     counting = (
         [KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)]
@@ -97,7 +99,7 @@ def make_broker(
     )
     consumers.bound = policy.bound
     broker = KafkaBroker(
-        settings.broker_url.split(","),
+        [str(server) for server in servers],
         client_id=service,
         security=broker_security(settings),
         acks="all",
@@ -110,7 +112,11 @@ def make_broker(
         parser=_tolerant_parser,
         middlewares=[
             KafkaTelemetryMiddleware(
-                **telemetry.providers, server_address=settings.broker_url.partition(":")[0]
+                **telemetry.providers,
+                # Which of several leads a partition, the client alone knows: the first one stands
+                # for the cluster, so that it is the same name everywhere.
+                server_address=servers[0].host,
+                server_port=servers[0].port,
             ),
             *counting,
             policy,
@@ -199,7 +205,7 @@ async def create_channels(settings: Settings) -> None:
 
     Raises:
         KafkaError: The broker cannot be reached, or refuses; `Refused` if it is the client.
-        BadSetting: The `BROKER_*` variables about security do not fit each other.
+        BadSetting: As `make_broker`.
     """
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
