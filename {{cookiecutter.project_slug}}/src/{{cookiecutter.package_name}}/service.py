@@ -217,7 +217,7 @@ class _Application(AsgiFastStream):
             service.broker.running
             and service.consumers.joined(service.broker)
             and not service.watchdog.suspicion
-            and await service.broker.ping(timeout=2.0)
+            and await service.consumers.answers(service.broker)
         )
         return AsgiResponse(b"", 204 if ready else 503)
 
