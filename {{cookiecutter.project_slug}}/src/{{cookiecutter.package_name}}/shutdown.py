@@ -40,7 +40,7 @@ class Shutdown:
                 self.failed = self.hung = True
                 task.cancel()
                 logger.error("Shutdown: %s hangs and is given up", _name(step))
-            elif error := task.result():
+            elif (error := task.result()) is not None:
                 self.failed = True
                 logger.error("Shutdown: %s failed", _name(step), exc_info=error)
 
