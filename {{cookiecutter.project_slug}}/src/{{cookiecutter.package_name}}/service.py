@@ -5,7 +5,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -24,6 +25,7 @@ from .contracts import Event
 from .http_limits import RequestLimits
 from .logs import configure_logging
 from .settings import Settings
+from .shutdown import Shutdown
 from .telemetry import Telemetry
 from .telemetry.http import serve_traced
 from .telemetry.prometheus import ServiceRegistry
@@ -36,6 +38,8 @@ MAX_HEADER_BYTES = 32_768
 MAX_CONNECTIONS = 500
 # How long a connection may wait for a request with all its headers, or for its answer to be read.
 IDLE_SECONDS = 10
+# For requests that are being answered, the first part of an orderly shutdown.
+HTTP_DRAIN_SECONDS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ class Service:
             self.settings.watchdog_timeout_seconds,
             lambda: self.consumers.stalled(self.broker),
             flush=lambda: self.telemetry.close(self.settings.flush_timeout_seconds),
-            shutdown_timeout=self.settings.shutdown_timeout_seconds,
+            shutdown_timeout=self.settings.shutdown_timeout_seconds - HTTP_DRAIN_SECONDS,
         )
         self.app = _Application(self)
 
@@ -118,9 +122,9 @@ class Service:
             server_header=False,
             log_config=None,
             access_log=False,  # every request has a span
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=HTTP_DRAIN_SECONDS,
         )
-        if self.app.failed or self.watchdog.reason:
+        if self.app.failed or self.app.shutdown.failed or self.watchdog.reason:
             sys.exit(EXIT_CODE)
 
 
@@ -135,6 +139,7 @@ class _Application(AsgiFastStream):
             max_requests=service.settings.max_requests,
         )
         self.failed = False
+        self.shutdown = Shutdown()
         self._starting: anyio.CancelScope | None = None
         super().__init__(
             service.broker,
@@ -150,9 +155,8 @@ class _Application(AsgiFastStream):
                  get(_page("asyncapi.js", "text/javascript"), include_in_schema=False)),
                 ("/asyncapi.json", get(self._asyncapi, include_in_schema=False)),
             ],
+            lifespan=self._flushed,
             on_startup=[service.telemetry.watch_event_loop, service.watchdog.start],
-            on_shutdown=[service.watchdog.stop],
-            after_shutdown=[self._flush, service.watchdog.done],
         )  # fmt: skip
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -190,11 +194,35 @@ class _Application(AsgiFastStream):
                     raise
                 else:
                     return
+        # Stopped meanwhile. To return would say that it has started, and run its `after_startup`.
+        raise asyncio.CancelledError
 
     async def stop(self) -> None:
+        """Run each step of the shutdown, also where FastStream would leave it at the first error.
+
+        It takes the drain time-out and four seconds at most, for the hooks and the broker.
+        """
         if self._starting:
             self._starting.cancel()
-        await super().stop()
+        steps = (
+            self.service.watchdog.stop,
+            *self._on_shutdown_calling,
+            *(broker.stop for broker in self.brokers),
+            *self._after_shutdown_calling,
+        )
+        # A start that failed cancels whoever waits for it, at every turn.
+        with anyio.CancelScope(shield=True):
+            await self.shutdown.run(steps, self.service.settings.drain_timeout_seconds + 4)
+
+    @asynccontextmanager
+    async def _flushed(self) -> AsyncIterator[None]:
+        """Export telemetry at the very end, whatever happened before."""
+        try:
+            yield
+        finally:
+            await self.shutdown.run([self._flush], self.service.settings.flush_timeout_seconds + 1)
+            if not self.shutdown.hung:  # else the watchdog ends the process at the deadline
+                await self.service.watchdog.done()
 
     async def _flush(self) -> None:
         await self.service.telemetry.shutdown(self.service.settings.flush_timeout_seconds)
@@ -211,7 +239,7 @@ class _Application(AsgiFastStream):
             service.broker.running
             and service.consumers.joined(service.broker)
             and not service.watchdog.suspicion
-            and await service.broker.ping(timeout=2.0)
+            and await service.consumers.answers(service.broker)
         )
         return AsgiResponse(b"", 204 if ready else 503)
 

@@ -66,5 +66,6 @@ class Settings(BaseSettings):
 
     @property
     def shutdown_timeout_seconds(self) -> float:
-        """For an orderly shutdown as a whole; less than the container's grace period."""
+        """For an orderly shutdown as a whole, five seconds for HTTP and five for hooks and the
+        broker included; less than the container's grace period."""
         return self.drain_timeout_seconds + self.flush_timeout_seconds + 10

@@ -1,4 +1,4 @@
-"""A broker that can be taken away: clients reach it through here, or not at all."""
+"""A broker that can be taken away, or made to stand still: clients reach it through here alone."""
 
 import socket
 import struct
@@ -7,18 +7,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
+class Relay:
+    """What happens at the port of a relay.
+
+    Attributes:
+        accepted: How many connections clients have opened so far.
+        moves: Cleared, nothing is handed on, as by a broker that stands still (SIGSTOP).
+    """
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.moves = threading.Event()
+        self.moves.set()
+
+
 @contextmanager
-def relay(port: int, broker: str) -> Iterator[None]:
-    """Hand connections to `port` of 127.0.0.1 on to the broker, and cut them off in the end."""
+def relay(port: int, broker: str, told: int | None = None) -> Iterator[Relay]:
+    """Hand connections to `port` of 127.0.0.1 on to the broker, and cut them off in the end.
+
+    Args:
+        told: The port at which clients then look for the broker. Default: this one.
+    """
     host, _, number = broker.rpartition(":")
     # A Kafka broker tells its clients where it is (Metadata, FindCoordinator): a string, and an
     # int32. Told another port, they stay on this side.
-    real, told = (host.encode() + struct.pack(">i", each) for each in (int(number), port))
+    real, fake = (host.encode() + struct.pack(">i", each) for each in (int(number), told or port))
     connections: list[socket.socket] = []
+    state = Relay()
 
     def copy(source: socket.socket, sink: socket.socket, old: bytes, new: bytes) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                state.moves.wait()
                 sink.sendall(data.replace(old, new))
             sink.shutdown(socket.SHUT_WR)
 
@@ -26,18 +46,20 @@ def relay(port: int, broker: str) -> Iterator[None]:
         with suppress(OSError):
             while True:
                 client, _ = server.accept()
+                state.accepted += 1
                 upstream = socket.create_connection((host, int(number)))
                 connections.extend((client, upstream))
-                for ends in ((client, upstream, b"", b""), (upstream, client, real, told)):
+                for ends in ((client, upstream, b"", b""), (upstream, client, real, fake)):
                     threading.Thread(target=copy, args=ends, daemon=True).start()
 
     with socket.create_server(("127.0.0.1", port)) as server:
         threading.Thread(target=accept, daemon=True).start()
         try:
-            yield
+            yield state
         finally:
             for connection in (server, *connections):
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
             for connection in connections:
                 connection.close()
+            state.moves.set()

@@ -11,6 +11,7 @@ import pytest
 
 from ..ports import refusing_port
 from .conftest import Process, Start
+from .test_faults import EX_SOFTWARE, wait_until
 from devtools.sink import OtlpSink
 
 MODULE = f"{__package__}.probe"
@@ -22,6 +23,8 @@ WAYS = {
     "faststream": ["-m", "faststream", "run", APP, "--port", "{port}"],
 }
 PINGS = 25
+CLUMSY = f"{__package__}.clumsy"
+ADOPTED = f"{__package__}.adopted"
 
 
 def ping(process: Process, timeout: float = 30.0) -> str:
@@ -103,3 +106,108 @@ def test_what_is_lost_at_the_end_is_counted(start: Start) -> None:
     )
     assert int(lost[0]) == 2 * PINGS  # POST, send
     assert int(lost[1]) > 0
+
+
+def start_clumsy(start: Start, sink: OtlpSink, fault: str, **variables: str) -> Process:
+    return start(
+        "-m", CLUMSY,
+        FAULT=fault,
+        OTEL_SERVICE_NAME=fault,
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="60000",
+        DRAIN_TIMEOUT_SECONDS="0.1",
+        FLUSH_TIMEOUT_SECONDS="2",
+        **variables,
+    )  # fmt: skip
+
+
+def steps_of(sink: OtlpSink, fault: str) -> list[str]:
+    """What the service with this fault did, by the spans that it sent."""
+    return [span.name for span in sink.spans if span.service == fault]
+
+
+EVERY_STEP = ["begin", "started", "stopping", "stopped"]
+FAULTS = {
+    "failed": {
+        "hook raises": "fail",
+        "hook exits": "leave",
+        "late hook raises": "fail",
+        "broker raises": "fail",
+    },
+    "hangs and is given up": {
+        "hook hangs": "hang",
+        "plain hook hangs": "hang_in_a_thread",
+        "broker hangs": "hang",
+        "broker hangs on": "hang_on",
+    },
+}
+
+
+@pytest.mark.parametrize("end", FAULTS)
+def test_a_step_that_fails_keeps_no_other_from_its_turn(
+    sink: OtlpSink, start: Start, end: str
+) -> None:
+    processes = {fault: start_clumsy(start, sink, fault) for fault in FAULTS[end]}
+    for process in processes.values():
+        process.wait_ready()
+    for process in processes.values():
+        process.popen.send_signal(signal.SIGTERM)
+
+    for fault, step in FAULTS[end].items():
+        process = processes[fault]
+        code = process.popen.wait(30)
+        output = process.output.read_text()
+        assert steps_of(sink, fault) == EVERY_STEP, output
+        assert code != 0, output
+        (said,) = re.findall("^.* ERROR .* Shutdown: (.*)$", output, re.MULTILINE)
+        assert said == f"__main__.{step} {end}"
+
+
+def test_a_flush_that_fails_keeps_no_process_from_its_end(sink: OtlpSink, start: Start) -> None:
+    process = start_clumsy(start, sink, "flush raises")
+    process.wait_ready()
+    assert process.stop() == EX_SOFTWARE
+    assert process.output.read_text().count("LookupError: lost the way out") == 1
+
+
+def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpSink, start: Start) -> None:
+    process = start_clumsy(start, sink, "start raises")
+    assert process.popen.wait(30) == EX_SOFTWARE
+    output = process.output.read_text()
+    assert steps_of(sink, "start raises") == ["begin", "stopping", "stopped"], output
+
+    process = start_clumsy(start, sink, "start hook raises")
+    assert process.popen.wait(30) == 3  # uvicorn's
+    assert steps_of(sink, "start hook raises") == ["begin"], process.output.read_text()
+
+
+def test_a_start_that_is_stopped_does_not_go_on(sink: OtlpSink, start: Start) -> None:
+    with refusing_port() as port:
+        process = start_clumsy(start, sink, "", BROKER_URL=f"127.0.0.1:{port}")
+        wait_until(lambda: "next attempt" in process.output.read_text(), process)
+        assert process.stop() == 0, process.output.read_text()
+    assert [span.name for span in sink.spans] == ["begin", "stopping", "stopped"]
+    assert "started successfully" not in process.output.read_text()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ["-m", "uvicorn", ":app", "--port", "{port}"],
+        ["-m", "faststream", "run", ":app", "--port", "{port}"],
+        ["-m", "faststream", "run", ":plain", "--for-the-lifespan", "{port}"],
+    ],
+    ids=["uvicorn", "faststream", "faststream without http"],
+)
+def test_telemetry_alone_leaves_though_the_broker_does_not_stop(
+    sink: OtlpSink, start: Start, way: list[str]
+) -> None:
+    arguments = [f"{ADOPTED}{part}" if part.startswith(":") else part for part in way]
+    process = start(
+        *arguments,
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="60000",
+    )
+    wait_until(lambda: "begun" in process.output.read_text(), process)
+    process.stop()
+    assert [span.name for span in sink.spans] == ["begin"], process.output.read_text()

@@ -156,6 +156,7 @@ async def test_messaging_attributes(flow: InMemorySpanExporter) -> None:
         "messaging.destination.name": "orders.placed",
         "messaging.kafka.message.key": answer["order_id"],
         "server.address": "localhost",
+        "server.port": 9092,
     }
     assert (
         sent.items()

@@ -7,7 +7,7 @@ Self-contained: copy this folder into any FastStream service. Five lines adopt i
 
     telemetry = Telemetry("my-service")
     broker = KafkaBroker(middlewares=[KafkaTelemetryMiddleware(**telemetry.providers)])
-    app = AsgiFastStream(broker, after_shutdown=[telemetry.shutdown])
+    app = AsgiFastStream(broker, lifespan=telemetry.lifespan)
 
 The standard `OTEL_*` environment variables configure it. `BadVariable`, a ValueError, says at this
 import or at `Telemetry(...)` which of them can't be honoured.

@@ -37,6 +37,7 @@ class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
         meter: Meter | None = None,
         include_messages_counters: bool = True,
         server_address: str | None = None,
+        server_port: int | None = None,
         stock_attributes: bool = False,
     ) -> None:
         _switch_off_instrumentation()
@@ -48,6 +49,7 @@ class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
             meter=meter,
             include_messages_counters=include_messages_counters,
             server_address=server_address,
+            server_port=server_port,
             stock_attributes=stock_attributes,
         )
 

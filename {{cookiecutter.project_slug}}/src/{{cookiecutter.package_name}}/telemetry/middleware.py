@@ -88,7 +88,8 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         meter_provider: Default: the global one. With a `NoOpMeterProvider` no metric is recorded.
         meter: Instead of a meter of the provider.
         include_messages_counters: Whether messages are counted, beside being timed.
-        server_address: `server.address` of the broker.
+        server_address: `server.address` of the broker: a name, or an address without brackets.
+        server_port: `server.port` of the broker.
         stock_attributes: Whether spans also carry FastStream's older attribute names, such as
             `messaging.destination_publish.name`.
     """
@@ -103,6 +104,7 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
         meter: Meter | None = None,
         include_messages_counters: bool = True,
         server_address: str | None = None,
+        server_port: int | None = None,
         stock_attributes: bool = False,
     ) -> None:
         super().__init__(  # its own tracer and meter are not used: their names are older
@@ -121,7 +123,11 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
             )
             self.metrics = MessageMetrics(meter, counters=include_messages_counters)
         self.stock_settings = settings_provider_factory if stock_attributes else None
-        self._server: Attributes = {server.SERVER_ADDRESS: server_address} if server_address else {}
+        self._server: Attributes = {}
+        if server_address:
+            self._server[server.SERVER_ADDRESS] = server_address
+            if server_port:
+                self._server[server.SERVER_PORT] = server_port
         self._said_links_dropped = False
         self._said_failed = False
         self._operations: dict[tuple[str, str, str | None], tuple[str, Attributes]] = {}

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -199,8 +200,20 @@ class Telemetry:
         if self._exports_metrics and self._event_loop_watch is None:
             self._event_loop_watch = EventLoopWatch(self.meter_provider)
 
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Call `shutdown` at the end; for `lifespan` of the application.
+
+        FastStream runs no `after_shutdown` where a hook or the broker raises while it stops, or a
+        hook as it starts. The end of the lifespan it always comes to.
+        """
+        try:
+            yield
+        finally:
+            await self.shutdown()
+
     async def shutdown(self, seconds: float = 10.0) -> None:
-        """Export what is queued, then stop; for `after_shutdown` of the application.
+        """Export what is queued, then stop; for `after_shutdown`, where `lifespan` is taken.
 
         Uvicorn ends the process by raising SIGTERM once more, so `atexit` never runs there: without
         this the last spans are lost. The event loop is not blocked.

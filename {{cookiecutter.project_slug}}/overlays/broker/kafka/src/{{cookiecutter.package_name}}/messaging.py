@@ -25,12 +25,13 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.message import StreamMessage
 
 from . import aiokafka_cures
+from .bootstrap import bootstrap_servers
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
 from .dead_letters.letter import cut, header_text, headers_of
 from .retry import DeadLetter, RetryPolicy
 from .security import broker_security, client_options, refusal
-from .settings import Settings
+from .settings import BadSetting, Settings
 from .telemetry import Telemetry
 from .telemetry.kafka import KafkaTelemetryMiddleware
 from .telemetry.kafka_prometheus import KafkaPrometheusMiddleware
@@ -41,6 +42,8 @@ from .validation import MessageSerializer
 PARTITIONS = 3
 MAX_BATCH = 100
 PUBLISH_TIMEOUT_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
+"""In which a broker that is there answers a question about itself."""
 # The client's own limit between two polls, and the room for dead letters that comes on top of what
 # the retries may take.
 POLL_INTERVAL_SECONDS = 300.0
@@ -92,9 +95,10 @@ def make_broker(
     """Make the broker of a service: telemetry first, so that all else runs inside of its spans.
 
     Raises:
-        BadSetting: The `BROKER_*` variables about security do not fit each other.
+        BadSetting: BROKER_URL, or the `BROKER_*` variables about security, cannot be used.
     """
     aiokafka_cures.cure()
+    servers = bootstrap_servers(settings)
     metrics = MessagingMetrics(registry)
     counting = (
         [KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)]
@@ -118,7 +122,7 @@ def make_broker(
     )
     consumers.bound = policy.bound
     broker = KafkaBroker(
-        settings.broker_url.split(","),
+        [str(server) for server in servers],
         client_id=service,
         security=broker_security(settings),
         acks="all",
@@ -133,7 +137,11 @@ def make_broker(
         serializer=MessageSerializer(),
         middlewares=[
             KafkaTelemetryMiddleware(
-                **telemetry.providers, server_address=settings.broker_url.partition(":")[0]
+                **telemetry.providers,
+                # Which of several leads a partition, the client alone knows: the first one stands
+                # for the cluster, so that it is the same name everywhere.
+                server_address=servers[0].host,
+                server_port=servers[0].port,
             ),
             *counting,
             policy,
@@ -258,7 +266,7 @@ async def create_channels(settings: Settings) -> None:
 
     Raises:
         KafkaError: The broker cannot be reached, or refuses; `Refused` if it is the client.
-        BadSetting: The `BROKER_*` variables about security do not fit each other.
+        BadSetting: As `make_broker`.
     """
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
@@ -305,8 +313,10 @@ class Consumers:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._servers = settings.broker_url.split(",")
+        self._settings = settings
         self._members: dict[str, _Member] = {}
+        self._away = False
+        self._question: asyncio.Task[bool] | None = None
         self.bound: Callable[[int], float]
         """Of the retry policy; `make_broker` sets it."""
 
@@ -338,21 +348,59 @@ class Consumers:
     async def stalled(self, broker: KafkaBroker) -> dict[str, float]:
         """Say of each consumer that does not get on for how many seconds it has not.
 
-        While the broker accepts no connection, nobody is to blame: the answer is empty.
+        While the broker does not answer, nobody is to blame: the answer is empty.
         """
+        if broker.running and (not self._away or await self._is_there(broker)):
+            stalled = await self._standing_still(broker)
+            # Asked for this alone: an answer tells of every topic that the cluster has.
+            self._away = bool(stalled) and not await self._is_there(broker)
+            if not self._away:
+                return stalled
         now = time.monotonic()
-        if not broker.running or not await _accepts_connections(self._servers):
-            for member in self._members.values():
-                member.since = now
-            return {}
+        for member in self._members.values():
+            member.since = now
+        return {}
+
+    async def answers(self, broker: KafkaBroker) -> bool:
+        """Whether the broker soon answers over a connection that the service has."""
+        # One question at a time, and never taken back: where it gets no answer at all, the client's
+        # own time-out gives the connection up, and a new one takes its place.
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(broker.ping(timeout=None))
+        answered, _ = await asyncio.wait({self._question}, timeout=ANSWER_SECONDS)
+        return bool(answered) and self._question.result()
+
+    async def _is_there(self, broker: KafkaBroker) -> bool:
+        return await self.answers(broker) or await self._answers_a_new_client()
+
+    async def _answers_a_new_client(self) -> bool:
+        """Whether a service that was started anew would find the broker.
+
+        Clients ask BROKER_URL once: they never find a cluster that has moved meanwhile.
+        """
+        try:
+            options = client_options(self._settings)
+        except BadSetting:  # a certificate that is gone by now
+            return False
+        client = AIOKafkaAdminClient(**options, request_timeout_ms=int(ANSWER_SECONDS * 1000))
+        try:
+            await client.start()
+        except Unreachable:
+            return False
+        finally:
+            await client.close()
+        return True
+
+    async def _standing_still(self, broker: KafkaBroker) -> dict[str, float]:
+        consumers = list(self._subscribers(broker))
+        standings = await asyncio.gather(
+            *(self._standing_soon(self.member(channel), subscriber.consumer)
+              for channel, subscriber in consumers)
+        )  # fmt: skip
+        now = time.monotonic()
         stalled = {}
-        for channel, subscriber in self._subscribers(broker):
+        for (channel, _), standing in zip(consumers, standings, strict=True):
             member = self.member(channel)
-            try:
-                standing = await asyncio.wait_for(self._standing(member, subscriber.consumer), 5)
-            except (*Unreachable, TimeoutError):
-                standing = "no answer"  # though the broker is there
-            now = time.monotonic()
             if standing is None or standing != member.standing:
                 member.standing = standing
                 member.since = now
@@ -360,6 +408,12 @@ class Consumers:
             if now - since > 1:
                 stalled[f"the consumer of {channel}"] = now - since
         return stalled
+
+    async def _standing_soon(self, member: "_Member", consumer: AIOKafkaConsumer | None) -> Any:
+        try:
+            return await asyncio.wait_for(self._standing(member, consumer), 5)
+        except (*Unreachable, TimeoutError):
+            return "no answer"
 
     async def _standing(self, member: "_Member", consumer: AIOKafkaConsumer | None) -> Any:
         """What would be different if it had got on; None if there is nothing to get on with."""
@@ -406,19 +460,6 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Any) -> None:
         self.joined = True
-
-
-async def _accepts_connections(servers: Sequence[str]) -> bool:
-    for server in servers:
-        host, _, port = server.rpartition(":")
-        try:
-            async with asyncio.timeout(2):
-                _, writer = await asyncio.open_connection(host, int(port))
-        except OSError:
-            continue
-        writer.close()
-        return True
-    return False
 
 
 async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetrics) -> None:

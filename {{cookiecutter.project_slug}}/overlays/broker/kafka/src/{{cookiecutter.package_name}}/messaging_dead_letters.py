@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from opentelemetry.semconv._incubating.attributes import server_attributes as server
 
+from .bootstrap import bootstrap_servers
 from .channels import DEAD_LETTERS
 from .dead_letters.ledger import Mark
 from .dead_letters.letter import CORRELATION_ID, Headers, Letter, Position, Record, encoded
@@ -147,13 +148,15 @@ class DeadLetterTopic:
 
     def attributes(self, topic: str, letter: Letter) -> tuple[Attributes, Attributes]:
         """What a span says of sending a letter, and what its link says of the letter."""
+        broker = bootstrap_servers(self._settings)[0]
         span: Attributes = {
             messaging.MESSAGING_SYSTEM: KafkaConventions.system,
             messaging.MESSAGING_OPERATION_NAME: "send",
             messaging.MESSAGING_OPERATION_TYPE: "send",
             messaging.MESSAGING_DESTINATION_NAME: topic,
             messaging.MESSAGING_MESSAGE_BODY_SIZE: len(letter.value or b""),
-            server.SERVER_ADDRESS: self._settings.broker_url.partition(":")[0],
+            server.SERVER_ADDRESS: broker.host,
+            server.SERVER_PORT: broker.port,
         }
         if letter.record.key is not None:
             span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(letter.record.key)

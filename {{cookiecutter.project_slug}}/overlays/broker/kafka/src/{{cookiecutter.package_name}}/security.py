@@ -18,6 +18,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from .bootstrap import bootstrap_servers
 from .settings import BadSetting, Settings
 
 MECHANISMS = {
@@ -64,10 +65,11 @@ def client_options(settings: Settings) -> dict[str, Any]:
     """The arguments by which any client of aiokafka connects as the services do.
 
     Raises:
-        BadSetting: As above.
+        BadSetting: As above, or BROKER_URL cannot be read.
     """
     security = parse_security(broker_security(settings))
-    return {"bootstrap_servers": settings.broker_url.split(","), **security}
+    servers = [str(server) for server in bootstrap_servers(settings)]
+    return {"bootstrap_servers": servers, **security}
 
 
 async def refusal(settings: Settings) -> str:
@@ -78,13 +80,10 @@ async def refusal(settings: Settings) -> str:
     Returns:
         What to look at; empty if the broker is merely away.
     """
-    security = client_options(settings)
-    for server in security.pop("bootstrap_servers"):
-        host, _, port = server.rpartition(":")
+    security = parse_security(broker_security(settings))
+    for server in bootstrap_servers(settings):
         try:
-            connection = await create_conn(
-                host, int(port), request_timeout_ms=PROBE_TIMEOUT_MS, **security
-            )
+            connection = await create_conn(*server, request_timeout_ms=PROBE_TIMEOUT_MS, **security)
             try:  # a broker that wants a password first hangs up only here
                 await connection.send(MetadataRequest([]))
             finally:
@@ -112,7 +111,7 @@ async def refusal(settings: Settings) -> str:
                 "it hangs up: it wants another protocol there than BROKER_SECURITY_PROTOCOL="
                 f"{settings.broker_security_protocol}, or BROKER_CERTIFICATE_FILE"
             )
-        except (KafkaError, OSError, TimeoutError, ValueError):
+        except (KafkaError, OSError, TimeoutError):
             continue
     return ""
 

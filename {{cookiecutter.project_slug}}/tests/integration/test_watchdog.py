@@ -1,0 +1,79 @@
+"""The watchdog tells a consumer that stands still from a broker that is away, and asks quietly."""
+
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from ..ports import free_port
+from .conftest import Process, Start
+from .relay import relay
+from .test_faults import EX_SOFTWARE, MODULE, status, wait_until
+
+
+def patient(start: Start, port: int, timeout: int) -> Process:
+    """A service that is ready, and meets its broker at this port."""
+    process = start(
+        "-m", MODULE,
+        BROKER_URL=f"127.0.0.1:{port}",
+        WATCHDOG_TIMEOUT_SECONDS=str(timeout),
+        OTEL_SDK_DISABLED="true",
+    )  # fmt: skip
+    process.wait_ready()
+    return process
+
+
+def test_it_opens_no_connection(start: Start, kafka: str) -> None:
+    port = free_port()
+    with relay(port, kafka) as way:
+        process = patient(start, port, timeout=4)
+        assert status(process, "/poke", b"") == 204
+        time.sleep(1)
+        own = way.accepted
+        for _ in range(4):
+            time.sleep(1)
+            assert status(process, "/health/ready") == 204
+        assert way.accepted == own
+
+        # Nor while it makes sure that the broker is there, and a consumer to blame.
+        assert status(process, "/stick", b"") == 204
+        assert status(process, "/poke", b"") == 204
+        wait_until(lambda: status(process, "/health/live") == 503, process)
+        assert way.accepted == own
+        assert process.popen.wait(40) == EX_SOFTWARE
+
+
+@pytest.mark.parametrize("fault", ["away", "frozen"])
+def test_a_broker_that_is_of_no_use_ends_no_service(start: Start, kafka: str, fault: str) -> None:
+    port = free_port()
+    with ExitStack() as broker:
+        way = broker.enter_context(relay(port, kafka))
+        process = patient(start, port, timeout=8)
+        if fault == "away":
+            broker.close()
+        else:
+            way.moves.clear()
+        wait_until(lambda: status(process, "/health/ready") == 503, process)
+        opened = way.accepted
+        time.sleep(14)
+        assert status(process, "/health/live") == 204
+        assert way.accepted - opened < 7  # it asks, but not each second
+
+        if fault == "away":
+            broker.enter_context(relay(port, kafka))
+        else:
+            way.moves.set()
+        process.wait_ready()
+        wait_until(lambda: status(process, "/poke", b"") == 204, process)
+        assert process.stop() == 0
+
+
+def test_a_cluster_that_has_moved_ends_the_service(start: Start, kafka: str) -> None:
+    """Clients ask BROKER_URL once: they never find the cluster again."""
+    first, then = free_port(), free_port()
+    with relay(first, kafka, told=then), ExitStack() as old:
+        old.enter_context(relay(then, kafka))
+        process = patient(start, first, timeout=4)
+        old.close()
+        assert process.popen.wait(60) == EX_SOFTWARE, process.output.read_text()
+    assert "the consumer of pokes has not got on for" in process.output.read_text()
