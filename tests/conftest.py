@@ -1,6 +1,7 @@
 """Fixtures that build; the tests assert."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tools
@@ -32,6 +33,18 @@ def project(bakery: Bakery, answers: Answers) -> Path:
 @pytest.fixture(scope="session")
 def default_project(bakery: Bakery) -> Path:
     return bakery.bake({}, bakery.home / "default")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands on what its checks lacked."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["missing"] = tools.missing
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for name, checks in getattr(node, "workeroutput", {}).get("missing", {}).items():
+        tools.missing.setdefault(name, []).extend(checks)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

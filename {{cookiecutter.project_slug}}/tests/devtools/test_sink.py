@@ -212,7 +212,7 @@ PROTOBUF = {"Content-Type": "application/x-protobuf"}
     ("path", "headers", "body", "status"),
     [
         ("/v1/traces", PROTOBUF, BODY, 200),
-        ("/v1/traces", {**PROTOBUF, "Content-Encoding": "gzip"}, gzip.compress(BODY), 200),
+        ("/v1/traces", {**PROTOBUF, "Content-Encoding": "gzip"}, gzip.compress(BODY, mtime=0), 200),
         ("/v1/traces", PROTOBUF, b"\xff\xff", 400),
         ("/v1/traces", {**PROTOBUF, "Content-Encoding": "gzip"}, BODY, 400),
         ("/v1/traces", {**PROTOBUF, "Content-Encoding": "br"}, BODY, 415),
