@@ -27,12 +27,12 @@ def answers(request: pytest.FixtureRequest) -> Answers:
 @pytest.fixture(scope="session")
 def project(bakery: Bakery, answers: Answers) -> Path:
     """A baked project for each row of the matrix."""
-    return bakery.bake(answers, bakery.home / name_of(answers))
+    return bakery.baked_once(answers, bakery.home / name_of(answers))
 
 
 @pytest.fixture(scope="session")
 def default_project(bakery: Bakery) -> Path:
-    return bakery.bake({}, bakery.home / "default")
+    return bakery.baked_once({}, bakery.home / "default")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

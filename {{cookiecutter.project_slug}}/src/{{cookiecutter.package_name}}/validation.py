@@ -30,6 +30,7 @@ class _Serializer(Serializer):
     def __init__(self, serializer: Serializer, **options: Any) -> None:
         super().__init__(**options)
         self._serializer = serializer
+        self.model = getattr(serializer, "model", None)  # FastStream's AsyncAPI document reads it
 
     def get_aliases(self) -> tuple[str, ...]:
         return self._serializer.get_aliases()

@@ -327,3 +327,11 @@ async def test_a_batch_handler_may_send(service: Service) -> None:
     async with TestKafkaBroker(service.broker):
         await service.broker.publish_batch({"number": 1}, {"number": 2}, topic="things")
     assert seen == [1, 2]
+
+
+async def test_the_asyncapi_document_says_what_a_handler_takes(service: Service) -> None:
+    @service.subscriber("things")
+    async def handle(thing: Thing) -> None: ...
+
+    document = service.app.schema.to_specification().to_jsonable()
+    assert document["components"]["schemas"]["Thing"]["properties"].keys() == {"number"}

@@ -254,7 +254,7 @@ def _headers(value: str) -> str:
                 f"is no list of key=value: part {number} does not fit; commas, semicolons, quotes,"
                 " backslashes and all but ASCII are percent-encoded in a value; write for example"
             )
-            raise _Wrong(reason, "api-key=secret,x-team=orders")
+            raise _Wrong(reason, "api-key=secret,x-tenant=acme")
     return value
 
 
