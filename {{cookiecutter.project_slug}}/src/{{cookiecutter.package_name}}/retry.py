@@ -64,8 +64,8 @@ class RetryPolicy:
         bury: Publishes a dead letter. When it fails, the message stays unacknowledged.
         redeliver: An error of the broker's, not the message's, which is left to be delivered again.
         confirmation: A context around a publication, which raises `redeliver` for such errors.
-        retried: Is told of each further attempt.
-        postponed: Is told of each message that its handler wants to be delivered again.
+        retried: Called for each further attempt.
+        postponed: Called for each message that its handler asks to be delivered again.
         holding: A context around all that is done for a message; its second argument is how many
             seconds that takes, by default `bound`.
         singles: Takes a batch apart, so that one bad message does not take the others along.
@@ -317,7 +317,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
 
 
 def _release(error: BaseException | None) -> None:
-    """Have an error that came out of a future go when nobody needs it any more.
+    """Free an error that came out of a future as soon as it is not needed any more.
 
     The future has the error, whose traceback has the frame that awaited the future, as a variable:
     a cycle, in anyio and in aiokafka, that would keep the message until the garbage collector runs.

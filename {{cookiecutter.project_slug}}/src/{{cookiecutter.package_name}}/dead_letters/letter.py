@@ -32,8 +32,8 @@ TOMBSTONE = f"{PREFIX}tombstone"
 TRUNCATED = f"{PREFIX}truncated"
 BODY_SIZE = f"{PREFIX}body-size"
 HEADERS = f"{PREFIX}headers"
-"""The message's headers, exactly: JSON, `[[name, value], …]`, where a value that is no text is null
-or `{"base64": …}`. It is there when the others cannot say it: they are text, each name once."""
+"""The message's headers, exactly: JSON, `[[name, value], …]`, where a value is text, null or
+`{"base64": …}`. Written where the other headers cannot hold them: text, each name once."""
 CONTENT_TYPE = "content-type"
 CORRELATION_ID = "correlation_id"
 BAGGAGE = "baggage"

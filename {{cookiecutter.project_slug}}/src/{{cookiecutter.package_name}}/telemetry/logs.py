@@ -94,7 +94,7 @@ def message_of(record: logging.LogRecord) -> str:
     """What the record says, in which `describe` stands for the text of the error that it is about.
 
     FastStream logs a handler's error with its text, which may quote the message. Never raises:
-    where arguments do not fit their format, or cannot be shown, both are told as they are.
+    where arguments do not fit their format, or cannot be shown, both are shown as they are.
     """
     try:
         message = text(record.getMessage())
