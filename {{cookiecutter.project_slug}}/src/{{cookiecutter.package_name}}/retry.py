@@ -30,6 +30,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Tracer
 
 from .telemetry.errors import MAX_CHAIN, describe, fail, record
+from .telemetry.spans import end_span, start_span
 from .time_limit import TimeLimit
 from .validation import is_about_message
 
@@ -301,19 +302,19 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             return
         process = trace.get_current_span()
         name = getattr(process, "name", "process message").partition(" ")[2]
-        with self._policy.tracer.start_as_current_span(
-            f"retry {name}",
-            attributes={"retry.attempt": attempt},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
+        span = start_span(
+            self._policy.tracer, f"retry {name}", attributes={"retry.attempt": attempt}
+        )
+        try:
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 yield
-            except IgnoredException:
-                raise
-            except BaseException as error:  # also where the attempt is cancelled
-                fail(span, error)
-                raise
+        except IgnoredException:
+            raise
+        except BaseException as error:  # also where the attempt is cancelled
+            fail(span, error)
+            raise
+        finally:
+            end_span(span)
 
 
 def _release(error: BaseException | None) -> None:

@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
 from .errors import fail
 from .propagation import extract
+from .spans import end_span, start_span
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,7 +35,8 @@ async def serve_traced(
     """
     caller = extract(_headers(scope))
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-    span = provider.get_tracer(__name__).start_span(
+    span = start_span(
+        provider.get_tracer(__name__),
         f"{method if method != '_OTHER' else 'HTTP'} {route}",
         context=caller,
         kind=SpanKind.SERVER,
@@ -58,9 +60,7 @@ async def serve_traced(
 
     token = attach(caller)  # for its baggage
     try:
-        with trace.use_span(
-            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-        ):
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
             try:
                 await app(scope, receive, observed)
             except Exception as raised:
@@ -68,6 +68,7 @@ async def serve_traced(
                 raise
     finally:
         detach(token)
+        end_span(span)
 
 
 def _headers(scope: Scope) -> Mapping[str, str]:
