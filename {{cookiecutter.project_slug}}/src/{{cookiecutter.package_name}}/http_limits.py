@@ -4,7 +4,7 @@ A refusal says what is wrong: `{"errors": [{"field": …, "reason": …}]}`.
 
 | Status | When |
 |---|---|
-| 400 | its length is said in two ways (RFC 9112, 6.1), or it ended before its end |
+| 400 | its length is given in two ways (RFC 9112, 6.1), or it is incomplete |
 | 408 | it did not come within `body_timeout_seconds` |
 | 413 | it is larger than `max_body_bytes` |
 | 415 | it is compressed (RFC 9110, 15.5.16) |

@@ -19,7 +19,7 @@ KEY_PATTERN = r'^([!#-+\--~]+|"([ !#-\[\]-~]|\\["\\])+")$'
 
 
 class BadKey(ValueError):
-    """The header field holds no key; says what a good one looks like."""
+    """The header field has no valid key; says what a valid one looks like."""
 
 
 class KeyReused(Exception):
@@ -108,13 +108,13 @@ async def once(
 
 
 def parse_key(lines: Sequence[str]) -> str | None:
-    """Return the key, None if there is none; `"k"` and `k` are the same key.
+    """Return the key, or None without one; `"k"` and `k` are the same key.
 
     Args:
         lines: The values of all header lines of that name.
 
     Raises:
-        BadKey: It is no key, or there are several.
+        BadKey: The key is not valid, or there are several.
     """
     if not lines:
         return None

@@ -14,7 +14,7 @@ from .telemetry.logs import TraceContextFilter, error_of, message_of
 class _Line(logging.Formatter):
     """Tells of an error as telemetry does: the text of one may hold the message, of 2 MB.
 
-    A record whose arguments do not fit its format is told too.
+    A record whose arguments do not fit its format is printed too.
     """
 
     def format(self, record: logging.LogRecord) -> str:

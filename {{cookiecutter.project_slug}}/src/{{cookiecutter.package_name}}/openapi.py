@@ -59,8 +59,8 @@ def document() -> dict[str, Any]:
                             "content": _json(references[OrderAccepted, "serialization"]),
                         },
                         "400": _problem(
-                            "The body ended before its end, its length is said in two ways, or "
-                            "the key is none"
+                            "The body is incomplete, its length is given in two ways, or the key "
+                            "is not valid"
                         ),
                         "408": _problem("The body did not come in time"),
                         "409": _problem("The first request with this key is still being answered"),

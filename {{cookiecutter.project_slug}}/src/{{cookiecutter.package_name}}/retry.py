@@ -30,6 +30,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Tracer
 
 from .telemetry.errors import MAX_CHAIN, describe, fail, record
+from .telemetry.spans import end_span, start_span
 from .time_limit import TimeLimit
 from .validation import is_about_message
 
@@ -64,8 +65,8 @@ class RetryPolicy:
         bury: Publishes a dead letter. When it fails, the message stays unacknowledged.
         redeliver: An error of the broker's, not the message's, which is left to be delivered again.
         confirmation: A context around a publication, which raises `redeliver` for such errors.
-        retried: Is told of each further attempt.
-        postponed: Is told of each message that its handler wants to be delivered again.
+        retried: Called for each further attempt.
+        postponed: Called for each message that its handler asks to be delivered again.
         holding: A context around all that is done for a message; its second argument is how many
             seconds that takes, by default `bound`.
         singles: Takes a batch apart, so that one bad message does not take the others along.
@@ -174,7 +175,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         except Exception as error:
             _release(error)
             for message in policy.singles(self._message):
-                await self._bury(message, error)
+                await self._bury(DeadLetter(message, error, self._made))
             raise RejectMessage from error
 
     async def _handle(
@@ -189,7 +190,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
                 raise  # its handler has seen to it that it comes again
             singles = self._policy.singles(msg)
             if len(singles) == 1:
-                await self._bury(singles[0], error)
+                await self._bury(DeadLetter(singles[0], error, self._made))
             elif not await self._one_by_one(call_next, singles):
                 return None
             # The dead letter is safe: acknowledge, and tell telemetry and the log what happened.
@@ -201,11 +202,32 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         """Handle a failed batch's messages each on its own; return how many were buried.
 
         Handlers see a message again that they had handled as part of the batch: they must be
-        idempotent, as with any at-least-once delivery. Those that are left when the batch's time is
-        used up are buried, so that a handler that hangs does not hold the partitions for an hour.
+        idempotent, as with any at-least-once delivery. Messages are buried at the end, and none
+        where the batch comes again: each delivery would bury the same ones.
+        """
+        failed: list[DeadLetter] = []
+        try:
+            await self._try_each(call_next, messages, failed)
+            if self._message and self._message.committed is AckStatus.NACKED:
+                return 0  # a handler has seen to it that the batch comes again
+            for letter in failed:
+                await self._bury(letter)
+            return len(failed)
+        finally:
+            failed.clear()  # a frame in the traceback of each error has this list: a cycle
+
+    async def _try_each(
+        self,
+        call_next: Callable[[Any], Awaitable[Any]],
+        messages: list[StreamMessage[Any]],
+        failed: list[DeadLetter],
+    ) -> None:
+        """Handle messages one by one, and add those that fail to `failed`.
+
+        Those that are left when the batch's time is used up fail, so that a handler that hangs does
+        not hold the partitions for an hour.
         """
         ends = time.monotonic() + BATCH_TIMEOUTS * self._policy.timeout
-        buried = 0
         for message in messages:
             left = ends - time.monotonic()
             try:
@@ -218,9 +240,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             except (IgnoredException, self._policy.redeliver):
                 raise  # nothing of the batch is acknowledged
             except Exception as error:
-                await self._bury(message, error)
-                buried += 1
-        return buried
+                failed.append(DeadLetter(message, error, self._made))
 
     async def _attempt(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
@@ -255,12 +275,13 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
                 policy.retried(msg)
         raise AssertionError  # the loop returns or raises
 
-    async def _bury(self, message: StreamMessage[Any], error: Exception) -> None:
+    async def _bury(self, letter: DeadLetter) -> None:
         logger.error(
             "Message %s goes to the dead letters after attempt %d: %s: %s",
-            message.message_id, self._made, type(error).__name__, describe(error),
+            letter.message.message_id, letter.attempts,
+            type(letter.error).__name__, describe(letter.error),
         )  # fmt: skip
-        await self._policy.bury(DeadLetter(message, error, self._made))
+        await self._policy.bury(letter)
 
     def _time_limit(self, seconds: float) -> TimeLimit:
         def warn() -> None:
@@ -281,23 +302,23 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             return
         process = trace.get_current_span()
         name = getattr(process, "name", "process message").partition(" ")[2]
-        with self._policy.tracer.start_as_current_span(
-            f"retry {name}",
-            attributes={"retry.attempt": attempt},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
+        span = start_span(
+            self._policy.tracer, f"retry {name}", attributes={"retry.attempt": attempt}
+        )
+        try:
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 yield
-            except IgnoredException:
-                raise
-            except BaseException as error:  # also where the attempt is cancelled
-                fail(span, error)
-                raise
+        except IgnoredException:
+            raise
+        except BaseException as error:  # also where the attempt is cancelled
+            fail(span, error)
+            raise
+        finally:
+            end_span(span)
 
 
 def _release(error: BaseException | None) -> None:
-    """Have an error that came out of a future go when nobody needs it any more.
+    """Free an error that came out of a future as soon as it is not needed any more.
 
     The future has the error, whose traceback has the frame that awaited the future, as a variable:
     a cycle, in anyio and in aiokafka, that would keep the message until the garbage collector runs.

@@ -214,6 +214,14 @@ def test_others_are_told_exactly_in_a_header_of_their_own(own: Headers, told: st
     assert letter(headers).headers == own
 
 
+@pytest.mark.parametrize("repeated", [1, 2])
+def test_a_trace_context_does_not_go_back_however_its_name_is_written(repeated: int) -> None:
+    own = [("content-type", b"text/plain"), ("correlation_id", b"c-1"), *[("n", b"1")] * repeated]
+    headers = put_away([*own, ("Traceparent", b"old"), ("TRACESTATE", b"old"), ("Baggage", b"old")])
+    assert (HEADERS in headers) == (repeated > 1)
+    assert letter(headers).headers == own
+
+
 @pytest.mark.parametrize(
     "malformed",
     ["", "[", "{}", '{"ab":1}', '"ab"', "null", '["ab"]', '[["a"]]', '[["a",1]]', '[[1,"a"]]',

@@ -346,8 +346,15 @@ def test_over_http_an_endpoint_has_a_scheme(monkeypatch: pytest.MonkeyPatch) -> 
         Telemetry("tested", make_global=False)
 
 
-def test_a_password_in_an_endpoint_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@host:port")
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://user:hunter2@host:port", "http://user:a/hunter2@host:4317", "user:a hunter2@host",
+     "http://user:a@hunter2@host:port"],
+)  # fmt: skip
+def test_a_password_in_an_endpoint_is_not_quoted(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_ENDPOINT") as raised:
         Telemetry("tested", make_global=False)
     assert "hunter2" not in str(raised.value)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from opentelemetry import baggage
+from opentelemetry import baggage, propagate
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -103,6 +103,18 @@ async def test_the_batch_has_a_trace_of_its_own_with_links(flow: InMemorySpanExp
     assert batch.parent is None
     assert context(batch).trace_id != context(cause).trace_id
     assert [link.context.span_id for link in batch.links] == [context(cause).span_id]
+
+
+async def test_a_propagator_that_fails_costs_the_trace_and_not_the_order(
+    flow: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extract(*_: Any, **__: Any) -> Any:
+        raise LookupError("what it trusted to be there")
+
+    monkeypatch.setattr(propagate, "extract", extract)
+    status, _, _ = await post("/orders", ORDER, {"traceparent": "rubbish"})
+    assert status == 202
+    assert named(flow.get_finished_spans(), "POST /orders").parent is None
 
 
 async def test_the_callers_trace_goes_on(flow: InMemorySpanExporter) -> None:

@@ -4,6 +4,7 @@ configured."""
 import io
 import logging
 import logging.config
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -394,6 +395,27 @@ def test_a_warning_is_printed_also_where_nobody_configured_logging(
         logging.basicConfig(stream=sys.stdout, force=True)
         process.logger().warning("by the application's handler")
         assert capsys.readouterr().err == ""
+
+
+LATE = """
+import logging
+from {{ cookiecutter.package_name }}.telemetry import Telemetry
+
+telemetry = Telemetry("tested", make_global=False)
+logging.getLogger("early").error("early")
+(handler,) = logging.root.handlers
+telemetry.close()
+handler.handle(logging.makeLogRecord({"name": "late", "levelno": logging.ERROR, "msg": "late"}))
+"""
+
+
+def test_a_record_on_its_way_as_telemetry_ends_harms_nobody() -> None:
+    options = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+    options |= {"OTEL_LOGS_EXPORTER": "console", "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], env=options, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "early\n")
 
 
 def test_nothing_of_ours_is_left_when_telemetry_ends() -> None:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import AsyncMock, patch
 
 import pytest
@@ -33,6 +33,14 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 class BrokerAwayError(Exception):
     pass
+
+
+class BadMessageError(Exception):
+    alive: ClassVar["weakref.WeakSet[BadMessageError]"] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive.add(self)
 
 
 class Bench:
@@ -380,6 +388,43 @@ async def test_a_message_of_a_failed_batch_that_is_to_come_again_does(
 
     with pytest.raises(decision):  # not acknowledged, none of the batch
         await bench.handle(handler, batch(3))
+
+
+@pytest.mark.parametrize("how", [NackMessage, BrokerAwayError, "nack"])
+async def test_a_batch_that_comes_again_has_no_dead_letters_yet(
+    how: type[Exception] | str, pauses: list[float]
+) -> None:
+    bench, whole = Bench(), batch(3)
+
+    async def handler(message: Any) -> None:
+        if message.body != 1:
+            raise ValueError("bad")
+        if isinstance(how, str):
+            whole.committed = AckStatus.NACKED  # as `nack()` of the batch that the handler is given
+        else:
+            raise how
+
+    with nullcontext() if isinstance(how, str) else pytest.raises(how):
+        await bench.handle(handler, whole)
+    assert not bench.buried
+
+
+async def test_the_errors_of_a_batch_leave_nothing() -> None:
+    bench = Bench()
+
+    async def handler(message: Any) -> None:
+        raise BadMessageError
+
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(RejectMessage):
+            await bench.handle(handler, batch(3))
+        assert len(bench.buried) == 3
+        bench.buried.clear()
+        assert not BadMessageError.alive
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("decision", [AckMessage, RejectMessage, SkipMessage])

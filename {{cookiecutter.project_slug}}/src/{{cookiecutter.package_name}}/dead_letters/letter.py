@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from opentelemetry import baggage, propagate
+from opentelemetry import baggage
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, format_trace_id, get_current_span
 
 from ..retry import DeadLetter
 from ..telemetry.errors import describe, error_type
 from ..telemetry.prometheus import FLOW_STARTED
-from ..telemetry.propagation import extract
+from ..telemetry.propagation import carries_context, extract
 
 PREFIX = "dead-letter."
 TOPIC = f"{PREFIX}topic"
@@ -32,10 +32,11 @@ TOMBSTONE = f"{PREFIX}tombstone"
 TRUNCATED = f"{PREFIX}truncated"
 BODY_SIZE = f"{PREFIX}body-size"
 HEADERS = f"{PREFIX}headers"
-"""The message's headers, exactly: JSON, `[[name, value], …]`, where a value that is no text is null
-or `{"base64": …}`. It is there when the others cannot say it: they are text, each name once."""
+"""The message's headers, exactly: JSON, `[[name, value], …]`, where a value is text, null or
+`{"base64": …}`. Written where the other headers cannot hold them: text, each name once."""
 CONTENT_TYPE = "content-type"
 CORRELATION_ID = "correlation_id"
+BAGGAGE = "baggage"
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 """As Kafka has them: in their order, names may repeat, values may be anything or null."""
@@ -103,8 +104,11 @@ def headers_of(
     # In the order in which FastStream publishes them.
     text = {CONTENT_TYPE: "", CORRELATION_ID: letter.message.correlation_id or ""} | _text(own)
     text = {name: value for name, value in text.items() if not name.startswith(PREFIX)}
+    carried = _text(headers).get(BAGGAGE)
     return {
         **text,
+        # Replaced by that of the current context, which has none for a message of a batch.
+        **({BAGGAGE: carried} if carried else {}),
         TOPIC: topic,
         PARTITION: str(partition),
         OFFSET: str(offset),
@@ -276,9 +280,11 @@ def _text(headers: Headers) -> dict[str, str]:
 
 def _own(headers: Headers) -> Headers:
     """Without what belongs to one publication: its trace, and its flow."""
-    fields = propagate.get_global_textmap().fields
-    passing = {FLOW_STARTED, "traceparent", "tracestate", "baggage", *fields}
-    return [(name, value) for name, value in headers if name not in passing]
+    return [
+        (name, value)
+        for name, value in headers
+        if name != FLOW_STARTED and not carries_context(name)
+    ]
 
 
 def _told_by(headers: Headers) -> Headers:

@@ -168,7 +168,8 @@ def _per_signal(option: str) -> list[str]:
 
 
 def _bad(name: str, value: str, wrong: _Wrong) -> BadVariable:
-    shown = "" if name.endswith("_HEADERS") else "=" + repr(re.sub("//[^/@]*@", "//***@", value))
+    hidden = re.sub(r"(?s)(.*?//)?.*@", r"\1***@", value)  # what may be a password
+    shown = "" if name.endswith("_HEADERS") else f"={hidden!r}"
     return BadVariable(f"{name}{shown} {wrong}: {name}={wrong.good}")
 
 

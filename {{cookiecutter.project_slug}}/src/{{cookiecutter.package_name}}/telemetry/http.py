@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from opentelemetry import propagate, trace
-from opentelemetry.context import Context, attach, detach
+from opentelemetry import trace
+from opentelemetry.context import attach, detach
 from opentelemetry.semconv.attributes import error_attributes as error
 from opentelemetry.semconv.attributes import http_attributes as http
 from opentelemetry.semconv.attributes import server_attributes as server
@@ -12,6 +12,8 @@ from opentelemetry.semconv.attributes import url_attributes as url
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider
 
 from .errors import fail
+from .propagation import extract
+from .spans import end_span, start_span
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,9 +33,10 @@ async def serve_traced(
         route: `http.route`, of low cardinality. It names the span: `GET /items/{id}`.
         provider: The service's own; the global one may be another's.
     """
-    caller = propagate.extract(_headers(scope), context=Context())
+    caller = extract(_headers(scope))
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-    span = provider.get_tracer(__name__).start_span(
+    span = start_span(
+        provider.get_tracer(__name__),
         f"{method if method != '_OTHER' else 'HTTP'} {route}",
         context=caller,
         kind=SpanKind.SERVER,
@@ -57,9 +60,7 @@ async def serve_traced(
 
     token = attach(caller)  # for its baggage
     try:
-        with trace.use_span(
-            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-        ):
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
             try:
                 await app(scope, receive, observed)
             except Exception as raised:
@@ -67,6 +68,7 @@ async def serve_traced(
                 raise
     finally:
         detach(token)
+        end_span(span)
 
 
 def _headers(scope: Scope) -> Mapping[str, str]:

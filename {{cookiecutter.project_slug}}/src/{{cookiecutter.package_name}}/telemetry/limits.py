@@ -1,4 +1,4 @@
-"""How much a span may hold: as many links as a batch has messages, and no text that is too long.
+"""Limits of a span: as many links as a batch has messages, and no text that is too long.
 
 Whatever an exception holds, OpenTelemetry writes it into the span three times; two of 2 MB, and the
 receiver refuses the batch, with 510 other spans in it. Attributes are limited by

@@ -63,15 +63,18 @@ class TracedLoggingHandler(logging.Handler):
         self._provider = provider
 
     def emit(self, record: logging.LogRecord) -> None:
-        _print_where_nobody_does(record, self)
-        # An argument whose `str` logs itself must not go on for ever.
-        if _top(record.name) in _EXPORTING or _emitting.get():
-            return
+        try:
+            _print_where_nobody_does(record, self)
+            # An argument whose `str` logs itself must not go on for ever.
+            if _top(record.name) not in _EXPORTING and not _emitting.get():
+                self._export(record)
+        except Exception:
+            self.handleError(record)
+
+    def _export(self, record: logging.LogRecord) -> None:
         token = _emitting.set(True)
         try:
             self._provider.get_logger(record.name).emit(_translate(record))
-        except Exception:
-            self.handleError(record)
         finally:
             _emitting.reset(token)
 
@@ -91,7 +94,7 @@ def message_of(record: logging.LogRecord) -> str:
     """What the record says, in which `describe` stands for the text of the error that it is about.
 
     FastStream logs a handler's error with its text, which may quote the message. Never raises:
-    where arguments do not fit their format, or cannot be shown, both are told as they are.
+    where arguments do not fit their format, or cannot be shown, both are shown as they are.
     """
     try:
         message = text(record.getMessage())
@@ -204,7 +207,7 @@ def _print_where_nobody_does(record: logging.LogRecord, handler: logging.Handler
     last = logging.lastResort
     if last and record.levelno >= last.level:
         found = {one for logger in _way(record.name) for one in logger.handlers}
-        if found.issubset(_handlers) and handler is _handlers[0]:
+        if found.issubset(_handlers) and _handlers[:1] == [handler]:  # none as telemetry ends
             last.handle(record)
 
 

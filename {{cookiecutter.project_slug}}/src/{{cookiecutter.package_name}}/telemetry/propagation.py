@@ -75,6 +75,11 @@ def inject(headers: MutableMapping[str, Any], context: Context) -> None:
         propagate.inject(headers, context=context)
 
 
+def carries_context(header: str) -> bool:
+    """Whether `inject` replaces a header of this name: it is about one publication's trace."""
+    return header.lower() in _fields(propagate.get_global_textmap())[1]
+
+
 def _replace(headers: MutableMapping[str, Any], context: Context, fields: frozenset[str]) -> None:
     own: dict[str, Any] = {}
     propagate.inject(own, context=context)

@@ -335,7 +335,7 @@ class Consumers:
             member.held_until = None
 
     def postponed(self, channel: str) -> None:
-        """Its handler wants a message again later: the consumer does what it is told."""
+        """A handler asked for its message again later: the consumer is not stalled."""
         self.member(channel).since = time.monotonic()
 
     def joined(self, broker: KafkaBroker) -> bool:
@@ -465,7 +465,7 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
 async def _bury(broker: KafkaBroker, letter: DeadLetter, metrics: MessagingMetrics) -> None:
     """Publish a dead letter, as much of it as the topic takes.
 
-    A message that was compressed may be any size, and headers that are no text are there twice.
+    A message that was compressed may be any size, and headers that are not text are stored twice.
     """
     record = _first(letter.message)
     origin = record.topic, record.partition, record.offset

@@ -1,6 +1,7 @@
 """Kafka: the topic of dead letters, read without a consumer group and so without any lag."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
@@ -141,9 +142,11 @@ class DeadLetterTopic:
             NotSent: It is too large, say.
         """
         producer = await self._started()
-        sent: asyncio.Future[object] = await producer.send(
-            topic, letter.value, letter.record.key, headers=[*headers]
-        )
+        sent: asyncio.Future[object]
+        if letter.value is None and letter.record.key is None:
+            sent = await _send_neither(producer, topic, headers)
+        else:
+            sent = await producer.send(topic, letter.value, letter.record.key, headers=[*headers])
         return sent
 
     def attributes(self, topic: str, letter: Letter) -> tuple[Attributes, Attributes]:
@@ -196,6 +199,14 @@ class DeadLetterTopic:
                 raise
             self._producer = producer
         return self._producer
+
+
+async def _send_neither(producer: AIOKafkaProducer, topic: str, headers: Headers) -> Any:
+    """Send a message without key and value, which Kafka takes and `producer.send` refuses."""
+    batch = producer.create_batch()
+    batch.append(key=None, value=None, timestamp=None, headers=[*headers])
+    partition = random.choice([*await producer.partitions_for(topic)])
+    return await producer.send_batch(batch, topic, partition=partition)
 
 
 def _record(record: Any) -> Record:

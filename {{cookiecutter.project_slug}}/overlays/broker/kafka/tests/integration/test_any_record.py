@@ -24,6 +24,7 @@ RECORDS: list[Record] = [
     (b"", b"", [("content-type", b""), ("b", b"2"), ("a", b"1"), ("b", b"2")]),
     (b"\x00\xff", None, [("dead-letter.topic", b"forged"), ("dead-letter.tombstone", b"true")]),
     (b"key", b"bad", [("correlation_id", None), ("content-type", b"\xff"), ("é€", "é€".encode())]),
+    (None, None, [("x", None), ("y", b"1")]),
     (b"key", b"bad", [("n", str(number).encode()) for number in range(300)]),
 ]
 PASSING: list[Header] = [("traceparent", b"\xff"), ("flow-started", b"1"), ("baggage", None)]
@@ -68,7 +69,12 @@ async def fail(broker: str, topic: str) -> list[int]:
     given = [(key, value, [*PASSING, *headers, *PASSING]) for key, value, headers in RECORDS]
     async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
         for key, value, headers in [(None, b"1", []), *given, (None, b"2", [])]:
-            await producer.send(topic, value, key, partition=0, headers=headers)
+            if key is value is None:  # Kafka takes it, and `send` does not
+                batch = producer.create_batch()
+                batch.append(key=None, value=None, timestamp=None, headers=headers)
+                await producer.send_batch(batch, topic, partition=0)
+            else:
+                await producer.send(topic, value, key, partition=0, headers=headers)
     async with service.broker, asyncio.timeout(20):
         await service.broker.start()
         await done.wait()

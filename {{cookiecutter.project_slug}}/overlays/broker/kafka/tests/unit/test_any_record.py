@@ -209,6 +209,18 @@ async def test_a_propagator_that_fails_costs_the_trace_and_not_the_message(
 
 
 @pytest.mark.parametrize("topic", ["items", "lists"])
+async def test_a_dead_letter_has_the_baggage_of_its_message(topic: str) -> None:
+    given = [
+        record(b'{"name": "bad"}', [("baggage", tenant)], topic=topic, offset=offset)
+        for offset, tenant in enumerate([b"tenant=acme", b"tenant=initech"])
+    ]
+    async with COUNTER.running():
+        await COUNTER.take_each(given)
+    carried = [dict(one.headers)["baggage"] for one in COUNTER.dead]
+    assert carried == [b"tenant=acme", b"tenant=initech"]
+
+
+@pytest.mark.parametrize("topic", ["items", "lists"])
 async def test_what_cannot_be_parsed_is_a_dead_letter_that_says_so(
     topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
