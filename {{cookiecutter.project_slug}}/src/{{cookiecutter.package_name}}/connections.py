@@ -2,12 +2,24 @@
 
 Uvicorn alone closes a connection only after an answer, and answers every request with 503, probes
 too, once there are too many connections.
+
+uvicorn has no place for this but a subclass of its `H11Protocol`, which has a public name and no
+documentation. Where one of the parts below is missing, the log says so once, and uvicorn's own
+limits hold.
 """
 
 import asyncio
+import logging
+from functools import cache
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# Beside these: `cycle.response_complete` and `flow.write_paused`.
+_ATTRIBUTES = ("connections", "cycle", "flow", "limit_concurrency", "timeout_keep_alive")
+_METHODS = ("on_response_complete", "pause_writing")
+
+logger = logging.getLogger(__name__)
 
 
 class Connection(H11Protocol):
@@ -18,17 +30,24 @@ class Connection(H11Protocol):
     as long again. Waiting is: for a request with all its headers, or for an answer to be read.
     """
 
-    _waiting_since = 0.0
+    waiting_since = 0.0
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._waiting_since = self.loop.time()
+        missing = [name for name in _ATTRIBUTES if not hasattr(self, name)]
+        missing += [name for name in _METHODS if not hasattr(H11Protocol, name)]
+        if missing:
+            _say_missing(missing[0])
+            return
+        self._transport = transport
+        self._wait_from_now()
         self._look()
         if self.limit_concurrency and len(self.connections) >= self.limit_concurrency:
             others = [one for one in self.connections if isinstance(one, Connection)]
-            waiting = [one for one in others if one._waits]
-            min(waiting, key=lambda one: one._waiting_since)._end()
+            waiting = [one for one in others if one.waits]
+            if waiting:
+                min(waiting, key=lambda one: one.waiting_since).end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer:
@@ -36,24 +55,43 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        self._waiting_since = self.loop.time()
+        self._wait_from_now()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        self._waiting_since = self.loop.time()
+        self._wait_from_now()
         super().pause_writing()
 
+    def _wait_from_now(self) -> None:
+        self.waiting_since = asyncio.get_running_loop().time()
+
     @property
-    def _waits(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete or self.flow.write_paused
+    def waits(self) -> bool:
+        """Whether it is the client's turn."""
+        try:
+            return self.cycle is None or self.cycle.response_complete or self.flow.write_paused
+        except AttributeError as error:
+            _say_missing(error.name)
+            return False
 
     def _look(self) -> None:
-        waited = self.loop.time() - self._waiting_since if self._waits else 0.0
+        loop = asyncio.get_running_loop()
+        waited = loop.time() - self.waiting_since if self.waits else 0.0
         if waited < self.timeout_keep_alive:
-            self._timer = self.loop.call_later(self.timeout_keep_alive - waited, self._look)
+            self._timer = loop.call_later(self.timeout_keep_alive - waited, self._look)
         else:
-            self._end()
+            self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Close it at once."""
         self.connections.discard(self)  # counts no more, however long its end takes
-        self.transport.abort()
+        self._transport.abort()
+
+
+@cache
+def _say_missing(name: str | None) -> None:
+    logger.warning(
+        "This version of uvicorn has no `%s` in its H11Protocol: idle connections are not closed"
+        " early, and too many of them answer every request with 503",
+        name,
+    )

@@ -29,6 +29,7 @@ from faststream.message import AckStatus, StreamMessage
 from opentelemetry import trace
 from opentelemetry.trace import Tracer
 
+from .telemetry._faststream import current_subscriber
 from .telemetry.errors import MAX_CHAIN, describe, fail, record
 from .telemetry.spans import end_span, start_span
 from .time_limit import TimeLimit
@@ -131,7 +132,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             # Kafka knows none. With one of them FastStream's nack fails, and the message is passed
             # over.
             exc_val.extra_options.clear()
-        consumer = self.context.get_local("handler_")
+        consumer = current_subscriber(self.context)
         decided = isinstance(exc_val, NackMessage) or message.committed is AckStatus.NACKED
         if decided or not isinstance(exc_val, IgnoredException | None):
             redeliveries[consumer] = in_a_row = redeliveries.get(consumer, 0) + 1
@@ -285,7 +286,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
 
     def _time_limit(self, seconds: float) -> TimeLimit:
         def warn() -> None:
-            subscriber = self.context.get_local("handler_")
+            subscriber = current_subscriber(self.context)
             logger.warning(
                 "Handler %s has not ended within %g s. It runs in a thread, which cannot be"
                 " cancelled: its message waits for it, and so does any further attempt.",

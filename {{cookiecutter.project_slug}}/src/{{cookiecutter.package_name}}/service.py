@@ -1,6 +1,8 @@
 """A service: one broker, its telemetry, its health and metrics, and an orderly start and end."""
 
 import asyncio
+import functools
+import inspect
 import json
 import logging
 import signal
@@ -8,10 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import uvicorn
+from faststream import apply_types
 from faststream.asgi import AsgiFastStream, AsgiResponse, Request, get
 from faststream.asgi.response import JSONResponse
 from faststream.specification import AsyncAPI
@@ -25,8 +28,9 @@ from .contracts import Event
 from .http_limits import RequestLimits
 from .logs import configure_logging
 from .settings import Settings
-from .shutdown import Shutdown
+from .shutdown import Shutdown, Step
 from .telemetry import Telemetry
+from .telemetry._faststream import start_brokers_with
 from .telemetry.http import serve_traced
 from .telemetry.prometheus import ServiceRegistry
 from .watchdog import EXIT_CODE, Watchdog
@@ -40,6 +44,9 @@ MAX_CONNECTIONS = 500
 IDLE_SECONDS = 10
 # For requests that are being answered, the first part of an orderly shutdown.
 HTTP_DRAIN_SECONDS = 5
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +148,8 @@ class _Application(AsgiFastStream):
         self.failed = False
         self.shutdown = Shutdown()
         self._starting: anyio.CancelScope | None = None
+        self.early_hooks: list[Step] = []
+        self.late_hooks: list[Step] = []
         super().__init__(
             service.broker,
             logger=logging.getLogger("faststream"),
@@ -158,6 +167,7 @@ class _Application(AsgiFastStream):
             lifespan=self._flushed,
             on_startup=[service.telemetry.watch_event_loop, service.watchdog.start],
         )  # fmt: skip
+        start_brokers_with(self, self._start_consumers)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] in self.traced:
@@ -167,7 +177,7 @@ class _Application(AsgiFastStream):
         else:
             await self._limited(scope, receive, send)
 
-    async def _start_broker(self) -> None:
+    async def _start_consumers(self) -> None:
         """Start the consumers as soon as the broker answers; until then HTTP answers with a 503.
 
         It runs beside the server. Without it FastStream would live on without any consumer.
@@ -177,7 +187,8 @@ class _Application(AsgiFastStream):
             while True:
                 try:
                     messaging.refuse_batch_publishers(self.service.broker)
-                    await super()._start_broker()
+                    for broker in self.brokers:
+                        await broker.start()
                 except messaging.Unreachable as error:
                     settings = self.service.settings
                     logger.warning(
@@ -197,6 +208,23 @@ class _Application(AsgiFastStream):
         # Stopped meanwhile. To return would say that it has started, and run its `after_startup`.
         raise asyncio.CancelledError
 
+    def on_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
+        """As FastStream's; the hook runs whatever becomes of the others."""
+        self.early_hooks.append(self._hook(func))
+        return func
+
+    def after_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
+        """As FastStream's; the hook runs whatever becomes of the others, and of the broker."""
+        self.late_hooks.append(self._hook(func))
+        return func
+
+    def _hook(self, func: Callable[..., Any]) -> Step:
+        """With what its parameters ask for, a plain function in a thread, as FastStream does."""
+        if not any(map(inspect.iscoroutinefunction, (func, type(func).__call__))):
+            func = functools.wraps(func)(functools.partial(asyncio.to_thread, func))
+        hook: Step = apply_types(func, context__=self.context)
+        return hook
+
     async def stop(self) -> None:
         """Run each step of the shutdown, also where FastStream would leave it at the first error.
 
@@ -206,9 +234,9 @@ class _Application(AsgiFastStream):
             self._starting.cancel()
         steps = (
             self.service.watchdog.stop,
-            *self._on_shutdown_calling,
+            *self.early_hooks,
             *(broker.stop for broker in self.brokers),
-            *self._after_shutdown_calling,
+            *self.late_hooks,
         )
         # A start that failed cancels whoever waits for it, at every turn.
         with anyio.CancelScope(shield=True):

@@ -128,7 +128,8 @@ class Watchdog:
                 self._beat = now  # the whole process stood still, say in `docker pause`
             before = now
             if (blocked := now - self._beat) > self.timeout:
-                stack = sys._current_frames().get(self._main_thread)
+                frames = sys._current_frames()  # noqa: SLF001 (documented)
+                stack = frames.get(self._main_thread)
                 logger.critical(
                     "Ending to be started anew: the event loop has been blocked for %.0f s, by\n%s",
                     blocked,

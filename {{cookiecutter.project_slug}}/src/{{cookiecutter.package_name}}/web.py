@@ -11,7 +11,7 @@ from faststream.asgi import AsgiResponse, HttpHandler, Request
 from faststream.asgi.response import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from . import http_limits
+from .http_limits import Scope, header_lines
 
 MAX_ERRORS = 20  # told of one body, however many it has
 
@@ -25,24 +25,19 @@ def refusal(
     return JSONResponse({"errors": [{"field": field, "reason": reason}]}, status, headers)
 
 
-def header_lines(request: Request, name: str) -> list[str]:
-    """The values of all header lines of that name; FastStream's `headers` has the last one."""
-    return http_limits.header_lines(request._scope, name)
-
-
 def post(
     model: type[Model],
-) -> Callable[[Callable[[Model, Request], Awaitable[AsgiResponse]]], HttpHandler]:
-    """Decorate what handles a POST whose body is such a model.
+) -> Callable[[Callable[[Model, Scope], Awaitable[AsgiResponse]]], HttpHandler]:
+    """Decorate what handles a POST whose body is such a model; it gets the ASGI scope too.
 
     FastStream's own decorator takes HEAD too, which must not do what POST does.
     """
 
-    def decorate(handler: Callable[[Model, Request], Awaitable[AsgiResponse]]) -> HttpHandler:
-        async def handle(request: Request) -> AsgiResponse:
+    def decorate(handler: Callable[[Model, Scope], Awaitable[AsgiResponse]]) -> HttpHandler:
+        async def handle(scope: Scope, request: Request) -> AsgiResponse:
             kinds = {
                 line.partition(";")[0].strip().lower()
-                for line in header_lines(request, "content-type")
+                for line in header_lines(scope, "content-type")
             }
             if kinds != {"application/json"}:  # which a page of another site may not send unasked
                 return refusal(415, "body", "is no application/json (Content-Type)")
@@ -54,7 +49,7 @@ def post(
                     for one in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
                 ]
                 return JSONResponse({"errors": errors}, 422)
-            return await handler(body, request)
+            return await handler(body, scope)
 
         return HttpHandler(handle, methods=("POST",), description=handler.__doc__)
 

@@ -6,6 +6,7 @@ from opentelemetry import trace
 from pydantic import BaseModel
 
 from {{ cookiecutter.package_name }} import messaging, web
+from {{ cookiecutter.package_name }}.http_limits import Scope
 from {{ cookiecutter.package_name }}.service import Service
 
 service = Service("probe")
@@ -29,7 +30,7 @@ class Parcel(BaseModel):
 
 
 @web.post(Parcel)
-async def weigh(parcel: Parcel, request: Request) -> AsgiResponse:
+async def weigh(parcel: Parcel, scope: Scope) -> AsgiResponse:
     return JSONResponse({"weight": parcel.weight})
 
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from faststream.asgi import AsgiFastStream, AsgiResponse, Request
+from faststream.asgi import AsgiFastStream, AsgiResponse
 from pydantic import BaseModel
 
 from {{ cookiecutter.package_name }} import web
-from {{ cookiecutter.package_name }}.http_limits import RequestLimits
+from {{ cookiecutter.package_name }}.http_limits import RequestLimits, Scope
 
 MAX_REQUESTS = 2
 JSON = {"content-type": "application/json"}
@@ -35,7 +35,7 @@ def gate() -> asyncio.Event:
 @pytest.fixture
 def app(gate: asyncio.Event) -> App:
     @web.post(Parcel)
-    async def weigh(parcel: Parcel, request: Request) -> AsgiResponse:
+    async def weigh(parcel: Parcel, scope: Scope) -> AsgiResponse:
         """Say what it weighs."""
         await gate.wait()
         return AsgiResponse(str(parcel.weight).encode())

@@ -28,7 +28,7 @@ from .search import NotThereError, Search, Wanted
 from .show import INDENT, Links, Summary, as_json, as_text, clean
 
 Command: TypeAlias = Callable[[argparse.Namespace, Settings], Coroutine[Any, Any, int]]
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
 SERVICE_NAME = "replay"
 """Of the telemetry. Not the name of the topic, beside which the boards draw it."""

@@ -11,6 +11,7 @@ from opentelemetry import trace
 from .. import web
 from ..channels import ORDERS
 from ..contracts import OrderAccepted, OrderPlaced, OrderRequest
+from ..http_limits import Scope, header_lines
 from ..idempotency import derived_id
 from ..idempotency_key import (
     BadKey,
@@ -36,14 +37,14 @@ keys = MemoryKeyStore()
 
 
 @web.post(OrderRequest)
-async def place_order(order: OrderRequest, request: Request) -> AsgiResponse:
+async def place_order(order: OrderRequest, scope: Scope) -> AsgiResponse:
     """Accept an order; what becomes of it is told by events.
 
     The header Idempotency-Key makes it safe to try again; see the IETF's draft
     "The Idempotency-Key HTTP Header Field".
     """
     try:
-        key = parse_key(web.header_lines(request, "idempotency-key"))
+        key = parse_key(header_lines(scope, "idempotency-key"))
         if key is None:
             answer = await _place(str(uuid.uuid4()), order)
         else:

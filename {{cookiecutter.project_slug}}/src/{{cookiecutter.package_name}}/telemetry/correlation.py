@@ -6,6 +6,8 @@ from faststream import ContextRepo
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Span, get_current_span, set_span_in_context
 
+from ._faststream import current_subscriber
+
 _processed: ContextVar[tuple[ContextRepo, Span] | None] = ContextVar("processed", default=None)
 
 
@@ -25,7 +27,7 @@ def record_context() -> Context:
         return current
     if processed := _processed.get():
         repository, span = processed
-        # FastStream sets `handler_` for as long as it is busy with a message, and not between two.
-        if repository.get_local("handler_") is not None:
+        # There is one for as long as FastStream is busy with a message, and none between two.
+        if current_subscriber(repository) is not None:
             return set_span_in_context(span, current)
     return current

@@ -7,17 +7,17 @@ that protobuf specifies ("Encoding").
 """
 
 import struct
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_any_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.semconv._incubating.attributes import server_attributes as server
+from opentelemetry.semconv.attributes import server_attributes as server
 
 from . import semconv as messaging
 from . import values
+from ._opentelemetry import encode_with
 
 _CONSTANTS = {
     messaging.MESSAGING_SYSTEM,
@@ -43,15 +43,8 @@ _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 
 
 def install_encoder(exporter: Any) -> bool:
-    """Have an OTLP span exporter encode with `encode_spans`; return whether it does.
-
-    The exporters have no place for this but the name in their modules. Where a newer one has no
-    such name, it encodes as it likes.
-    """
-    module = sys.modules[type(exporter).__module__]
-    if getattr(module, "encode_spans", None) is encode_any_spans:
-        module.encode_spans = encode_spans  # type: ignore[attr-defined]
-    return getattr(module, "encode_spans", None) is encode_spans
+    """Have an OTLP span exporter encode with `encode_spans`; return whether it does."""
+    return encode_with(exporter, encode_any_spans, encode_spans)
 
 
 def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:

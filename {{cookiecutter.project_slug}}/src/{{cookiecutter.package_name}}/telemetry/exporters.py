@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Sized
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from . import values
+from ._opentelemetry import GrpcConnection, send_with
 from .encoding import install_encoder
 from .environment import Signal, exporter_names, otlp_protocol, otlp_setting, otlp_timeout
 from .limits import export_in_parts
@@ -115,7 +115,8 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     """Make the OTLP exporter of a signal."""
     path = f"opentelemetry.exporter.otlp.proto.{_OTLP[signal, otlp_protocol(signal)]}"
     exporter = _load(path)(timeout=otlp_timeout(signal), **_protocol_options(signal))
-    _try_until_time_out(exporter)
+    if otlp_protocol(signal) == "grpc":
+        send_with(exporter, _try_until_time_out)
     if signal != "traces" or not install_encoder(exporter):  # which sees to it by itself
         _make_encodable(exporter, _ENCODABLE[signal])
     if signal == "traces":
@@ -163,44 +164,34 @@ def _protocol_options(signal: Signal) -> dict[str, Any]:
     return options | {"session": _patient_session(otlp_timeout(signal))}
 
 
-def _try_until_time_out(exporter: Any) -> None:
-    """Have an exporter over gRPC send again, until its time-out, what is answered UNAVAILABLE.
+def _try_until_time_out(
+    connection: GrpcConnection, request: Any, timeout: float, options: dict[str, Any]
+) -> Any:
+    """Send again, until the time-out, what is answered UNAVAILABLE.
 
     A call that waits for a connection (gRPC's "Wait for Ready") would not do: it fails where the
     Collector's name is not known, as that of a container is while it is away, or waits minutes for
-    the name to be looked up again. A new channel looks it up at once. All goes through the
-    exporter's stub, as an exporter has no better place for it.
+    the name to be looked up again. A new channel looks it up at once.
     """
-    stub = getattr(exporter, "_stub", None)
-    if stub is None:
-        return
+    import grpc
 
-    def export(request: Any, metadata: Any, timeout: float) -> Any:
-        import grpc
-
-        ends = time.monotonic() + timeout
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                left = ends - time.monotonic()
-                return stub(exporter._channel).Export(request, metadata=metadata, timeout=left)
-            except grpc.RpcError as error:
-                delay = pause * random.uniform(0.8, 1.2)
-                details = {one.key for one in error.trailing_metadata() or ()}
-                if (
-                    error.code() is not grpc.StatusCode.UNAVAILABLE
-                    or "google.rpc.retryinfo-bin" in details
-                    or delay >= ends - time.monotonic()
-                    or exporter._shutdown_in_progress.wait(delay)
-                ):
-                    raise  # the exporter goes on from here
-            exporter._channel.close()
-            exporter._initialize_channel_and_stub()
-            pause = min(2 * pause, RECONNECT_SECONDS)
-
-    client = SimpleNamespace(Export=export)
-    exporter._stub = lambda _channel: client
-    exporter._client = client
+    ends = time.monotonic() + timeout
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return connection.send(request, timeout=ends - time.monotonic(), **options)
+        except grpc.RpcError as error:
+            delay = pause * random.uniform(0.8, 1.2)
+            details = {one.key for one in error.trailing_metadata() or ()}
+            if (
+                error.code() is not grpc.StatusCode.UNAVAILABLE
+                or "google.rpc.retryinfo-bin" in details
+                or delay >= ends - time.monotonic()
+                or connection.wait(delay)
+            ):
+                raise  # the exporter goes on from here
+        connection.renew()
+        pause = min(2 * pause, RECONNECT_SECONDS)
 
 
 def _patient_session(seconds: float) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.semconv._incubating.attributes.event_attributes import EVENT_NAME
 from opentelemetry.semconv.attributes.exception_attributes import (
     EXCEPTION_MESSAGE,
     EXCEPTION_STACKTRACE,
@@ -33,6 +32,8 @@ _FIELDS = {
     *vars(logging.LogRecord("", 0, "", 0, None, None, None)),
     *("message", "asctime", "trace_id", "span_id", "color_message"),
 }
+# Deprecated in favour of `otel.event.name`, and still in use.
+_EVENT_NAME = "event.name"
 _SEVERITIES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
 _handlers: list["TracedLoggingHandler"] = []
@@ -178,7 +179,7 @@ class _AttachingFactory:
 
 def _translate(record: logging.LogRecord) -> LogRecord:
     own = attributes({name: of for name, of in vars(record).items() if name not in _FIELDS})
-    event, older = own.pop(OTEL_EVENT_NAME, None), own.pop(EVENT_NAME, None)
+    event, older = own.pop(OTEL_EVENT_NAME, None), own.pop(_EVENT_NAME, None)
     if (error := error_of(record)) is not None:
         own |= {
             EXCEPTION_TYPE: error_type(error),

@@ -26,12 +26,13 @@ from faststream.opentelemetry import Baggage, TelemetryMiddleware, TelemetrySett
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_meter
-from opentelemetry.semconv._incubating.attributes import server_attributes as server
+from opentelemetry.semconv.attributes import server_attributes as server
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from . import semconv as messaging
+from ._faststream import current_subscriber
 from .correlation import remember
 from .errors import error_type, fail
 from .metrics import MessageMetrics
@@ -212,7 +213,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
     def _start(self) -> None:
         shared, conventions = self._shared, self._shared.conventions
         received = self._received = conventions.received(self.msg)
-        group = conventions.consumer_group(self.context.get_local("handler_"))
+        group = conventions.consumer_group(current_subscriber(self.context))
         name, attributes = self._attributes = shared.operation(
             "process", received.destination, group
         )

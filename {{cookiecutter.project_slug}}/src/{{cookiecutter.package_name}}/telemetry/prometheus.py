@@ -25,7 +25,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Protocol
 
-from faststream import ContextRepo, PublishCommand
+from faststream import BaseMiddleware, ContextRepo, PublishCommand
 from faststream.exceptions import HandlerException, IgnoredException, NackMessage
 from faststream.message import SourceType, StreamMessage
 from faststream.prometheus.consts import (
@@ -33,18 +33,18 @@ from faststream.prometheus.consts import (
     PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP,
 )
 from faststream.prometheus.container import MetricsContainer
-from faststream.prometheus.middleware import BasePrometheusMiddleware, PrometheusMiddleware
+from faststream.prometheus.provider import MetricsSettingsProvider
 from faststream.prometheus.types import ProcessingStatus, PublishingStatus
 from faststream.response import PublishType
 from opentelemetry.sdk.resources import Resource, ServiceInstanceIdResourceDetector
-from opentelemetry.semconv._incubating.attributes import deployment_attributes as deployment
-from opentelemetry.semconv._incubating.attributes import service_attributes as service
+from opentelemetry.semconv.attributes import deployment_attributes as deployment
+from opentelemetry.semconv.attributes import service_attributes as service
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from . import semconv as messaging
+from ._faststream import current_subscriber
 from .errors import error_type
 from .values import text
 
@@ -114,19 +114,23 @@ class MessagingMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         destination = _label(messaging.MESSAGING_DESTINATION_NAME)
         group = _label(messaging.MESSAGING_CONSUMER_GROUP_NAME)
-        self.receive_delay = Histogram(
-            "messaging_receive_delay_seconds",
-            "Time from the publication of a message to its receipt.",
-            [destination, group],
-            buckets=_DELAYS,
-            registry=registry,
+        self.receive_delay = _Histograms(
+            Histogram(
+                "messaging_receive_delay_seconds",
+                "Time from the publication of a message to its receipt.",
+                [destination, group],
+                buckets=_DELAYS,
+                registry=registry,
+            )
         )
-        self.flow_duration = Histogram(
-            "messaging_flow_duration_seconds",
-            "Time from the first publication of a flow to the end of the last handler in it.",
-            [destination, "outcome"],
-            buckets=_DURATIONS,
-            registry=registry,
+        self.flow_duration = _Histograms(
+            Histogram(
+                "messaging_flow_duration_seconds",
+                "Time from the first publication of a flow to the end of the last handler in it.",
+                [destination, "outcome"],
+                buckets=_DURATIONS,
+                registry=registry,
+            )
         )
         self._retries = Counter(
             "messaging_retries_total",
@@ -140,8 +144,6 @@ class MessagingMetrics:
             [destination, _label(ERROR_TYPE)],
             registry=registry,
         )
-        for metric in (self.receive_delay, self.flow_duration):
-            _remember_children(metric)
 
     def retry(self, destination: str) -> None:
         """Count an attempt beyond the first."""
@@ -201,53 +203,70 @@ class MessageTimes(Protocol):
         """`messaging.consumer.group.name` of a FastStream subscriber."""
 
 
-class MessagingPrometheusMiddleware(PrometheusMiddleware[Any, PublishCommand]):
+class MessagingPrometheusMiddleware:
     """In place of FastStream's `PrometheusMiddleware`; takes what that one takes.
 
     Args:
         times: What is particular to the broker.
         metrics: Those beyond FastStream's own, in the same registry.
+        settings_provider_factory: FastStream's, of the broker.
+        registry: Where the metrics are registered.
+        app_name: The label `app_name`. Default: the prefix.
+        metrics_prefix: Of the names of FastStream's own metrics.
+        received_messages_size_buckets: In bytes. Default: FastStream's.
+        custom_labels: Further labels, each with its value or a function of the message.
     """
 
-    def __init__(self, *, times: MessageTimes, metrics: MessagingMetrics, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        times: MessageTimes,
+        metrics: MessagingMetrics,
+        settings_provider_factory: Callable[[Any], MetricsSettingsProvider[Any, Any] | None],
+        registry: CollectorRegistry,
+        app_name: str | None = None,
+        metrics_prefix: str = "faststream",
+        received_messages_size_buckets: Sequence[float] | None = None,
+        custom_labels: Mapping[str, str | Callable[[Any], str]] | None = None,
+    ) -> None:
         self.times = times
         self.metrics = metrics
-        self.labels_differ = bool(self._dynamic_labels)
-        """Whether `custom_labels` have a function of the message: then nothing is found already."""
+        self.settings_provider = settings_provider_factory
+        custom = custom_labels or {}
+        self._container = MetricsContainer(
+            registry,
+            metrics_prefix=metrics_prefix,
+            received_messages_size_buckets=received_messages_size_buckets,
+            custom_label_names=tuple(custom),
+        )
+        self._app_name = metrics_prefix if app_name is None else app_name
+        self._fixed = {name: label for name, label in custom.items() if not callable(label)}
+        self._by_message = {name: label for name, label in custom.items() if callable(label)}
         self._consumed: dict[str, _Consumed] = {}
         self._published: dict[str, _Published] = {}
 
-    def consumed(self, destination: str, system: str) -> "_Consumed":
+    def consumed(self, destination: str, system: str, message: Any) -> "_Consumed":
         if (known := self._consumed.get(destination)) is None:
-            known = _Consumed(self._metrics_container, self._labels(system, handler=destination))
-            self._consumed[destination] = known
+            labels = self._labels(system, message, handler=destination)
+            known = _Consumed(self._container, labels)
+            if not self._by_message:
+                self._consumed[destination] = known
         return known
 
-    def published(self, destination: str, system: str) -> "_Published":
+    def published(self, destination: str, system: str, message: Any) -> "_Published":
         if (known := self._published.get(destination)) is None:
-            known = _Published(
-                self._metrics_container, self._labels(system, destination=destination)
-            )
-            self._published[destination] = known
+            labels = self._labels(system, message, destination=destination)
+            known = _Published(self._container, labels)
+            if not self._by_message:
+                self._published[destination] = known
         return known
 
-    def _labels(self, system: str, **names: str) -> dict[str, str]:
-        app = self._metrics_manager._app_name
-        return {"app_name": app, "broker": system, **names, **self._static_labels}
+    def _labels(self, system: str, message: Any, **names: str) -> dict[str, str]:
+        custom = self._fixed | {name: of(message) for name, of in self._by_message.items()}
+        return {"app_name": self._app_name, "broker": system, **names, **custom}
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":
-        labels = self._static_labels
-        if self.labels_differ:
-            labels = labels | {name: label(msg) for name, label in self._dynamic_labels.items()}
-        return _Scope(
-            msg,
-            shared=self,
-            metrics_manager=self._metrics_manager,
-            settings_provider_factory=self._settings_provider_factory,
-            context=context,
-            custom_labels=labels,
-        )
+        return _Scope(msg, self, context)
 
 
 class _Consumed:
@@ -291,28 +310,39 @@ class _Children(dict[str, Counter]):
         return child
 
 
-class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
+class _Histograms(dict[tuple[str, str], Histogram]):
+    """Those of a histogram, by its two labels."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        super().__init__()
+        self._histogram = histogram
+
+    def __missing__(self, values: tuple[str, str]) -> Histogram:
+        child = self[values] = self._histogram.labels(*values)
+        return child
+
+
+class _Scope(BaseMiddleware[PublishCommand, Any]):
     """Counts as FastStream's does, but for the way to the metrics."""
 
-    __slots__ = ("_destination", "_flow", "_shared", "_token")
+    __slots__ = ("_destination", "_flow", "_provider", "_shared", "_token")
 
     def __init__(
-        self, msg: Any, /, *, shared: MessagingPrometheusMiddleware, **options: Any
+        self, msg: Any, shared: MessagingPrometheusMiddleware, context: ContextRepo
     ) -> None:
-        super().__init__(msg, **options)
+        super().__init__(msg, context=context)
         self._shared = shared
+        self._provider = shared.settings_provider(msg)
         self._flow: _Flow | None = None
 
     async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:
-        provider = self._settings_provider
+        provider = self._provider
         if provider is None or msg.source_type is SourceType.RESPONSE:
             return await call_next(msg)
         attributes = provider.get_consume_attrs_from_message(msg)
         self._receive(msg, attributes["destination_name"])
-        if self._shared.labels_differ:
-            return await super().consume_scope(call_next, msg)
         count = attributes["messages_count"]
-        metrics = self._shared.consumed(self._destination, provider.messaging_system)
+        metrics = self._shared.consumed(self._destination, provider.messaging_system, self.msg)
         metrics.received.inc(count)
         metrics.size.observe(attributes["message_size"])
         metrics.in_process.inc(count)
@@ -352,14 +382,11 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
         started = flow.since if flow else time.time()
         # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
         cmd.headers = {**cmd.headers, FLOW_STARTED: str(int(started * 1000))}
-        provider = self._settings_provider
+        provider = self._provider
         if provider is None or cmd.publish_type is PublishType.REPLY:
             return await call_next(cmd)
-        if self._shared.labels_differ:
-            return await super().publish_scope(call_next, cmd)
-        metrics = self._shared.published(
-            provider.get_publish_destination_name_from_cmd(cmd), provider.messaging_system
-        )
+        destination = provider.get_publish_destination_name_from_cmd(cmd)
+        metrics = self._shared.published(destination, provider.messaging_system, self.msg)
         status = PublishingStatus.success
         began = time.perf_counter()
         try:
@@ -378,8 +405,8 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
         times = self._shared.times
         published = times.published_at(self.msg)
         self._destination = destination
-        group = times.consumer_group(self.context.get_local("handler_")) or ""
-        delay = self._shared.metrics.receive_delay.labels(self._destination, group)
+        group = times.consumer_group(current_subscriber(self.context)) or ""
+        delay = self._shared.metrics.receive_delay[self._destination, group]
         for then in published:
             delay.observe(max(0.0, now - then))  # two machines' clocks never quite agree
         each = msg.batch_headers or (msg.headers,)
@@ -390,14 +417,14 @@ class _Scope(BasePrometheusMiddleware[PublishCommand, Any]):
     def _end(self, flow: _Flow, *, failed: bool) -> None:
         """Observe the flows that end here."""
         now = time.time()
-        duration = self._shared.metrics.flow_duration.labels
+        durations = self._shared.metrics.flow_duration
         if failed and not flow.given_up:
             flow.given_up, flow.started = flow.started, []
         for started in flow.given_up:
-            duration(self._destination, "failed").observe(max(0.0, now - started))
+            durations[self._destination, "failed"].observe(max(0.0, now - started))
         if not flow.passed_on:
             for started in flow.started:
-                duration(self._destination, "succeeded").observe(max(0.0, now - started))
+                durations[self._destination, "succeeded"].observe(max(0.0, now - started))
 
 
 def _label(name: str) -> str:
@@ -435,20 +462,3 @@ def _started(headers: Mapping[str, Any], otherwise: float) -> float:
     if isinstance(value, str) and _MILLISECONDS.fullmatch(value):
         return int(value) / 1000
     return otherwise
-
-
-def _remember_children(metric: MetricWrapperBase) -> None:
-    metric.labels = _remembering(metric.labels)  # type: ignore[method-assign]
-
-
-def _remembering(labels: Callable[..., Any]) -> Callable[..., Any]:
-    children: dict[tuple[str, ...], Any] = {}
-
-    def find(*values: str, **named: str) -> Any:
-        # Each metric has one caller, which names them in one order.
-        key = values or tuple(named.values())
-        if (child := children.get(key)) is None:
-            child = children[key] = labels(*values, **named)
-        return child
-
-    return find

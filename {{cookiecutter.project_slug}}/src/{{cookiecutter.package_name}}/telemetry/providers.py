@@ -27,6 +27,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from ._opentelemetry import queue_length, set_resource
 from .environment import (
     LOG_LEVELS,
     Signal,
@@ -182,7 +183,7 @@ class Telemetry:
             ),
         ):
             if isinstance(current, kind):
-                _adopt(current, self.resource)
+                set_resource(current, self.resource)
                 others.append(current)
             else:
                 make()
@@ -257,23 +258,8 @@ class Telemetry:
 
         One that moves on in between may be missed, or counted twice.
         """
-        # Private to the SDK: where it is called otherwise, those in the queue are not counted.
-        batches = [
-            getattr(processor, "_batch_processor", None)
-            for of, processor in self._queues
-            if of == signal
-        ]
-        queued = sum(len(getattr(batch, "_queue", ())) for batch in batches)
+        queued = sum(queue_length(processor) for of, processor in self._queues if of == signal)
         return queued + self._delivery.in_hand[signal] + self._delivery.lost[signal]
-
-
-def _adopt(provider: Any, resource: Resource) -> None:
-    """Have a provider that somebody else has set send with this service's resource.
-
-    Private to the SDK: where it is called otherwise, the provider keeps its own resource.
-    """
-    if update := getattr(provider, "_update_resource", None):
-        update(resource)
 
 
 def _set_diagnostic_level() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opentelemetry.sdk.environment_variables import OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.semconv._incubating.attributes import service_attributes as service
+from opentelemetry.semconv.attributes import service_attributes as service
 
 _INSTANCE_IDS = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
 _MOST_INSTANCES = 1000

@@ -4,26 +4,24 @@ They are not stable, and change from version to version. To take up another one,
 the right here; the modules that use the names stay as they are.
 """
 
-from opentelemetry.semconv._incubating.attributes import messaging_attributes as attributes
-from opentelemetry.semconv._incubating.metrics import messaging_metrics as metrics
 from opentelemetry.semconv.schemas import Schemas
 
 SCHEMA_URL = Schemas.V1_44_0.value
 
-MESSAGING_BATCH_MESSAGE_COUNT = attributes.MESSAGING_BATCH_MESSAGE_COUNT
-MESSAGING_CONSUMER_GROUP_NAME = attributes.MESSAGING_CONSUMER_GROUP_NAME
-MESSAGING_DESTINATION_NAME = attributes.MESSAGING_DESTINATION_NAME
-MESSAGING_DESTINATION_PARTITION_ID = attributes.MESSAGING_DESTINATION_PARTITION_ID
-MESSAGING_KAFKA_MESSAGE_KEY = attributes.MESSAGING_KAFKA_MESSAGE_KEY
-MESSAGING_KAFKA_MESSAGE_TOMBSTONE = attributes.MESSAGING_KAFKA_MESSAGE_TOMBSTONE
-MESSAGING_KAFKA_OFFSET = attributes.MESSAGING_KAFKA_OFFSET
-MESSAGING_MESSAGE_BODY_SIZE = attributes.MESSAGING_MESSAGE_BODY_SIZE
-MESSAGING_MESSAGE_CONVERSATION_ID = attributes.MESSAGING_MESSAGE_CONVERSATION_ID
-MESSAGING_OPERATION_NAME = attributes.MESSAGING_OPERATION_NAME
-MESSAGING_OPERATION_TYPE = attributes.MESSAGING_OPERATION_TYPE
-MESSAGING_SYSTEM = attributes.MESSAGING_SYSTEM
+MESSAGING_BATCH_MESSAGE_COUNT = "messaging.batch.message_count"
+MESSAGING_CONSUMER_GROUP_NAME = "messaging.consumer.group.name"
+MESSAGING_DESTINATION_NAME = "messaging.destination.name"
+MESSAGING_DESTINATION_PARTITION_ID = "messaging.destination.partition.id"
+MESSAGING_KAFKA_MESSAGE_KEY = "messaging.kafka.message.key"
+MESSAGING_KAFKA_MESSAGE_TOMBSTONE = "messaging.kafka.message.tombstone"
+MESSAGING_KAFKA_OFFSET = "messaging.kafka.offset"
+MESSAGING_MESSAGE_BODY_SIZE = "messaging.message.body.size"
+MESSAGING_MESSAGE_CONVERSATION_ID = "messaging.message.conversation_id"
+MESSAGING_OPERATION_NAME = "messaging.operation.name"
+MESSAGING_OPERATION_TYPE = "messaging.operation.type"
+MESSAGING_SYSTEM = "messaging.system"
 
-MESSAGING_CLIENT_CONSUMED_MESSAGES = metrics.MESSAGING_CLIENT_CONSUMED_MESSAGES
-MESSAGING_CLIENT_OPERATION_DURATION = metrics.MESSAGING_CLIENT_OPERATION_DURATION
-MESSAGING_CLIENT_SENT_MESSAGES = metrics.MESSAGING_CLIENT_SENT_MESSAGES
-MESSAGING_PROCESS_DURATION = metrics.MESSAGING_PROCESS_DURATION
+MESSAGING_CLIENT_CONSUMED_MESSAGES = "messaging.client.consumed.messages"
+MESSAGING_CLIENT_OPERATION_DURATION = "messaging.client.operation.duration"
+MESSAGING_CLIENT_SENT_MESSAGES = "messaging.client.sent.messages"
+MESSAGING_PROCESS_DURATION = "messaging.process.duration"

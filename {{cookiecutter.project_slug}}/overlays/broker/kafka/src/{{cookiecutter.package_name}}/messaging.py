@@ -24,7 +24,7 @@ from faststream.kafka import KafkaBroker, Topic
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.message import StreamMessage
 
-from . import aiokafka_cures
+from . import aiokafka_workarounds
 from .bootstrap import bootstrap_servers
 from .channels import CHANNELS, DEAD_LETTERS, Publisher
 from .contracts import Event
@@ -33,6 +33,7 @@ from .retry import DeadLetter, RetryPolicy
 from .security import broker_security, client_options, refusal
 from .settings import BadSetting, Settings
 from .telemetry import Telemetry
+from .telemetry._faststream import publishers_of
 from .telemetry.kafka import KafkaTelemetryMiddleware
 from .telemetry.kafka_prometheus import KafkaPrometheusMiddleware
 from .telemetry.prometheus import MessagingMetrics, ServiceRegistry
@@ -97,7 +98,7 @@ def make_broker(
     Raises:
         BadSetting: BROKER_URL, or the `BROKER_*` variables about security, cannot be used.
     """
-    aiokafka_cures.cure()
+    aiokafka_workarounds.apply()
     servers = bootstrap_servers(settings)
     metrics = MessagingMetrics(registry)
     counting = (
@@ -179,7 +180,9 @@ def subscriber(
     made = broker.subscriber(Topic(channel, declare=False), **options)
 
     def decorate(handler: Callable[..., Any]) -> Any:
-        return _without_lost_results(made(handler))
+        decorated = made(handler)
+        refuse_batch_publishers(broker)
+        return decorated
 
     return decorate
 
@@ -191,17 +194,19 @@ def _poll_interval_ms(held: float) -> int:
 
 def publisher(broker: KafkaBroker, channel: str, schema: Any | None = None) -> Publisher:
     """Declare a channel that a service publishes to."""
-    return _Publisher(broker.publisher(channel, schema=schema))
+    return _Publisher(broker, broker.publisher(channel, schema=schema))
 
 
 class _Publisher:
     """FastStream's publisher, which does not decorate a handler of batches."""
 
-    def __init__(self, made: Any) -> None:
+    def __init__(self, broker: KafkaBroker, made: Any) -> None:
+        self._broker = broker
         self._made = made
 
     def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
-        decorated: Callable[..., Any] = _without_lost_results(self._made(handler))
+        decorated: Callable[..., Any] = self._made(handler)
+        refuse_batch_publishers(self._broker)
         return decorated
 
     def __getattr__(self, name: str) -> Any:
@@ -216,17 +221,8 @@ def refuse_batch_publishers(broker: KafkaBroker) -> None:
     """
     for subscriber in broker.subscribers:
         for call in subscriber.calls:
-            _without_lost_results(call.handler)
-
-
-def _without_lost_results(handler: Any) -> Any:
-    # Private to FastStream: without them nothing is refused.
-    if getattr(handler, "_publishers", ()):
-        for subscriber in getattr(handler, "_subscribers", ()):
-            if isinstance(subscriber, BatchSubscriber):
-                (name,) = (one.name for one in subscriber.calls if one.handler is handler)
-                raise BatchPublisherError(name)
-    return handler
+            if isinstance(subscriber, BatchSubscriber) and publishers_of(call.handler):
+                raise BatchPublisherError(call.name)
 
 
 async def send(publisher: Publisher, event: Event) -> None:

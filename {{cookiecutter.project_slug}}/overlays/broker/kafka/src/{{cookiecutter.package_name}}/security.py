@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
@@ -14,10 +13,10 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from .aiokafka_workarounds import connect_once
 from .bootstrap import bootstrap_servers
 from .settings import BadSetting, Settings
 
@@ -75,19 +74,13 @@ def client_options(settings: Settings) -> dict[str, Any]:
 async def refusal(settings: Settings) -> str:
     """Why the broker does not let this client in, if that is a matter of these variables.
 
-    aiokafka tells its caller no more than that there is no connection.
-
     Returns:
         What to look at; empty if the broker is merely away.
     """
     security = parse_security(broker_security(settings))
     for server in bootstrap_servers(settings):
         try:
-            connection = await create_conn(*server, request_timeout_ms=PROBE_TIMEOUT_MS, **security)
-            try:  # a broker that wants a password first hangs up only here
-                await connection.send(MetadataRequest([]))
-            finally:
-                connection.close()
+            await connect_once(*server, PROBE_TIMEOUT_MS, security)
         except (
             AuthenticationFailedError,
             IllegalSaslStateError,
