@@ -44,7 +44,7 @@ class KeyStore(Protocol):
             KeyInUse: Somebody else has claimed it.
         """
 
-    async def release(self, key: str, answer: str | None) -> None:
+    async def release(self, key: str, fingerprint: str, answer: str | None) -> None:
         """Remember the answer; without one, the same request may claim the key again."""
 
 
@@ -81,8 +81,9 @@ class MemoryKeyStore:
         entry.claimed = entry.answer is None
         return entry.answer
 
-    async def release(self, key: str, answer: str | None) -> None:
-        if entry := self._entries.get(key):
+    async def release(self, key: str, fingerprint: str, answer: str | None) -> None:
+        entry = self._entries.get(key)
+        if entry and entry.fingerprint == fingerprint:  # not one that came after it was forgotten
             entry.answer, entry.claimed = answer, False
 
 
@@ -103,7 +104,7 @@ async def once(
     try:
         given = await answer()
     finally:
-        await store.release(key, given)
+        await store.release(key, fingerprint, given)
     return given
 
 

@@ -57,11 +57,15 @@ class Service:
     Args:
         name: Of the service; also the prefix of its consumer groups.
         settings: Default: read from the environment.
+
+    Raises:
+        BadSetting: A `BROKER_*` variable is wrong, or does not fit the others.
     """
 
     def __init__(self, name: str, settings: Settings | None = None) -> None:
         self.name = name
         self.settings = settings or Settings()
+        messaging.check(self.settings)  # before there is telemetry, whose end would take its time
         configure_logging(self.settings.log_level)
         self.telemetry = Telemetry(name, message_metrics=self.settings.messaging_metrics == "otlp")
         self.registry = ServiceRegistry(self.telemetry.resource)

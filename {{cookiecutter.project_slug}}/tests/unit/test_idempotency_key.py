@@ -159,3 +159,16 @@ async def test_only_so_many_keys_are_remembered_the_first_forgotten_first() -> N
     for key in ("a", "b", "c", "b", "a"):
         await once(store, key, "", shop.take)
     assert shop.taken == 4
+
+
+async def test_a_key_that_was_forgotten_meanwhile_takes_no_answer_of_another_request() -> None:
+    shop, store = Shop(), MemoryKeyStore(most=1)
+    shop.open.clear()
+    slow = asyncio.create_task(once(store, "k", "a", shop.take))
+    await asyncio.sleep(0)
+    await store.claim("another", "b")
+    await store.claim("k", "c")  # forgotten, and so free
+    shop.open.set()
+    await slow
+    with pytest.raises(KeyInUse):
+        await store.claim("k", "c")

@@ -2,6 +2,7 @@
 
 import http
 import json
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,6 +179,15 @@ def test_values_arrive_as_what_they_are(telemetry: Telemetry, sink: OtlpSink) ->
         assert (found["enum"], found["infinite"]) == (404, -math.inf)
         assert list(found["list"]) == ["a", r"half \udc80 of a pair", 1]
         assert found["map"] == {"a": {"b": 1}}
+
+
+def test_a_container_without_end_is_cut(telemetry: Telemetry, sink: OtlpSink) -> None:
+    sink.clear()
+    pairs = {str(number): number for number in range(5000)}
+    logging.getLogger("odd").warning("long", extra={"numbers": range(10**12), "pairs": pairs})
+    flush(telemetry)
+    (record,) = sink.logs
+    assert [len(record.attributes[name]) for name in ("numbers", "pairs")] == [1000, 1000]
 
 
 def test_a_number_of_a_class_of_its_own(telemetry: Telemetry, sink: OtlpSink) -> None:

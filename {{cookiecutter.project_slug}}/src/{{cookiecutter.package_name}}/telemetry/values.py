@@ -8,6 +8,7 @@ records in it. Here such a text is escaped (`\\udc80`), and what has no form in 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from itertools import islice
 from typing import Any, cast
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -20,6 +21,8 @@ from opentelemetry.util.types import AnyValue
 
 MAX_DEPTH = 10
 """Containers inside one another; protobuf takes about 30."""
+MAX_ELEMENTS = 1000
+"""Of a container; `range(10**9)` is one too."""
 MAX_SHOWN = 1000
 """Characters of a `repr`."""
 
@@ -243,9 +246,10 @@ def _value(of: object, around: tuple[int, ...]) -> AnyValue:
     if len(around) >= MAX_DEPTH:
         return shown(of)
     around = (*around, id(of))
+    first = islice(of.items() if isinstance(of, Mapping) else of, MAX_ELEMENTS)
     if isinstance(of, Mapping):
-        return {text(key): _value(one, around) for key, one in of.items()}
-    return tuple(_value(one, around) for one in of)
+        return {text(key): _value(one, around) for key, one in first}
+    return tuple(_value(one, around) for one in first)
 
 
 def _digits(number: int) -> str:

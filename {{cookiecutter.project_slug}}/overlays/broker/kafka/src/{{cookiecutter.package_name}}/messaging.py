@@ -86,6 +86,11 @@ class Refused(KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """The broker is there and does not let this client in; says which variable to look at."""
 
 
+def check(settings: Settings) -> None:
+    """Raises BadSetting where a `BROKER_*` variable is wrong, or does not fit the others."""
+    client_options(settings)
+
+
 def make_broker(
     settings: Settings,
     telemetry: Telemetry,

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from unittest.mock import Mock
 
 import pytest
 from aiokafka.conn import collect_hosts
@@ -12,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from {{ cookiecutter.package_name }} import __main__ as program
+from {{ cookiecutter.package_name }} import service
 from {{ cookiecutter.package_name }}.bootstrap import parse
 from {{ cookiecutter.package_name }}.security import client_options, refusal
 from {{ cookiecutter.package_name }}.service import Service
@@ -92,6 +94,15 @@ def test_a_password_in_it_is_refused_and_not_shown(scheme: str, servers: str) ->
     assert "BROKER_USERNAME" in said
     assert "BROKER_PASSWORD" in said
     assert not [part for part in re.split("[,:/]", SECRET) if part in said]
+
+
+def test_a_service_refuses_it_before_it_has_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telemetry that nobody receives would hold the process until it gives up."""
+    made = Mock()
+    monkeypatch.setattr(service, "Telemetry", made)
+    with pytest.raises(BadSetting, match=r"^BROKER_URL"):
+        Service("refused", Settings(broker_url="kafka://kafka:9092"))
+    made.assert_not_called()
 
 
 PIECES = ["a", "kafka", "1", "9092", ":", "::", ",", ".", "[", "]", "/", "://", "@", " ", "-",
