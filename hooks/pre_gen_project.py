@@ -37,14 +37,21 @@ STDLIB_OF_OTHERS = """
 STDLIB = sys.stdlib_module_names | set(STDLIB_OF_OTHERS.split())
 # By the names that are imported and those that are installed, what they depend on included.
 LIBRARIES = """
-    aiokafka annotated_doc annotated_types anyio async_timeout certifi click confluent_kafka dotenv
-    fast_depends faststream google googleapis_common_protos grpc grpcio h11 httpcore httptools httpx
-    hypothesis idna iniconfig markdown_it mdurl mypy mypy_extensions opentelemetry
-    opentelemetry_exporter_otlp opentelemetry_instrumentation_logging opentelemetry_proto
-    opentelemetry_sdk packaging pathspec pip pluggy prometheus_client protobuf pydantic
-    pydantic_core pydantic_settings pygments pytest pytest_asyncio python_dotenv requests rich ruff
-    setuptools shellingham sortedcontainers typer typing_extensions typing_inspection urllib3 uv
-    uvicorn uvloop watchfiles wrapt yaml yamllint
+    aiokafka annotated_doc annotated_types anyio ast_serialize async_timeout certifi cffi
+    charset_normalizer click confluent_kafka cramjam cryptography dotenv execnet fast_depends
+    faststream faststream_otel google googleapis_common_protos grpc grpcio h11 httpcore httptools
+    httpx hypothesis idna iniconfig librt markdown_it markdown_it_py mdurl mypy mypy_extensions
+    mypyc opentelemetry opentelemetry_api opentelemetry_distro
+    opentelemetry_exporter_http_transport opentelemetry_exporter_otlp
+    opentelemetry_exporter_otlp_common opentelemetry_exporter_otlp_proto_common
+    opentelemetry_exporter_otlp_proto_grpc opentelemetry_exporter_otlp_proto_http
+    opentelemetry_instrumentation opentelemetry_instrumentation_httpx
+    opentelemetry_instrumentation_logging opentelemetry_proto opentelemetry_sdk
+    opentelemetry_semantic_conventions opentelemetry_util_http packaging pathspec pip pluggy
+    prometheus_client protobuf py pycparser pydantic pydantic_core pydantic_settings pygments
+    pytest pytest_asyncio pytest_xdist python_dotenv pyyaml requests rich ruff setuptools
+    shellingham sortedcontainers trustme typer types_grpcio types_protobuf typing_extensions
+    typing_inspection urllib3 uv uvicorn uvloop watchfiles wrapt xdist yaml yamllint
 """
 DEPENDENCIES = set(LIBRARIES.split())
 FOLDERS = {"devtools", "src", "tests"}

@@ -1,13 +1,14 @@
 """Good answers arrive as they were typed, bad ones are refused before anything is written."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from bakery import Bakery
-from matrix import Answers
+from matrix import TEMPLATE, Answers
 from tools import docker_compose
 
 HOSTILE = {
@@ -43,6 +44,8 @@ REFUSED = [
     ("project_slug", "order.flow", "lower-case"),
     ("project_slug", "o" * 41, "longer than 40"),
     ("project_slug", "faststream", "depends on"),
+    ("project_slug", "faststream-otel", "depends on"),
+    ("package_name", "faststream_otel", "depends on"),
     ("project_name", "Order\nFlow", "control character"),
     ("project_name", " ", "empty"),
     ("description", "a\tb", "control character"),
@@ -54,6 +57,17 @@ REFUSED = [
     ("description", "{# a comment #} that vanishes", "template mark"),
     ("author", "{% raw %}{{ x }}{% endraw %}", "template mark"),
 ]
+
+
+# Prints every name that is imported, or installed, from what the project depends on.
+INSTALLED = """
+import re
+from importlib.metadata import distributions
+for one in distributions():
+    tops = {str(file).split("/")[0].removesuffix(".py") for file in one.files or ()}
+    for name in {re.sub("[-.]+", "_", one.metadata["Name"].lower()), *tops}:
+        print(name)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +151,21 @@ def test_bad_answer_is_refused_before_anything_is_written(
     assert reason in first_line
     assert "A good one: " in first_line
     assert list(tmp_path.rglob("*")) == [into]
+
+
+def test_no_name_of_a_library_that_is_installed_is_taken(
+    default_project: Path, bakery: Bakery
+) -> None:
+    """uv cannot install the project beside it, or its modules hide the library's."""
+    printed = subprocess.run(
+        ["uv", "run", "--exact", "--quiet", "python", "-c", INSTALLED],
+        cwd=default_project, env=bakery.environment(),
+        stdout=subprocess.PIPE, check=True, encoding="utf-8",
+    ).stdout  # fmt: skip
+    names = {name for name in printed.split() if re.fullmatch("[a-z][a-z0-9_]*", name)}
+    hook = (TEMPLATE / "hooks/pre_gen_project.py").read_text("utf-8")
+    (listed,) = re.findall('LIBRARIES = """(.*?)"""', hook, re.DOTALL)
+    assert names - {"order_flow"} - set(listed.split()) == set()
 
 
 def test_a_bad_slug_is_told_once(bakery: Bakery, tmp_path: Path) -> None:
