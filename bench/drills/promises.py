@@ -48,8 +48,8 @@ PROMISES = {
                              "none lost; 503 with Retry-After meanwhile"),
     "collector_restart": Promise("Collector restarted"),
     "collector_down": Promise("Collector down 60 s"),
-    "poison": Promise("poison: invalid JSON, wrong schema, wrong type, empty, header not UTF-8,"
-                      " future contract; single and in a batch",
+    "poison": Promise("poison: invalid JSON, wrong schema, wrong type, empty, future contract,"
+                      " header not UTF-8, null or repeated; single and in a batch",
                       "each once in the dead letters, with reason, origin and trace",
                       "an error span each"),
     "trace_context": Promise("malformed traceparent or tracestate, missing headers, 1 MiB",

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.disturbs_the_stack
 
 RATE = 8.0  # the queues of spans are short here, so that an outage of seconds fills them
 
-DRILLS = ["poison", "redelivery", "sigterm", "kill", "broker_restart"]
+DRILLS = ["poison", "fuzz", "memory", "redelivery", "sigterm", "kill", "broker_restart"]
 
 
 @pytest.fixture(scope="module")
