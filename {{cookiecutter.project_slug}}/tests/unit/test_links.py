@@ -17,6 +17,7 @@ from {{ cookiecutter.package_name }}.telemetry import Telemetry
 from {{ cookiecutter.package_name }}.telemetry.encoding import encode_spans
 from {{ cookiecutter.package_name }}.telemetry.kafka import KafkaTelemetryMiddleware
 
+from ..records import record
 from ..spans import named
 from devtools.sink import OtlpSink
 
@@ -51,7 +52,7 @@ async def handle_batches(
     async with TestKafkaBroker(broker):
         for _ in range(times):
             try:
-                await subscriber.process_message(tuple(map(record, range(1, MANY + 1))))
+                await subscriber.process_message(tuple(map(numbered, range(1, MANY + 1))))
             except ValueError:
                 assert fails
 
@@ -138,18 +139,6 @@ def encoded_dropped_links(span: ReadableSpan) -> int:
     return resource.scope_spans[0].spans[0].dropped_links_count
 
 
-def record(number: int) -> ConsumerRecord[bytes, bytes]:
-    header = ("traceparent", f"00-{number:032x}-{number:016x}-01".encode())
-    return ConsumerRecord(
-        topic="many",
-        partition=0,
-        offset=number,
-        timestamp=0,
-        timestamp_type=0,
-        key=None,
-        value=b"hello",
-        checksum=None,
-        serialized_key_size=0,
-        serialized_value_size=5,
-        headers=(header,),
-    )
+def numbered(number: int) -> ConsumerRecord[bytes, bytes]:
+    """A record of a trace of its own."""
+    return record("many", number, [("traceparent", f"00-{number:032x}-{number:016x}-01".encode())])

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
 from faststream.exceptions import SkipMessage
 from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
 from faststream.opentelemetry import CurrentBaggage
@@ -28,6 +27,7 @@ from {{ cookiecutter.package_name }}.telemetry.kafka import (
     KafkaTelemetryMiddleware,
 )
 
+from ..records import record
 from ..spans import context, named, tree
 
 MakeBroker = Callable[..., KafkaBroker]
@@ -292,25 +292,6 @@ def test_a_message_without_a_timestamp_has_not_waited_for_decades(
     one = replace(record("t", 0, []), timestamp=timestamp)
     assert list(KafkaConventions().published_at(one)) == published
     assert list(KafkaConventions().published_at((one, one))) == published * 2
-
-
-def record(
-    topic: str, offset: int, headers: list[tuple[str, bytes]]
-) -> ConsumerRecord[bytes, bytes]:
-    """A message as aiokafka delivers it, with the body "hello"."""
-    return ConsumerRecord(
-        topic=topic,
-        partition=0,
-        offset=offset,
-        timestamp=0,
-        timestamp_type=0,
-        key=None,
-        value=b"hello",
-        checksum=None,
-        serialized_key_size=0,
-        serialized_value_size=5,
-        headers=tuple(headers),
-    )
 
 
 class _Faulty(Sampler, SpanProcessor):
