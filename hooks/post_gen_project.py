@@ -15,6 +15,8 @@ Path(__file__).unlink(
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 ROOT = Path.cwd()
 OVERLAYS = ROOT / "overlays"
+LIBRARIES = ROOT / "libs"
+CACHES = (".*_cache", ".hypothesis", ".venv", "__pycache__", "build", "dist")
 PASSWORD = re.compile(r"^GRAFANA_ADMIN_PASSWORD=.*$", re.MULTILINE)
 
 
@@ -23,6 +25,12 @@ def lay_overlays() -> None:
         if ANSWERS[option.name] != "none":  # which adds nothing, and git keeps no empty folder
             shutil.copytree(option / ANSWERS[option.name], ROOT, dirs_exist_ok=True)
     shutil.rmtree(OVERLAYS)
+
+
+def remove_caches() -> None:
+    """Of a clone in which the library was run: cookiecutter copies what git ignores too."""
+    for cache in [path for name in CACHES for path in LIBRARIES.rglob(name)]:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def write_env_files() -> None:
@@ -45,6 +53,7 @@ def is_baked_to_be_compared() -> bool:
 
 
 lay_overlays()
+remove_caches()
 write_env_files()
 if not is_baked_to_be_compared():
     print(f"""

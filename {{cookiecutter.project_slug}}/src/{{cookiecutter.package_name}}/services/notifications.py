@@ -1,32 +1,34 @@
-"""Tells customers what became of their orders, many at a time."""
+"""Notifies customers of what happened to their orders, many at a time."""
 
 import logging
 
+from faststream_otel import Service
+from faststream_otel.idempotency import Done
+
 from ..channels import DECLINES, SHIPMENTS
 from ..contracts import OrderDispatched, PaymentDeclined
-from ..idempotency import Done
-from ..service import Service
+from ..settings import Settings
 
 logger = logging.getLogger(__name__)
 
-service = Service("notifications")
+service = Service("notifications", Settings())
 app = service.app
-told = Done()
+notified = Done()
 
 
 @service.subscriber(SHIPMENTS, batch=True)
-async def tell_dispatched(orders: list[OrderDispatched]) -> None:
+async def notify_dispatched(orders: list[OrderDispatched]) -> None:
     """Notify of dispatched orders; of each once, though a batch may come again."""
     for order in orders:
-        if order.tracking_id not in told:
+        if order.tracking_id not in notified:
             logger.info("Customer of order %s notified: dispatched", order.order_id)
-            told.add(order.tracking_id)
+            notified.add(order.tracking_id)
 
 
 @service.subscriber(DECLINES, batch=True)
-async def tell_declined(payments: list[PaymentDeclined]) -> None:
+async def notify_declined(payments: list[PaymentDeclined]) -> None:
     """Notify of declined payments; of each once."""
     for payment in payments:
-        if payment.order_id not in told:
+        if payment.order_id not in notified:
             logger.info("Customer of order %s notified: %s", payment.order_id, payment.reason)
-            told.add(payment.order_id)
+            notified.add(payment.order_id)

@@ -1,88 +1,46 @@
-"""Takes orders over HTTP and places them on their way."""
+"""Takes orders over HTTP and publishes them."""
 
 import logging
 import uuid
 from functools import partial
 
-from faststream.asgi import AsgiResponse, Request, get
-from faststream.asgi.response import JSONResponse
+from faststream_otel.http import HttpService, IdempotencyKey, MemoryKeyStore, fingerprint, once
+from faststream_otel.idempotency import derived_id
 from opentelemetry import trace
 
-from .. import web
 from ..channels import ORDERS
 from ..contracts import OrderAccepted, OrderPlaced, OrderRequest
-from ..http_limits import Scope, header_lines
-from ..idempotency import derived_id
-from ..idempotency_key import (
-    BadKey,
-    KeyInUse,
-    KeyReused,
-    MemoryKeyStore,
-    fingerprint,
-    once,
-    parse_key,
-)
-from ..messaging import TooLarge, Unavailable
-from ..openapi import document
-from ..service import Service
+from ..settings import Settings
 
 logger = logging.getLogger(__name__)
 
-service = Service("orders")
+service = HttpService("orders", Settings())
 placed = service.publisher(ORDERS, OrderPlaced)
 app = service.app
-
-
 keys = MemoryKeyStore()
 
 
-@web.post(OrderRequest)
-async def place_order(order: OrderRequest, scope: Scope) -> AsgiResponse:
-    """Accept an order; what becomes of it is told by events.
+@service.http.post("/orders", status_code=202)
+async def place_order(order: OrderRequest, key: IdempotencyKey) -> OrderAccepted:
+    """Accept an order; events tell what happens to it.
 
     The header Idempotency-Key makes it safe to try again; see the IETF's draft
     "The Idempotency-Key HTTP Header Field".
     """
-    try:
-        key = parse_key(header_lines(scope, "idempotency-key"))
-        if key is None:
-            answer = await _place(str(uuid.uuid4()), order)
-        else:
-            # A client that got no answer, or a 503, cannot know whether the order was placed. When
-            # it tries again, at another replica or after a restart, it is the same order, which all
-            # that follows takes for a second delivery.
-            meant = fingerprint(order)
-            order_id = derived_id("order", f"{key}:{meant}")
-            answer = await once(keys, key, meant, partial(_place, order_id, order))
-    except BadKey as error:
-        return web.refusal(400, "Idempotency-Key", str(error))
-    except KeyReused:
-        return web.refusal(422, "Idempotency-Key", "was sent with another order before")
-    except KeyInUse:
-        reason = "was sent with a request that is still being answered, try again later"
-        return web.refusal(409, "Idempotency-Key", reason)
-    except TooLarge:
-        return web.refusal(413, "body", "larger than the broker takes")
-    except Unavailable as error:
-        logger.error("Order refused, the broker is not available: %s", error)
-        reason = "orders cannot be taken now, try again later"
-        return web.refusal(503, "", reason, {"Retry-After": "5"})
-    return JSONResponse(answer.encode(), 202)
+    if key is None:
+        return await _place(str(uuid.uuid4()), order)
+    # A client that got no answer, or a 503, cannot know whether the order was placed. When it tries
+    # again, at another replica or after a restart, it is the same order, which all that follows
+    # takes for a second delivery.
+    meant = fingerprint(order)
+    order_id = derived_id("order", f"{key}:{meant}")
+    return await once(keys, key, meant, partial(_place, order_id, order))
 
 
-async def _place(order_id: str, order: OrderRequest) -> str:
-    """Publish the order; return the body of the answer."""
-    await service.send(placed, OrderPlaced(order_id=order_id, **order.model_dump()))
+async def _place(order_id: str, order: OrderRequest) -> OrderAccepted:
+    event = OrderPlaced(order_id=order_id, **order.model_dump())
+    await service.send(placed, event, key=order_id)
     logger.info("Order %s placed", order_id)
     context = trace.get_current_span().get_span_context()
     trace_id = trace.format_trace_id(context.trace_id) if context.is_valid else ""
-    return OrderAccepted(order_id=order_id, trace_id=trace_id).model_dump_json()
-
-
-@get(include_in_schema=False)
-async def openapi(request: Request) -> AsgiResponse:
-    return JSONResponse(document())
-
-
-service.route("/orders", place_order)
-app.mount("/openapi.json", openapi)
+    return OrderAccepted(order_id=order_id, trace_id=trace_id)

@@ -3,17 +3,18 @@
 import logging
 
 from faststream.opentelemetry import CurrentSpan
+from faststream_otel import Service
+from faststream_otel.idempotency import derived_id
 
 from ..channels import DECLINES, ORDERS, PAYMENTS
 from ..contracts import OrderPlaced, PaymentAuthorized, PaymentDeclined
-from ..idempotency import derived_id
-from ..service import Service
+from ..settings import Settings
 
 CARD_LIMIT_CENTS = 100_000
 
 logger = logging.getLogger(__name__)
 
-service = Service("payments")
+service = Service("payments", Settings())
 authorized = service.publisher(PAYMENTS, PaymentAuthorized)
 declined = service.publisher(DECLINES, PaymentDeclined)
 app = service.app
@@ -34,13 +35,12 @@ async def authorize(order: OrderPlaced, span: CurrentSpan) -> None:
             **order.model_dump(include={"order_id", "sku", "quantity", "country"}),
         )
         logger.info("Payment of order %s authorized", order.order_id)
-        await service.send(authorized, authorization)
+        await service.send(authorized, authorization, key=order.order_id)
     else:
         span.add_event("payment declined", {"payment.reason": "limit_exceeded"})
         logger.info("Payment of order %s declined", order.order_id)
-        await service.send(
-            declined, PaymentDeclined(order_id=order.order_id, reason="limit_exceeded")
-        )
+        decline = PaymentDeclined(order_id=order.order_id, reason="limit_exceeded")
+        await service.send(declined, decline, key=order.order_id)
 
 
 def check_card(amount_cents: int) -> bool:

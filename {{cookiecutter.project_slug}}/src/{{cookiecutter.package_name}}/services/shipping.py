@@ -3,17 +3,18 @@
 import logging
 
 from faststream.opentelemetry import CurrentSpan
+from faststream_otel import Service
+from faststream_otel.idempotency import derived_id
 
 from ..channels import PAYMENTS, SHIPMENTS
 from ..contracts import OrderDispatched, PaymentAuthorized
-from ..idempotency import derived_id
-from ..service import Service
+from ..settings import Settings
 
 NO_CARRIER = {"AQ"}  # Antarctica: the order that fails by design
 
 logger = logging.getLogger(__name__)
 
-service = Service("shipping")
+service = Service("shipping", Settings())
 app = service.app
 
 

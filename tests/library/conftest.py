@@ -1,0 +1,26 @@
+"""What all tests of the library share: services that export into memory, and an example of them."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+TEMPLATE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
+PACKAGE = "{{cookiecutter.package_name}}"
+
+# Before any service is imported: no test sends telemetry anywhere by accident.
+for signal in ("TRACES", "METRICS", "LOGS"):
+    os.environ[f"OTEL_{signal}_EXPORTER"] = "none"
+os.environ["RETRY_BACKOFF_SECONDS"] = "0.01"
+for name in [name for name in os.environ if name.startswith("BROKER_")]:
+    del os.environ[name]
+
+# The services that are baked, as the package `order_flow`: nothing in them needs to be rendered.
+_folder = tempfile.mkdtemp(prefix="example-")
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+for source in (TEMPLATE / "src" / PACKAGE, TEMPLATE / "overlays/broker/kafka/src" / PACKAGE):
+    shutil.copytree(source, f"{_folder}/order_flow", dirs_exist_ok=True)
+sys.path.insert(0, _folder)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_folder, os.environ.get("PYTHONPATH")]))

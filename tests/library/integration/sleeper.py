@@ -1,0 +1,47 @@
+"""A service that sleeps over its messages, or refuses them, for tests of what that does to it."""
+
+import os
+import time
+
+from faststream.asgi import AsgiResponse, Request, post
+from faststream.exceptions import NackMessage
+
+from faststream_otel.service import Service
+
+service = Service("sleeper")
+naps = service.publisher("naps")
+refusals = service.publisher("refusals")
+
+
+if os.environ.get("REFUSES"):
+
+    @service.subscriber("refusals")
+    async def refuse(body: str) -> None:
+        print("refused", flush=True)
+        raise NackMessage
+
+else:
+
+    @service.subscriber("naps")
+    def nap(body: str) -> None:
+        print("asleep", flush=True)
+        time.sleep(120)
+
+
+@post
+async def send_to_sleep(request: Request) -> AsgiResponse:
+    await naps.publish("now")
+    return AsgiResponse(b"", 204)
+
+
+@post
+async def have_refused(request: Request) -> AsgiResponse:
+    await refusals.publish("now")
+    return AsgiResponse(b"", 204)
+
+
+for path, handler in {"/naps": send_to_sleep, "/refusals": have_refused}.items():
+    service.route(path, handler)
+
+if __name__ == "__main__":
+    service.run()

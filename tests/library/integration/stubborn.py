@@ -1,0 +1,17 @@
+"""A service that handles no ping until it is mended, for tests of dead letters."""
+
+import os
+
+from faststream_otel.service import Service
+
+service = Service("stubborn")
+
+
+@service.subscriber("pings")
+async def handle(ping: str) -> None:
+    if os.environ.get("BROKEN"):
+        raise LookupError(f"no use for a {ping}")
+
+
+if __name__ == "__main__":
+    service.run()

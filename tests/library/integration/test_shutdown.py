@@ -1,0 +1,213 @@
+"""No span is lost at the end of a process, whichever way it was started and stopped."""
+
+import json
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from ..ports import refusing_port
+from .conftest import Process, Start
+from .test_faults import EX_SOFTWARE, wait_until
+from faststream_otel.dev.sink import OtlpSink
+
+MODULE = f"{__package__}.probe"
+APP = f"{MODULE}:app"
+WAYS = {
+    "own": ["-m", MODULE],
+    "uvicorn": ["-m", "uvicorn", APP, "--port", "{port}"],
+    "workers": ["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"],
+    "faststream": ["-m", "faststream", "run", APP, "--port", "{port}"],
+}
+PINGS = 25
+CLUMSY = f"{__package__}.clumsy"
+ADOPTED = f"{__package__}.adopted"
+
+
+def ping(process: Process, timeout: float = 30.0) -> str:
+    """Have a message sent; return its trace id.
+
+    Of several workers the one that takes it may not have met the broker yet, and is asked again.
+    """
+    url = f"http://127.0.0.1:{process.port}/ping"
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, b""), timeout=10) as answer:
+                trace_id: str = json.load(answer)["trace_id"]
+            return trace_id
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise AssertionError(process.output.read_text()) from error
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_span_leaves(sink: OtlpSink, start: Start, way: str, number: signal.Signals) -> None:
+    process = start(
+        *WAYS[way],
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="60000",  # so that spans leave at the end, or never
+    )
+    process.wait_ready()
+    traces = [ping(process) for _ in range(PINGS)]
+    process.stop(number)
+
+    for trace_id in traces:
+        assert sorted(span.name for span in sink.trace(trace_id)) == [
+            "POST /ping",
+            "send pings",
+        ], process.output.read_text()
+    assert "Traceback" not in process.output.read_text()
+
+
+def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
+    with refusing_port() as port:
+        process = start(
+            "-m", MODULE,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
+            OTEL_EXPORTER_OTLP_TIMEOUT="1000",
+            OTEL_BSP_SCHEDULE_DELAY="200",
+            OTEL_BLRP_SCHEDULE_DELAY="200",
+            OTEL_METRIC_EXPORT_INTERVAL="500",
+            FLUSH_TIMEOUT_SECONDS="3",
+        )  # fmt: skip
+        process.wait_ready()
+        for _ in range(PINGS):
+            ping(process)
+        assert process.stop() == 0
+
+    output = process.output.read_text()
+    assert output.count("cannot be exported") == 1
+    assert "Traceback" not in output
+
+
+def test_what_is_lost_at_the_end_is_counted(start: Start) -> None:
+    with refusing_port() as port:
+        process = start(
+            "-m", MODULE,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
+            OTEL_BSP_MAX_EXPORT_BATCH_SIZE="20",  # so that one batch is in hand, others wait
+            OTEL_BSP_SCHEDULE_DELAY="200",
+            FLUSH_TIMEOUT_SECONDS="1",
+        )  # fmt: skip
+        process.wait_ready()
+        for _ in range(PINGS):
+            ping(process)
+        assert process.stop() == 0
+
+    (lost,) = re.findall(
+        r"not all exported within 1\.0 s: (\d+) spans and (\d+) log records are lost",
+        process.output.read_text(),
+    )
+    assert int(lost[0]) == 2 * PINGS  # POST, send
+    assert int(lost[1]) > 0
+
+
+def start_clumsy(start: Start, sink: OtlpSink, fault: str, **variables: str) -> Process:
+    return start(
+        "-m", CLUMSY,
+        FAULT=fault,
+        OTEL_SERVICE_NAME=fault,
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="60000",
+        DRAIN_TIMEOUT_SECONDS="0.1",
+        FLUSH_TIMEOUT_SECONDS="2",
+        **variables,
+    )  # fmt: skip
+
+
+def steps_of(sink: OtlpSink, fault: str) -> list[str]:
+    """What the service with this fault did, by the spans that it sent."""
+    return [span.name for span in sink.spans if span.service == fault]
+
+
+EVERY_STEP = ["begin", "started", "stopping", "stopped"]
+FAULTS = {
+    "failed": {
+        "hook raises": "fail",
+        "hook exits": "leave",
+        "late hook raises": "fail",
+        "broker raises": "fail",
+    },
+    "hangs and is given up": {
+        "hook hangs": "hang",
+        "plain hook hangs": "hang_in_a_thread",
+        "broker hangs": "hang",
+        "broker hangs on": "hang_on",
+    },
+}
+
+
+@pytest.mark.parametrize("end", FAULTS)
+def test_a_step_that_fails_keeps_no_other_from_its_turn(
+    sink: OtlpSink, start: Start, end: str
+) -> None:
+    processes = {fault: start_clumsy(start, sink, fault) for fault in FAULTS[end]}
+    for process in processes.values():
+        process.wait_ready()
+    for process in processes.values():
+        process.popen.send_signal(signal.SIGTERM)
+
+    for fault, step in FAULTS[end].items():
+        process = processes[fault]
+        code = process.popen.wait(30)
+        output = process.output.read_text()
+        assert steps_of(sink, fault) == EVERY_STEP, output
+        assert code != 0, output
+        (said,) = re.findall("^.* ERROR .* Shutdown: (.*)$", output, re.MULTILINE)
+        assert said == f"__main__.{step} {end}"
+
+
+def test_a_flush_that_fails_keeps_no_process_from_its_end(sink: OtlpSink, start: Start) -> None:
+    process = start_clumsy(start, sink, "flush raises")
+    process.wait_ready()
+    assert process.stop() == EX_SOFTWARE
+    assert process.output.read_text().count("LookupError: lost the way out") == 1
+
+
+def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpSink, start: Start) -> None:
+    process = start_clumsy(start, sink, "start raises")
+    assert process.popen.wait(30) == EX_SOFTWARE
+    output = process.output.read_text()
+    assert steps_of(sink, "start raises") == ["begin", "stopping", "stopped"], output
+
+    process = start_clumsy(start, sink, "start hook raises")
+    assert process.popen.wait(30) == 3  # uvicorn's
+    assert steps_of(sink, "start hook raises") == ["begin"], process.output.read_text()
+
+
+def test_a_start_that_is_stopped_does_not_go_on(sink: OtlpSink, start: Start) -> None:
+    with refusing_port() as port:
+        process = start_clumsy(start, sink, "", BROKER_URL=f"127.0.0.1:{port}")
+        wait_until(lambda: "next attempt" in process.output.read_text(), process)
+        assert process.stop() == 0, process.output.read_text()
+    assert [span.name for span in sink.spans] == ["begin", "stopping", "stopped"]
+    assert "started successfully" not in process.output.read_text()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ["-m", "uvicorn", ":app", "--port", "{port}"],
+        ["-m", "faststream", "run", ":app", "--port", "{port}"],
+        ["-m", "faststream", "run", ":plain", "--for-the-lifespan", "{port}"],
+    ],
+    ids=["uvicorn", "faststream", "faststream without http"],
+)
+def test_telemetry_alone_leaves_though_the_broker_does_not_stop(
+    sink: OtlpSink, start: Start, way: list[str]
+) -> None:
+    arguments = [f"{ADOPTED}{part}" if part.startswith(":") else part for part in way]
+    process = start(
+        *arguments,
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="60000",
+    )
+    wait_until(lambda: "begun" in process.output.read_text(), process)
+    process.stop()
+    assert [span.name for span in sink.spans] == ["begin"], process.output.read_text()

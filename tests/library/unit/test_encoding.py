@@ -1,0 +1,164 @@
+"""Spans leave as the exporter's own encoder would have written them."""
+
+from collections.abc import Sequence
+
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_theirs
+from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
+from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+from opentelemetry.util.types import AttributeValue
+
+from faststream_otel.telemetry import encoding
+from faststream_otel.telemetry.exporters import Delivery, make_exporter
+
+PLAIN: list[AttributeValue] = [
+    "", "kafka", "ä 注文 🛒", "x" * 127, "x" * 128, "x" * 20_000,
+    0, 1, -1, 127, 128, 300, 2**31, 2**63 - 1, -(2**63),
+    True, False, 0.0, -1.5, 1e300, float("inf"),
+]  # fmt: skip
+OTHERS: list[AttributeValue] = [("a", "b"), (1, 2), (True,), (0.5,), (), b"bytes"]
+
+
+def recorded(provider: TracerProvider) -> InMemorySpanExporter:
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
+
+
+def remote(*, sampled: bool = True, state: TraceState | None = None) -> NonRecordingSpan:
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    return NonRecordingSpan(SpanContext(2**127 + 1, 2**63 + 1, True, flags, state))
+
+
+def some_spans() -> Sequence[ReadableSpan]:
+    """Plain ones and others, of two scopes and two resources."""
+    spans: list[ReadableSpan] = []
+    for name in ("one", "two"):
+        provider = TracerProvider(
+            resource=Resource({"service.name": name, "list": ("a", "b")}, "https://example.org/r"),
+            span_limits=SpanLimits(max_span_attributes=40),
+        )
+        exporter = recorded(provider)
+        first = provider.get_tracer("first", "1.0", "https://example.org/1.44.0", {"of": "scope"})
+        second = provider.get_tracer("second")
+        for kind in SpanKind:
+            with first.start_as_current_span(f"of {kind}", kind=kind):
+                second.start_span("child", attributes={"n": kind.value}).end()
+        for value in PLAIN + OTHERS:
+            first.start_span("value", attributes={"key": value, "messaging.system": "kafka"}).end()
+        for partition in range(3):
+            first.start_span(
+                "constants",
+                attributes={
+                    "messaging.destination.name": "orders",
+                    "messaging.destination.partition.id": str(partition),
+                    "messaging.kafka.offset": partition,
+                },
+            ).end()
+        parent = set_span_in_context(remote())
+        first.start_span("remote parent", context=parent).end()
+        stateful = set_span_in_context(remote(state=TraceState([("vendor", "x")])))
+        first.start_span("trace state", context=stateful).end()
+        first.start_span("links", links=[Link(remote().get_span_context(), {"a": 1})]).end()
+        for status in (Status(StatusCode.OK), Status(StatusCode.ERROR, "why"),
+                       Status(StatusCode.ERROR)):  # fmt: skip
+            span = first.start_span("status")
+            span.set_status(status)
+            span.end()
+        span = first.start_span("event")
+        span.record_exception(ValueError("no"))
+        span.end()
+        first.start_span("dropped", attributes={str(number): 1 for number in range(50)}).end()
+        spans += exporter.get_finished_spans()
+    return spans
+
+
+def by_place(groups: Sequence[ResourceSpans]) -> dict[tuple[bytes, bytes, str, str], list[Span]]:
+    """Spans by what they are of, in an order of their own."""
+    found: dict[tuple[bytes, bytes, str, str], list[Span]] = {}
+    for group in groups:
+        for scope in group.scope_spans:
+            place = (
+                group.resource.SerializeToString(deterministic=True),
+                scope.scope.SerializeToString(deterministic=True),
+                group.schema_url,
+                scope.schema_url,
+            )
+            found.setdefault(place, []).extend(scope.spans)
+    return {place: sorted(spans, key=lambda span: span.span_id) for place, spans in found.items()}
+
+
+def test_spans_are_written_as_the_exporter_writes_them() -> None:
+    spans = some_spans()
+    for _ in range(2):  # at first encoded, then remembered
+        ours = by_place(encoding.encode_spans(spans).resource_spans)
+        assert ours == by_place(encode_theirs(spans).resource_spans)
+    assert sum(map(len, ours.values())) == len(spans)
+    assert len(ours) == 4
+
+
+def test_plain_spans_are_not_left_to_the_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = TracerProvider()
+    exporter = recorded(provider)
+    for value in PLAIN:
+        provider.get_tracer("t").start_span("span", attributes={"key": value}).end()
+    left: list[int] = []
+
+    def count(spans: Sequence[ReadableSpan]) -> object:
+        left.append(len(spans))
+        return encode_theirs(spans)
+
+    monkeypatch.setattr(encoding, "encode_any_spans", count)
+    encoding.encode_spans(exporter.get_finished_spans())
+    assert left == [0, 1]  # no span, and one for the resource and the scope around all
+
+
+def test_nothing_is_nothing() -> None:
+    assert encoding.encode_spans([]) == encode_theirs([])
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = TracerProvider()
+    exporter = recorded(provider)
+    for number in range(30):
+        provider.get_tracer("t").start_span(
+            f"span {number}", attributes={"messaging.destination.name": str(number)}
+        ).end()
+    for memory in ("_remembered", "_prefixes"):
+        monkeypatch.setattr(encoding, memory, {})
+    monkeypatch.setattr(encoding, "_LIMIT", 10)
+    spans = exporter.get_finished_spans()
+    assert by_place(encoding.encode_spans(spans).resource_spans) == by_place(
+        encode_theirs(spans).resource_spans
+    )
+    assert len(encoding._remembered) == len(encoding._prefixes) == 10
+
+
+@pytest.mark.parametrize(
+    ("protocol", "module"), [("grpc", grpc), ("http/protobuf", http)], ids=["grpc", "http"]
+)
+def test_the_exporters_use_it(
+    protocol: str, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OTEL_TRACES_EXPORTER", raising=False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    exporter = make_exporter("traces", Delivery())
+    assert exporter
+    exporter.shutdown()
+    assert getattr(module, "encode_spans", None) is encoding.encode_spans

@@ -1,0 +1,144 @@
+"""A batch's span has a link for each message, however many, and says so where it has not."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from aiokafka import ConsumerRecord
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, SpanContext
+from opentelemetry.trace import TracerProvider as AnyTracerProvider
+
+from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.encoding import encode_spans
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
+
+from ..records import record
+from ..spans import named
+from faststream_otel.dev.sink import OtlpSink
+
+MANY = 500
+"""More than the 128 links that the SDK leaves a span."""
+LIMIT = "OTEL_SPAN_LINK_COUNT_LIMIT"
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
+    with OtlpSink() as receiver:
+        monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.grpc_endpoint)
+        yield receiver
+
+
+async def handle_batches(
+    provider: AnyTracerProvider, *, fails: bool = False, times: int = 1
+) -> None:
+    """Handle a batch of many messages, each of a trace of its own, so many times."""
+    middleware = KafkaTelemetryMiddleware(
+        tracer_provider=provider, meter_provider=NoOpMeterProvider()
+    )
+    broker = KafkaBroker(middlewares=[middleware], logger=None)
+    subscriber = broker.subscriber("many", batch=True)
+
+    @subscriber
+    async def many(bodies: list[str]) -> None:
+        if fails:
+            raise ValueError("x" * 100_000)  # too long: what is exported is a copy
+
+    async with TestKafkaBroker(broker):
+        for _ in range(times):
+            try:
+                await subscriber.process_message(tuple(map(numbered, range(1, MANY + 1))))
+            except ValueError:
+                assert fails
+
+
+async def test_each_message_is_linked_at_the_receiver(sink: OtlpSink) -> None:
+    telemetry = Telemetry("tested", make_global=False)
+    await handle_batches(telemetry.tracer_provider)
+    telemetry.close()
+    (span,) = sink.spans
+    assert [int(link.span_id, 16) for link in span.links] == [*range(1, MANY + 1)]
+
+
+def test_no_request_is_larger_than_receivers_take(sink: OtlpSink) -> None:
+    """Spans of batches wait for each other, and longer while the receiver is away."""
+    telemetry = Telemetry("tested", make_global=False)
+    tracer = telemetry.tracer_provider.get_tracer("t")
+    link = Link(
+        SpanContext(2**127, 2**63, is_remote=True),
+        {"messaging.destination.partition.id": "1", "messaging.kafka.offset": 2**60},
+    )
+    with tracer.start_as_current_span("few"):
+        for number in range(3):
+            tracer.start_span(f"many {number}", links=[link] * 7_000).end()
+    telemetry.close()
+    assert [span.name for span in sink.spans] == ["many 0", "many 1", "many 2", "few"]
+    assert [len(span.links) for span in sink.spans] == [7_000, 7_000, 7_000, 0]
+    assert [export.items for export in sink.exports if export.signal == "traces"] == [2, 2]
+
+
+async def test_a_limit_that_somebody_set_is_honoured(
+    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LIMIT, "200")
+    telemetry = Telemetry("tested", make_global=False)
+    await handle_batches(telemetry.tracer_provider)
+    telemetry.close()
+    (span,) = sink.spans
+    assert len(span.links) == 200
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["handled", "failed"])
+async def test_what_is_dropped_is_shown_and_said_once(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a provider that is not ours, and has the SDK's own limit."""
+    provider, exporter = TracerProvider(span_limits=SpanLimits()), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with caplog.at_level(logging.WARNING):
+        await handle_batches(provider, fails=fails, times=3)
+    for span in exporter.get_finished_spans():
+        assert len(span.links) == 128
+        assert encoded_dropped_links(span) == MANY - 128
+    (said,) = [one.getMessage() for one in caplog.records if LIMIT in one.getMessage()]
+    assert str(MANY) in said
+    provider.shutdown()
+
+
+async def test_what_was_dropped_is_still_known_of_a_span_that_was_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(LIMIT, "128")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3")
+    monkeypatch.setenv("OTEL_SPAN_EVENT_COUNT_LIMIT", "1")
+    exporter = InMemorySpanExporter()
+    telemetry = Telemetry("tested", span_exporter=exporter, make_global=False)
+    tracer = telemetry.tracer_provider.get_tracer("t")
+    with tracer.start_as_current_span("noted") as span:
+        span.set_attributes({str(number): number for number in range(5)})
+        span.add_event("one")
+        span.add_event("two", {"text": "x" * 100_000})
+    await handle_batches(telemetry.tracer_provider, fails=True)
+    telemetry.tracer_provider.force_flush()
+    spans = exporter.get_finished_spans()
+    assert encoded_dropped_links(named(spans, "process many")) == MANY - 128
+    noted = named(spans, "noted")
+    assert (noted.dropped_attributes, noted.dropped_events) == (2, 1)
+    assert len(str((noted.events[0].attributes or {})["text"])) < 100_000
+    telemetry.close()
+
+
+def encoded_dropped_links(span: ReadableSpan) -> int:
+    """As a receiver is told."""
+    (resource,) = encode_spans([span]).resource_spans
+    return resource.scope_spans[0].spans[0].dropped_links_count
+
+
+def numbered(number: int) -> ConsumerRecord[bytes, bytes]:
+    """A record of a trace of its own."""
+    return record("many", number, [("traceparent", f"00-{number:032x}-{number:016x}-01".encode())])

@@ -1,0 +1,344 @@
+"""The telemetry middleware, each promise on the smallest broker that shows it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from faststream.exceptions import SkipMessage
+from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
+from faststream.opentelemetry import CurrentBaggage
+from opentelemetry import baggage
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import (
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import StatusCode, get_current_span
+
+from faststream_otel.kafka.telemetry import KafkaConventions, KafkaTelemetryMiddleware
+
+from ..records import record
+from ..spans import context, named, tree
+
+MakeBroker = Callable[..., KafkaBroker]
+
+
+@pytest.fixture
+def provider(exporter: InMemorySpanExporter) -> Iterator[TracerProvider]:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield provider
+    provider.shutdown()
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def make_broker(provider: TracerProvider) -> MakeBroker:
+    def make(**options: Any) -> KafkaBroker:
+        options = {
+            "tracer_provider": provider,
+            "meter_provider": NoOpMeterProvider(),
+            **options,
+        }
+        return KafkaBroker(middlewares=[KafkaTelemetryMiddleware(**options)], logger=None)
+
+    return make
+
+
+async def test_both_publishing_styles_chain(
+    make_broker: MakeBroker, exporter: InMemorySpanExporter
+) -> None:
+    broker = make_broker()
+
+    @broker.subscriber("first")
+    @broker.publisher("second")
+    async def returns(body: str) -> str:
+        return body
+
+    @broker.subscriber("second")
+    async def publishes(body: str) -> None:
+        await broker.publish(body, "third")
+
+    @broker.subscriber("third")
+    async def ends(body: str) -> None: ...
+
+    async with TestKafkaBroker(broker):
+        await broker.publish("hello", "first")
+
+    assert tree(exporter.get_finished_spans()) == {
+        "send first": {
+            "process first": {
+                "send second": {"process second": {"send third": {"process third": {}}}}
+            }
+        }
+    }
+
+
+async def test_head_sampling_keeps_traces_whole(exporter: InMemorySpanExporter) -> None:
+    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0.2)))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    broker = KafkaBroker(
+        middlewares=[
+            KafkaTelemetryMiddleware(tracer_provider=provider, meter_provider=NoOpMeterProvider())
+        ],
+        logger=None,
+    )
+
+    @broker.subscriber("first")
+    @broker.publisher("second")
+    async def first(body: int) -> int:
+        return body
+
+    @broker.subscriber("second")
+    async def second(body: int) -> None: ...
+
+    async with TestKafkaBroker(broker):
+        for number in range(300):
+            await broker.publish(number, "first")
+
+    traces: dict[int, list[str]] = {}
+    for span in exporter.get_finished_spans():
+        traces.setdefault(context(span).trace_id, []).append(span.name)
+    assert 20 < len(traces) < 120
+    whole = {"send first", "process first", "send second", "process second"}
+    assert all(set(names) == whole for names in traces.values())
+
+
+async def test_a_published_batch_leaves_no_mark_on_later_hops(
+    make_broker: MakeBroker, exporter: InMemorySpanExporter
+) -> None:
+    broker = make_broker()
+    publisher = broker.publisher("first", batch=True)
+    seen: list[str] = []
+
+    @broker.subscriber("first")
+    async def first(body: str) -> None:
+        await broker.publish(body, "second")
+
+    @broker.subscriber("second")
+    async def second(body: str, message: KafkaMessage) -> None:
+        seen.append(message.headers.get("baggage", ""))
+
+    async with TestKafkaBroker(broker):
+        await publisher.publish("a", "b")
+
+    send = named(exporter.get_finished_spans(), "send first")
+    assert (send.attributes or {})["messaging.batch.message_count"] == 2
+    assert {context(span).trace_id for span in exporter.get_finished_spans()} == {
+        context(send).trace_id
+    }
+    assert seen == ["", ""]
+
+
+async def test_a_batch_links_each_message_also_of_one_correlation(
+    make_broker: MakeBroker, exporter: InMemorySpanExporter
+) -> None:
+    broker = make_broker()
+    headers = [f"00-{number:032x}-{number:016x}-01".encode() for number in (1, 2, 3)]
+
+    @broker.subscriber("many", batch=True)
+    async def many(bodies: list[str]) -> None: ...
+
+    async with TestKafkaBroker(broker):
+        subscriber = next(iter(broker.subscribers))
+        records = tuple(
+            record("many", offset, [("traceparent", value), ("correlation_id", b"same")])
+            for offset, value in enumerate(headers)
+        )
+        await subscriber.process_message(records)
+
+    process = named(exporter.get_finished_spans(), "process many")
+    assert process.parent is None
+    assert [link.context.span_id for link in process.links] == [1, 2, 3]
+    assert [dict(link.attributes or {})["messaging.kafka.offset"] for link in process.links] == [
+        0,
+        1,
+        2,
+    ]
+    assert (process.attributes or {})["messaging.batch.message_count"] == 3
+
+
+async def test_baggage_of_both_apis_travels(make_broker: MakeBroker) -> None:
+    broker = make_broker()
+    seen: dict[str, Any] = {}
+
+    @broker.subscriber("first")
+    async def first(body: str, current: CurrentBaggage) -> None:
+        seen["opentelemetry"] = baggage.get_all().get("tenant")
+        current.set("added", "yes")
+        current.remove("secret")
+        await broker.publish(body, "second")
+
+    @broker.subscriber("second")
+    async def second(body: str, current: CurrentBaggage) -> None:
+        seen["faststream"] = current.get_all()
+
+    async with TestKafkaBroker(broker):
+        await broker.publish("x", "first", headers={"baggage": "tenant=acme,secret=1"})
+
+    assert seen == {"opentelemetry": "acme", "faststream": {"tenant": "acme", "added": "yes"}}
+
+
+@pytest.mark.parametrize("traceparent", ["", "rubbish", "00-0-0-01", "00-" + "0" * 32 + "-1-01"])
+async def test_a_malformed_traceparent_starts_a_new_trace(
+    make_broker: MakeBroker, exporter: InMemorySpanExporter, traceparent: str
+) -> None:
+    broker = make_broker()
+
+    @broker.subscriber("first")
+    async def first(body: str) -> None: ...
+
+    async with TestKafkaBroker(broker):
+        subscriber = next(iter(broker.subscribers))
+        headers = [("traceparent", traceparent.encode())]
+        await subscriber.process_message(record("first", 0, headers))
+
+    process = named(exporter.get_finished_spans(), "process first")
+    assert process.parent is None
+    assert process.status.status_code is StatusCode.UNSET
+
+
+async def test_a_message_that_cannot_be_parsed_has_an_error_span(
+    make_broker: MakeBroker, exporter: InMemorySpanExporter
+) -> None:
+    broker = make_broker()
+
+    @broker.subscriber("first")
+    async def first(body: str) -> None: ...
+
+    async with TestKafkaBroker(broker):
+        subscriber = next(iter(broker.subscribers))
+        with pytest.raises(UnicodeDecodeError):
+            await subscriber.process_message(record("first", 0, [("name", b"\xff")]))
+
+    process = named(exporter.get_finished_spans(), "process first")
+    assert process.status.status_code is StatusCode.ERROR
+    assert (process.attributes or {})["error.type"] == "UnicodeDecodeError"
+
+
+async def test_an_error_is_recorded_and_a_skip_is_not(
+    make_broker: MakeBroker, exporter: InMemorySpanExporter
+) -> None:
+    broker = make_broker()
+
+    @broker.subscriber("fails")
+    async def fails(body: str) -> None:
+        raise LookupError(body)
+
+    @broker.subscriber("skips")
+    async def skips(body: str) -> None:
+        raise SkipMessage
+
+    async with TestKafkaBroker(broker):
+        with pytest.raises(LookupError):
+            await broker.publish("x", "fails")
+        with pytest.raises(SkipMessage):
+            await broker.publish("x", "skips")
+
+    failed = named(exporter.get_finished_spans(), "process fails")
+    skipped = named(exporter.get_finished_spans(), "process skips")
+    assert (failed.attributes or {})["error.type"] == "LookupError"
+    assert [event.name for event in failed.events] == ["exception"]
+    assert skipped.status.status_code is StatusCode.UNSET
+    assert not skipped.events
+
+
+async def test_stock_attributes_stay_available(
+    make_broker: MakeBroker, exporter: InMemorySpanExporter
+) -> None:
+    broker = make_broker(stock_attributes=True)
+
+    @broker.subscriber("first")
+    async def first(body: str) -> None: ...
+
+    async with TestKafkaBroker(broker):
+        await broker.publish("x", "first", key=b"key")
+
+    attributes = named(exporter.get_finished_spans(), "process first").attributes or {}
+    assert {
+        "messaging.message.id",
+        "messaging.message.payload_size_bytes",
+        "messaging.kafka.destination.partition",
+        "messaging.kafka.message.offset",
+        "messaging.destination_publish.name",
+        "messaging.operation",
+    } <= attributes.keys()
+    assert attributes["messaging.kafka.message.key"] == "key"
+
+
+def test_kafka_headers_that_are_no_text_do_not_cost_the_others() -> None:
+    received = KafkaConventions().received(record("t", 0, [("a", b"\xff"), ("b", b"ok")]))
+    assert received.headers == ({"a": "�", "b": "ok"},)
+
+
+@pytest.mark.parametrize(("timestamp", "published"), [(1500, [1.5]), (0, []), (-1, [])])
+def test_a_message_without_a_timestamp_has_not_waited_for_decades(
+    timestamp: int, published: list[float]
+) -> None:
+    one = replace(record("t", 0, []), timestamp=timestamp)
+    assert list(KafkaConventions().published_at(one)) == published
+    assert list(KafkaConventions().published_at((one, one))) == published * 2
+
+
+class _Faulty(Sampler, SpanProcessor):
+    """What a team may plug into its tracer provider, and what may have a bug."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
+        if self.where == "sampler":
+            raise LookupError("sampler")
+        return SamplingResult(Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return "faulty"
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self.where == "start":
+            raise LookupError("start")
+
+    def on_end(self, span: Any) -> None:
+        if self.where == "end":
+            raise LookupError("end")
+
+
+@pytest.mark.parametrize("where", ["sampler", "start", "end"])
+async def test_telemetry_that_raises_harms_no_message(
+    where: str, make_broker: MakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = _Faulty(where)
+    provider = TracerProvider(sampler=faulty)
+    provider.add_span_processor(faulty)
+    broker = make_broker(tracer_provider=provider)
+    handled = []
+
+    @broker.subscriber("first")
+    @broker.publisher("second")
+    async def returns(body: str) -> str:
+        return body
+
+    @broker.subscriber("second")
+    async def ends(body: str) -> None:
+        handled.append(body)
+
+    async with TestKafkaBroker(broker):
+        for body in ("one", "two"):
+            await broker.publish(body, "first")
+
+    assert handled == ["one", "two"]
+    assert [one.getMessage() for one in caplog.records] == [
+        "Telemetry of a message failed; messages go on without it. This is said once."
+    ]
+    assert not get_current_span().get_span_context().is_valid

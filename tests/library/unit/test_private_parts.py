@@ -1,0 +1,405 @@
+"""Private parts of libraries are there, and the project goes on without them where they are not.
+
+A failure of the first test names the part that a new version has changed, and what no longer works;
+the module that uses it says more. The others take the parts away.
+"""
+
+import asyncio
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+from unittest.mock import Mock
+
+import pytest
+from fast_depends.library.serializer import OptionItem
+from faststream import BaseMiddleware, ContextRepo
+from faststream.asgi import AsgiFastStream
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+    OTLPSpanExporter as HttpSpanExporter,
+)
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import ValidationError
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from faststream_otel import connections
+from faststream_otel.connections import Connection
+from faststream_otel.messages import _faststream
+from faststream_otel.telemetry import _opentelemetry
+from faststream_otel.messages.validation import MessageSerializer, is_about_message
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Does nothing, as ASGI."""
+
+
+RESOURCE = Resource({"service.name": "ours"})
+GRPC: dict[str, tuple[Callable[..., Any], Any]] = {
+    "traces": (OTLPSpanExporter, []),
+    "metrics": (OTLPMetricExporter, MetricsData([])),
+    "logs": (OTLPLogExporter, []),
+}
+
+
+def sends_with_ours(signal: str) -> bool:
+    """Each export goes through our function, with a time-out, and after a new channel too."""
+    make, nothing = GRPC[signal]
+    exporter = make(endpoint="http://127.0.0.1:1", timeout=3)
+    timeouts: list[float] = []
+    connections: list[_opentelemetry.GrpcConnection] = []
+
+    def send(connection: Any, request: Any, timeout: float, options: Any) -> None:
+        timeouts.append(timeout)
+        connections.append(connection)
+
+    assert _opentelemetry.send_with(exporter, send)
+    results = [exporter.export(nothing).name]
+    before = exporter._channel
+    connections[0].renew()
+    results.append(exporter.export(nothing).name)
+    running = connections[0].wait(0)
+    exporter.shutdown()
+    return (
+        results == ["SUCCESS"] * 2
+        and len(timeouts) == 2
+        and all(2 < timeout <= 3 for timeout in timeouts)
+        and exporter._channel is not before
+        and (running, connections[0].wait(0)) == (False, True)
+    )
+
+
+def encodes_with_ours(make: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
+    encoded: list[Any] = []
+
+    def ours(spans: Any) -> Any:
+        encoded.append(spans)
+        return encode_spans(spans)
+
+    module = sys.modules[make.__module__]
+    monkeypatch.setattr(module, "encode_spans", encode_spans)
+    exporter = make(endpoint="http://127.0.0.1:1", timeout=0.01)
+    assert _opentelemetry.encode_with(exporter, encode_spans, ours)
+    exporter.export([])
+    exporter.shutdown()
+    return encoded == [[]]
+
+
+def counts_the_queues() -> bool:
+    spans = BatchSpanProcessor(InMemorySpanExporter(), schedule_delay_millis=60_000)
+    kept = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    records = BatchLogRecordProcessor(kept, schedule_delay_millis=60_000)
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(spans)
+    loggers = LoggerProvider(shutdown_on_exit=False)
+    loggers.add_log_record_processor(records)
+    for _ in range(3):
+        tracers.get_tracer("test").start_span("span").end()
+        loggers.get_logger("test").emit(body="record")
+    lengths = [_opentelemetry.queue_length(one) for one in (spans, records)]
+    tracers.shutdown()
+    loggers.shutdown()
+    return lengths == [3, 3]
+
+
+def sets_the_resource() -> bool:
+    exporter = InMemorySpanExporter()
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(BatchSpanProcessor(exporter))
+    providers = [
+        tracers, MeterProvider(shutdown_on_exit=False), LoggerProvider(shutdown_on_exit=False)
+    ]  # fmt: skip
+    done = [_opentelemetry.set_resource(provider, RESOURCE) for provider in providers]
+    tracers.get_tracer("test").start_span("span").end()
+    tracers.shutdown()
+    (span,) = exporter.get_finished_spans()
+    return done == [True] * 3 and span.resource.attributes["service.name"] == "ours"
+
+
+def names_the_subscriber() -> bool:
+    seen = []
+
+    class Look(BaseMiddleware):
+        async def on_receive(self) -> None:
+            seen.append(_faststream.current_subscriber(self.context))
+
+    broker = KafkaBroker(middlewares=[Look], logger=None)
+
+    @broker.subscriber("orders")
+    async def handle(body: str) -> None: ...
+
+    async def publish() -> None:
+        async with TestKafkaBroker(broker):
+            await broker.publish("one", "orders")
+
+    asyncio.run(publish())
+    outside = _faststream.current_subscriber(broker.context)
+    return seen == [broker.subscribers[0]] and outside is None
+
+
+def knows_the_publishers() -> bool:
+    broker = KafkaBroker(logger=None)
+    publisher = broker.publisher("payments")
+
+    @broker.subscriber("orders")
+    @publisher
+    async def both(body: str) -> str:
+        return body
+
+    @broker.subscriber("orders")
+    async def one(body: str) -> None: ...
+
+    return [*_faststream.publishers_of(both)] == [publisher] and not _faststream.publishers_of(one)
+
+
+def starts_with_ours() -> bool:
+    steps: list[str] = []
+
+    async def start() -> None:
+        steps.append("brokers")
+
+    app = AsgiFastStream(
+        KafkaBroker(logger=None),
+        on_startup=[lambda: steps.append("before")],
+        after_startup=[lambda: steps.append("after")],
+        logger=None,
+    )
+    assert _faststream.start_brokers_with(app, start)
+
+    async def run() -> None:
+        async with app.start_lifespan_context():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    return steps == ["before", "brokers", "after"]
+
+
+def sees_connections_wait() -> bool:
+    async def serve() -> bool:
+        config = Config(application, limit_concurrency=5, log_config=None)
+        connection = Connection(config, ServerState(), {})
+        transport = Mock()
+        transport.get_extra_info.return_value = None
+        connection.connection_made(transport)
+        idle = connection.waits, connection.limit_concurrency, connection in connection.connections
+        connection.data_received(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
+        busy = connection.waits
+        connection.connection_lost(None)
+        return idle == (True, 5, True) and not busy
+
+    return asyncio.run(serve())
+
+
+def marks_what_does_not_fit() -> bool:
+    validate = MessageSerializer()(
+        name="handle", options=[OptionItem("number", int)], response_type=inspect.Parameter.empty
+    )
+    try:
+        validate({"number": "none"})
+    except ValidationError as error:
+        return is_about_message(error)
+    return False
+
+
+class Part(NamedTuple):
+    package: str
+    part: str
+    without: str
+    works: Callable[..., bool]
+    arguments: tuple[Any, ...] = ()
+
+
+PARTS = [
+    *(
+        Part(
+            "opentelemetry-exporter-otlp-proto-grpc",
+            f"_stub, _client, _channel, _initialize_channel_and_stub, _shutdown_in_progress: {one}",
+            "a batch is given up while the Collector is away, long before its time-out",
+            sends_with_ours,
+            (one,),
+        )
+        for one in GRPC
+    ),
+    *(
+        Part(
+            f"opentelemetry-exporter-otlp-proto-{protocol}",
+            "the name encode_spans in the module trace_exporter",
+            "encoding spans costs several times as much",
+            encodes_with_ours,
+            (exporter,),
+        )
+        for protocol, exporter in (("grpc", OTLPSpanExporter), ("http", HttpSpanExporter))
+    ),
+    Part(
+        "opentelemetry-sdk", "_batch_processor._queue of the batch processors",
+        "spans and records in the queue are missing from the count of those lost at the end",
+        counts_the_queues,
+    ),
+    Part(
+        "opentelemetry-sdk", "_update_resource of the providers",
+        "under opentelemetry-instrument, what others record has another resource",
+        sets_the_resource,
+    ),
+    Part(
+        "faststream", "handler_ in the context",
+        "no consumer group, no trace of the record 'Processed', one count of redeliveries for all",
+        names_the_subscriber,
+    ),
+    Part(
+        "faststream", "_publishers of a handler",
+        "a batch handler with a publisher is not refused",
+        knows_the_publishers,
+    ),
+    Part(
+        "faststream", "_start_broker of an application",
+        "a service whose broker is away at the start lives on without consumers",
+        starts_with_ours,
+    ),
+    Part(
+        "uvicorn", "attributes and methods of H11Protocol",
+        "idle connections are not closed early, and too many of them end in 503 for all",
+        sees_connections_wait,
+    ),
+    Part(
+        "fast-depends", "library.serializer, and an attribute on pydantic's ValidationError",
+        "a message that does not fit its handler is retried before it goes to the dead letters",
+        marks_what_does_not_fit,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.package}: {part.part}")
+def test_a_part_is_as_this_project_uses_it(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = (monkeypatch,) if part.works is encodes_with_ours else ()
+    try:
+        works = part.works(*part.arguments, *more)
+    except Exception as error:
+        error.add_note(broken(part))
+        raise
+    assert works, broken(part)
+
+
+def broken(part: Part) -> str:
+    return (
+        f"{part.package} {version(part.package)} has changed: {part.part}. Without: {part.without}."
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_said() -> None:
+    """What is said once in a process is said in each test."""
+    for say in (_opentelemetry._say_missing, connections._say_missing):
+        say.cache_clear()
+
+
+@pytest.fixture
+def grpc_exporter() -> SimpleNamespace:
+    """As far as it matters here."""
+    return SimpleNamespace(
+        _stub=Mock(),
+        _channel=Mock(),
+        _client=Mock(),
+        _initialize_channel_and_stub=Mock(),
+        _shutdown_in_progress=threading.Event(),
+    )
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["_stub", "_channel", "_client", "_initialize_channel_and_stub", "_shutdown_in_progress"],
+)
+@pytest.mark.parametrize("other", [False, True], ids=["missing", "another shape"])
+def test_an_exporter_without_a_part_sends_by_itself(
+    part: str, other: bool, grpc_exporter: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _opentelemetry.send_with(grpc_exporter, Mock())  # with all of them
+    if other:
+        setattr(grpc_exporter, part, object())
+    else:
+        delattr(grpc_exporter, part)
+    before = vars(grpc_exporter).copy()
+    for _ in range(3):
+        assert not _opentelemetry.send_with(grpc_exporter, Mock())
+    assert vars(grpc_exporter) == before
+    assert [record.levelname for record in caplog.records] == ["WARNING"]  # once
+
+
+def test_an_export_without_a_timeout_goes_as_it_is(grpc_exporter: SimpleNamespace) -> None:
+    client = Mock()
+    grpc_exporter._stub = lambda channel: client
+    send = Mock()
+    assert _opentelemetry.send_with(grpc_exporter, send)
+    grpc_exporter._client.Export("request", metadata="metadata")
+    client.Export.assert_called_once_with("request", metadata="metadata")
+    send.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    "source", ["", "encode_spans = len", "from os import replace as encode_spans"]
+)
+def test_an_exporter_that_takes_no_encoder_keeps_its_own(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("newer")
+    monkeypatch.setitem(sys.modules, "newer", module)
+    exec(
+        f"{source}\nclass Exporter:\n    def export(self, spans): return encode_spans(spans)\n",
+        vars(module),
+    )
+    before = vars(module).get("encode_spans")
+    assert not _opentelemetry.encode_with(vars(module)["Exporter"](), encode_spans, Mock())
+    assert vars(module).get("encode_spans") is before
+
+
+def test_an_exporter_that_asks_elsewhere_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is there, but nothing uses it: values must be made to fit in another way."""
+    module = ModuleType("newer")
+    vars(module)["encode_spans"] = encode_spans
+    monkeypatch.setitem(sys.modules, "newer", module)
+    exec("class Exporter:\n    def export(self, spans): return len(spans)\n", vars(module))
+    assert not _opentelemetry.encode_with(vars(module)["Exporter"](), encode_spans, Mock())
+    assert vars(module)["encode_spans"] is encode_spans
+
+
+def test_without_the_other_parts_all_goes_on() -> None:
+    stranger = SimpleNamespace()
+    assert _opentelemetry.queue_length(stranger) == 0
+    assert _opentelemetry.queue_length(SimpleNamespace(_batch_processor=None)) == 0
+    assert not _opentelemetry.set_resource(stranger, RESOURCE)
+    assert not _opentelemetry.set_resource(SimpleNamespace(_update_resource=dict.clear), RESOURCE)
+    assert _faststream.current_subscriber(ContextRepo()) is None
+    assert [*_faststream.publishers_of(stranger)] == []
+    assert not _faststream.start_brokers_with(stranger, Mock())
+    assert vars(stranger) == {}
+
+
+async def test_another_protocol_of_uvicorn_keeps_its_own_limits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_ATTRIBUTES", ("gone",))
+    state = ServerState()
+    for _ in range(3):
+        connection = Connection(
+            Config(application, limit_concurrency=1, log_config=None), state, {}
+        )
+        transport = Mock()
+        transport.get_extra_info.return_value = None
+        connection.connection_made(transport)
+        transport.abort.assert_not_called()
+    assert len(state.connections) == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -1,0 +1,238 @@
+"""What /metrics counts beyond FastStream's own metrics, and whose series they are."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from faststream import AckPolicy
+from faststream.exceptions import AckMessage, NackMessage, RejectMessage, SkipMessage
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream.kafka.prometheus import KafkaPrometheusMiddleware as StockMiddleware
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from faststream_otel.kafka.prometheus import KafkaPrometheusMiddleware
+from faststream_otel.telemetry.prometheus import FLOW_STARTED, MessagingMetrics, ServiceRegistry
+
+DELAY = "messaging_receive_delay_seconds"
+FLOW = "messaging_flow_duration_seconds"
+
+
+class Measured:
+    """A broker whose metrics can be read."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = MessagingMetrics(self.registry)
+        self.broker = KafkaBroker(
+            middlewares=[KafkaPrometheusMiddleware(registry=self.registry, metrics=self.metrics)],
+            logger=None,
+        )
+
+    def read(self, name: str) -> dict[tuple[str, ...], float]:
+        """Values of a metric's samples by those of their labels."""
+        return {
+            tuple(sample.labels.values()): sample.value
+            for metric in self.registry.collect()
+            for sample in metric.samples
+            if sample.name == name
+        }
+
+
+@pytest.fixture
+def measured() -> Measured:
+    return Measured()
+
+
+async def count(middleware: Callable[..., Any], **options: Any) -> dict[tuple[Any, ...], float]:
+    """What FastStream's own metrics are after messages that end in every way there is."""
+    registry = CollectorRegistry()
+    options = {"registry": registry, "app_name": "a", **options}
+    broker = KafkaBroker(middlewares=[middleware(**options)], logger=None)
+    ends: dict[str, Exception] = {
+        "fails": LookupError("fails"),
+        "rejects": RejectMessage(),
+        "comes again": NackMessage(),
+        "skips": SkipMessage(),
+        "acknowledges": AckMessage(),
+    }
+
+    # Under the default policy all messages are acknowledged before anything is known of them.
+    @broker.subscriber("first", group_id="g", ack_policy=AckPolicy.NACK_ON_ERROR)
+    @broker.publisher("second")
+    async def first(body: str) -> str:
+        if body in ends:
+            raise ends[body]
+        return body
+
+    @broker.subscriber("batch", batch=True)
+    async def batch(bodies: list[str]) -> None: ...
+
+    @broker.subscriber("asked")
+    async def asked(body: str) -> str:
+        return body
+
+    async with TestKafkaBroker(broker):
+        for body in ("works", "works", *ends):
+            with suppress(LookupError, *map(type, ends.values())):
+                await broker.publish(body, "first")
+        await broker.publish_batch("one", "two", topic="batch")
+        await broker.request("question", "asked")
+        broker.config.broker_config.producer = Refusing()  # type: ignore[assignment]
+        with pytest.raises(ConnectionError):
+            await broker.publish("lost", "first")
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name.startswith("faststream_")
+        and not sample.name.endswith(("_created", "_sum", "_bucket"))
+    }
+
+
+class Refusing:
+    """A producer of a broker that is away."""
+
+    async def publish(self, command: object) -> None:
+        raise ConnectionError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"custom_labels": {"team": "one"}},
+        {"custom_labels": {"team": "one", "kind": lambda message: type(message).__name__}},
+        {"metrics_prefix": "other"},
+    ],
+    ids=["plain", "custom labels", "labels by message", "prefix"],
+)
+async def test_faststreams_own_metrics_stay_as_they_are(options: dict[str, Any]) -> None:
+    ours = await count(KafkaPrometheusMiddleware, **options)
+    assert ours == await count(StockMiddleware, **options)
+    if "metrics_prefix" not in options:
+        statuses = {dict(labels).get("status") for _, *labels in ours}
+        assert statuses >= {"acked", "rejected", "nacked", "skipped", "error", "success"}
+
+
+async def test_a_flow_ends_where_nothing_more_is_published(measured: Measured) -> None:
+    @measured.broker.subscriber("first", group_id="service.first")
+    @measured.broker.publisher("second")
+    async def first(body: str) -> str:
+        return body
+
+    @measured.broker.subscriber("second", group_id="service.second")
+    async def second(body: str) -> None: ...
+
+    async with TestKafkaBroker(measured.broker):
+        await measured.broker.publish("x", "first")
+        await measured.broker.publish("x", "first")
+
+    assert measured.read(f"{DELAY}_count") == {
+        ("first", "service.first"): 2,
+        ("second", "service.second"): 2,
+    }
+    assert measured.read(f"{FLOW}_count") == {("second", "succeeded"): 2}
+
+
+async def publish_plainly(measured: Measured, value: str) -> float:
+    """Have a message with this header handled; return how old its flow was."""
+    plain = KafkaBroker(logger=None)
+
+    @measured.broker.subscriber("first")
+    @measured.broker.publisher("second")
+    async def first(body: str) -> str:
+        return body
+
+    @measured.broker.subscriber("second")
+    async def second(body: str) -> None: ...
+
+    async with TestKafkaBroker(measured.broker, plain):
+        await plain.publish("x", "first", headers={FLOW_STARTED: value})
+    (duration,) = measured.read(f"{FLOW}_sum").values()
+    return duration
+
+
+async def test_a_flow_is_as_old_as_its_first_publication(measured: Measured) -> None:
+    a_minute_ago = str(int((time.time() - 60) * 1000))
+    assert 59 < await publish_plainly(measured, a_minute_ago) < 65
+
+
+@pytest.mark.parametrize("value", ["", "yesterday", "-5", "1e4", "٣", "9" * 400])
+async def test_a_header_that_says_no_time_is_passed_over(measured: Measured, value: str) -> None:
+    assert 0 <= await publish_plainly(measured, value) < 5
+
+
+async def test_the_callers_headers_stay_as_they_were(measured: Measured) -> None:
+    headers = {"mine": "kept"}
+    async with TestKafkaBroker(measured.broker):
+        await measured.broker.publish("x", "first", headers=headers)
+    assert headers == {"mine": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("raised", "ended"),
+    [
+        (LookupError(), {("first", "failed"): 1}),
+        (RejectMessage(), {("first", "succeeded"): 1}),  # a decision, not an error
+        (NackMessage(), {}),  # comes again
+    ],
+)
+async def test_how_a_flow_ends_in_an_error(
+    measured: Measured, raised: Exception, ended: dict[tuple[str, str], int]
+) -> None:
+    @measured.broker.subscriber("first")
+    async def first(body: str) -> None:
+        raise raised
+
+    async with TestKafkaBroker(measured.broker):
+        with suppress(type(raised)):
+            await measured.broker.publish("x", "first")
+    assert measured.read(f"{FLOW}_count") == ended
+
+
+async def test_of_a_batch_each_message_ends_its_own_flow(measured: Measured) -> None:
+    @measured.broker.subscriber("first", batch=True)
+    async def first(bodies: list[str]) -> None:
+        with measured.metrics.dead_letter("first", ValueError(), {}):
+            await measured.broker.publish("bad", "dead-letters")
+        raise RejectMessage from ValueError()
+
+    async with TestKafkaBroker(measured.broker):
+        with suppress(RejectMessage):
+            await measured.broker.publish_batch("good", "good", "bad", topic="first")
+    assert measured.read(f"{FLOW}_count") == {("first", "failed"): 1, ("first", "succeeded"): 2}
+    assert measured.read("messaging_dead_letters_total") == {("first", "ValueError"): 1}
+
+
+async def test_a_dead_letter_that_could_not_be_put_away_is_not_counted(measured: Measured) -> None:
+    with pytest.raises(ConnectionError), measured.metrics.dead_letter("first", ValueError(), {}):
+        raise ConnectionError
+    assert measured.read("messaging_dead_letters_total") == {}
+
+
+def test_every_series_says_whose_it_is() -> None:
+    registry = ServiceRegistry(
+        Resource(
+            {
+                "service.name": "orders",
+                "service.instance.id": "one",
+                "deployment.environment.name": "test",
+                "process.pid": 1,
+            }
+        )
+    )
+    Counter("mine", "Of a user's own.", ["kind", "service_name"], registry=registry).labels(
+        "a", "another"
+    ).inc()
+    series = (
+        'mine_total{deployment_environment_name="test",kind="a",'
+        'service_instance_id="one",service_name="another"} 1.0'
+    )
+    for exposition in (generate_latest, generate_openmetrics):
+        text = exposition(registry).decode()
+        assert series in text
+        assert text.count("\ntarget_info{") == 1

@@ -1,0 +1,162 @@
+"""Which process the telemetry is of."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from faststream_otel.dev.sink import OtlpSink
+
+SCRIPT = """
+from order_flow.telemetry.resource import make_resource
+print(make_resource("tested").attributes["service.instance.id"], flush=True)
+input()
+"""
+
+
+@contextmanager
+def running(folder: Path, script: str = SCRIPT) -> Iterator[str]:
+    """A process of the service; yields its instance id. The folder is its temporary one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={"TMPDIR": str(folder), "PATH": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.communicate("\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a random id there")
+def test_an_instance_keeps_its_id_over_a_restart_and_shares_it_with_none(tmp_path: Path) -> None:
+    with running(tmp_path) as first, running(tmp_path) as second:
+        assert UUID(first).version == UUID(second).version == 5
+        assert first != second
+    with running(tmp_path) as again:
+        assert again == first
+
+
+def test_without_a_place_for_locks_an_id_is_random(tmp_path: Path) -> None:
+    (tmp_path / "no folder").touch()
+    with running(tmp_path / "no folder") as one, running(tmp_path / "no folder") as other:
+        assert one != other
+
+
+FORKING = """
+import logging, os
+from prometheus_client import generate_latest
+from order_flow.telemetry import Telemetry
+from order_flow.telemetry.prometheus import ServiceRegistry
+
+telemetry = Telemetry("tested")
+registry = ServiceRegistry(telemetry.resource)
+telemetry.tracer_provider.force_flush()
+child = os.fork()
+name = "parent" if child else "child"
+with telemetry.tracer_provider.get_tracer("test").start_as_current_span(name):
+    logging.getLogger("test").warning(name)
+scraped = generate_latest(registry).decode().partition('service_instance_id="')[2].partition('"')[0]
+own = telemetry.resource.attributes["service.instance.id"]
+os.write(1, f"{name} {scraped} {own}\\n".encode())  # in one piece: both processes write
+telemetry.close()
+if child:
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("attributes", ["", "service.instance.id=mine"])
+def test_a_fork_is_an_instance_of_its_own(protocol: str, attributes: str) -> None:
+    with OtlpSink() as sink:
+        endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_RESOURCE_ATTRIBUTES": attributes,
+            **{f"OTEL_{signal}_EXPORTER": "otlp" for signal in ("TRACES", "METRICS", "LOGS")},
+        }
+        printed = subprocess.run(
+            [sys.executable, "-c", FORKING],
+            env=os.environ | settings, check=True, capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+        names = {}
+        for line in printed.splitlines():
+            name, scraped, own = line.split()
+            assert scraped == own
+            names[own] = name
+        assert sorted(names.values()) == ["child", "parent"]
+        assert {instance(span.resource): span.name for span in sink.spans} == names
+        assert {instance(record.resource): record.body for record in sink.logs} == names
+        assert {instance(point.resource) for point in sink.metrics} == set(names)
+        if attributes:
+            assert names["mine"] == "parent"
+
+
+def instance(resource: Mapping[str, object]) -> str:
+    return str(resource["service.instance.id"])
+
+
+LEAVING = """
+import os
+from order_flow.telemetry.resource import make_resource
+print(make_resource("tested").attributes["service.instance.id"], flush=True)
+if os.fork():
+    os._exit(0)  # the parent; its child lives on
+input()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+def test_a_fork_that_outlives_its_parent_leaves_it_the_id(tmp_path: Path) -> None:
+    with running(tmp_path, LEAVING) as first:
+        wait_for_end(tmp_path)
+        with running(tmp_path) as again:
+            assert again == first
+
+
+FORKING_TWICE = """
+import os, sys
+from order_flow.telemetry.resource import make_resource
+make_resource("tested")
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+file = open(os.devnull)  # takes the place of the lock that the child let go
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os.fstat(file.fileno())
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+def test_a_fork_of_a_fork_keeps_its_files() -> None:
+    ended = subprocess.run([sys.executable, "-c", FORKING_TWICE], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def wait_for_end(folder: Path) -> None:
+    """Wait until nobody has a lock of the folder."""
+    import fcntl  # not on Windows
+
+    deadline = time.monotonic() + 10
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, "the number is still taken"
+                    time.sleep(0.02)

@@ -1,0 +1,34 @@
+"""What a consumer is told about time follows from what the retries may take."""
+
+from typing import Any
+
+import pytest
+
+from faststream_otel.service import Service
+from faststream_otel.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("timeout", "batch", "seconds"),
+    [
+        (10, False, 300),  # aiokafka's own
+        (10, True, 300),
+        (100, False, 3 * 100 + 0.6 + 60),
+        (24, True, 13 * 24 + 0.6 + 60),
+        (600, True, 13 * 600 + 0.6 + 60),
+    ],
+)
+def test_a_consumer_stays_in_its_group_for_as_long_as_handlers_may_take(
+    timeout: float, batch: bool, seconds: float
+) -> None:
+    settings = Settings(
+        handler_timeout_seconds=timeout, retry_attempts=3, retry_backoff_seconds=0.2
+    )
+    service = Service("patient", settings)
+
+    @service.subscriber("events", batch=batch)
+    async def handle(body: str) -> None: ...
+
+    subscriber: Any = service.broker.subscribers[0]
+    options = subscriber._connection_args
+    assert options["max_poll_interval_ms"] == pytest.approx(seconds * 1000)

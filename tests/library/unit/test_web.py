@@ -1,0 +1,231 @@
+"""What a service refuses over HTTP, and with which answer."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from faststream.asgi import AsgiFastStream, AsgiResponse
+from pydantic import BaseModel
+
+from faststream_otel.http import web
+from faststream_otel.http_limits import RequestLimits, Scope
+
+MAX_REQUESTS = 2
+JSON = {"content-type": "application/json"}
+DONE = {"type": "http.disconnect"}
+
+Message = dict[str, Any]
+App = Callable[..., Awaitable[None]]
+
+
+class Parcel(BaseModel):
+    weight: int
+
+
+@pytest.fixture
+def gate() -> asyncio.Event:
+    """Until it is open, handling takes its time."""
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+@pytest.fixture
+def app(gate: asyncio.Event) -> App:
+    @web.post(Parcel)
+    async def weigh(parcel: Parcel, scope: Scope) -> AsgiResponse:
+        """Say what it weighs."""
+        await gate.wait()
+        return AsgiResponse(str(parcel.weight).encode())
+
+    return RequestLimits(
+        AsgiFastStream(asgi_routes=[("/", weigh)]),
+        max_body_bytes=1000,
+        body_timeout_seconds=0.2,
+        max_requests=MAX_REQUESTS,
+    )
+
+
+class Client:
+    """Sends chunks as a server would hand them on; counts those that were taken."""
+
+    def __init__(self, *chunks: bytes, then: Message | None = None) -> None:
+        self.taken = 0
+        self._messages: list[Message] = [
+            {"type": "http.request", "body": chunk, "more_body": number < len(chunks) or bool(then)}
+            for number, chunk in enumerate(chunks, 1)
+        ]
+        self._messages += [then] if then else []
+
+    async def receive(self) -> Message:
+        if self.taken == len(self._messages):
+            await asyncio.Event().wait()  # nothing more comes
+        self.taken += 1
+        return self._messages[self.taken - 1]
+
+
+async def ask(
+    app: App,
+    client: Client,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = JSON,
+    version: str = "1.1",
+) -> tuple[int, bytes, dict[str, str]]:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    lines = [*(headers.items() if isinstance(headers, Mapping) else headers)]
+    if not {"content-length", "transfer-encoding"} & {name for name, _ in lines}:
+        lines.append(("transfer-encoding", "chunked"))
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "query_string": b"",
+        "http_version": version,
+        "headers": [(name.encode(), value.encode()) for name, value in lines],
+    }
+    await asyncio.wait_for(app(scope, client.receive, send), 5)
+    start, body = sent
+    answered = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], body["body"], answered
+
+
+def said(body: bytes) -> tuple[str, str]:
+    (error,) = json.loads(body)["errors"]
+    return error["field"], error["reason"]
+
+
+async def test_a_body_in_pieces_is_one(app: App) -> None:
+    status, body, _ = await ask(app, Client(b'{"wei', b'ght": ', b"5}"))
+    assert (status, body) == (200, b"5")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/jsonp", 415),
+        ("", 415),
+    ],
+)
+async def test_only_json_is_taken(app: App, kind: str, expected: int) -> None:
+    headers = {"content-type": kind} if kind else {}
+    status, body, _ = await ask(app, Client(b'{"weight": 5}'), headers)
+    assert status == expected
+    if expected == 415:
+        assert "application/json" in said(body)[1]
+
+
+async def test_a_second_content_type_is_not_overlooked(app: App) -> None:
+    for kinds in (["text/plain", "application/json"], ["application/json", "text/plain"]):
+        lines = [("content-type", kind) for kind in kinds]
+        assert (await ask(app, Client(b'{"weight": 5}'), lines))[0] == 415
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "br", "identity, gzip", "unheard-of"])
+async def test_a_compressed_body_is_refused_with_the_reason(app: App, coding: str) -> None:
+    client = Client(*[b"\x1f\x8b"] * 5)
+    status, body, headers = await ask(app, client, JSON | {"content-encoding": coding})
+    assert (status, said(body)) == (415, ("body", "is compressed (Content-Encoding)"))
+    assert headers["accept-encoding"] == "identity"
+    assert client.taken == 5  # or a client that sends all before it reads would miss the answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({"content-encoding": "gzip"}, 415), ({"content-length": "1001"}, 413)],
+)
+async def test_who_asks_before_it_sends_is_answered_at_once(
+    app: App, headers: dict[str, str], expected: int
+) -> None:
+    client = Client(b"")
+    status, _, _ = await ask(app, client, JSON | {"expect": "100-continue"} | headers)
+    assert status == expected
+    assert client.taken == 0
+
+
+async def test_identity_is_no_compression(app: App) -> None:
+    headers = JSON | {"content-encoding": "Identity"}
+    assert (await ask(app, Client(b'{"weight": 5}'), headers))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "version"),
+    [
+        ({"content-length": "13", "transfer-encoding": "chunked"}, "1.1"),
+        ({"content-length": "0", "transfer-encoding": "chunked"}, "1.1"),
+        ({"transfer-encoding": "chunked"}, "1.0"),
+    ],
+)
+async def test_a_body_of_two_lengths_is_refused(
+    app: App, headers: dict[str, str], version: str
+) -> None:
+    client = Client(b'{"weight": 5}')
+    status, body, answered = await ask(app, client, JSON | headers, version)
+    assert (status, answered["connection"]) == (400, "close")
+    assert "Transfer-Encoding" in said(body)[1]
+    assert client.taken == 0
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1000, 200), (1001, 413)])
+async def test_the_limit_is_exact(app: App, size: int, expected: int) -> None:
+    body = b'{"weight": 5}'.ljust(size)
+    assert (await ask(app, Client(body[:500], body[500:])))[0] == expected
+
+
+async def test_somewhat_too_much_is_read_to_its_end_so_that_the_answer_is(
+    app: App,
+) -> None:
+    client = Client(*[b" " * 500] * 10)
+    status, body, headers = await ask(app, client)
+    assert (status, said(body)) == (413, ("body", "larger than 1000 bytes"))
+    assert headers["connection"] == "close"
+    assert client.taken == 10
+
+
+async def test_far_too_much_is_cut_off(app: App) -> None:
+    client = Client(*[b" " * 500] * 1000)
+    assert (await ask(app, client))[0] == 413
+    assert client.taken < 20
+
+    announced = Client(b" ")
+    assert (await ask(app, announced, JSON | {"content-length": "9999999999"}))[0] == 413
+    assert announced.taken == 0
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(app: App) -> None:
+    client = Client(b'{"weight', b"", then={"type": "http.request", "more_body": True})
+    status, body, headers = await ask(app, client)
+    assert (status, said(body)) == (408, ("body", "did not come within 0.2 s"))
+    assert headers["connection"] == "close"
+
+
+async def test_a_client_that_hangs_up(app: App) -> None:
+    assert (await ask(app, Client(b"{", then=DONE)))[0] == 400
+
+
+async def test_what_is_wrong_is_told_without_what_was_sent(app: App) -> None:
+    status, body, _ = await ask(app, Client(b'{"weight": "my secret"}'))
+    assert status == 422
+    assert said(body)[0] == "weight"
+    assert b"my secret" not in body
+
+
+async def test_too_many_at_once_are_sent_away(app: App, gate: asyncio.Event) -> None:
+    gate.clear()
+    async with asyncio.TaskGroup() as group:
+        first = [group.create_task(ask(app, Client(b'{"weight": 5}'))) for _ in range(MAX_REQUESTS)]
+        await asyncio.sleep(0.05)
+        status, _, headers = await ask(app, Client(b'{"weight": 5}'))
+        assert status == 503
+        assert headers["retry-after"] == "1"
+        gate.set()
+    assert [one.result()[0] for one in first] == [200, 200]
+    assert (await ask(app, Client(b'{"weight": 5}')))[0] == 200  # there is room again

@@ -1,0 +1,105 @@
+"""Reads traces from Zipkin, and makes of its texts again what the Collector made them of.
+
+Not to be had again: the case of names, types of attributes, which of them were the resource's, and
+what is below a microsecond.
+"""
+
+import json
+import time
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from .. import web
+from ..model import Event, Link, Span, Status
+
+NAME = "Zipkin"
+PORT_VARIABLE, PORT = "ZIPKIN_PORT", 9411
+PAGE = "/zipkin/traces/{trace_id}"
+"""Of a trace, in Zipkin's own pages."""
+
+MOST_SEARCHED = 500
+"""The newest traces with a link that are looked at: Zipkin finds no link by where it leads."""
+LINK = "otlp.link."
+"""What the keys of tags begin with that were links."""
+
+
+def answers(url: str) -> bool:
+    return web.status(f"{url}/health") == 200
+
+
+def trace(url: str, trace_id: str) -> list[Span]:
+    """Read the spans of a trace; none when it is not there (yet)."""
+    found = _ask(f"{url}/api/v2/trace/{trace_id}")
+    return [_span(one) for one in found]
+
+
+def linked(url: str, trace_id: str, since: float) -> list[str]:
+    """Name the traces that have a link to this one, of those from `since` (Unix seconds) on."""
+    now = time.time() + 60
+    query = {
+        "annotationQuery": f"{LINK}0",
+        "endTs": int(now * 1000),
+        "lookback": int((now - since) * 1000),
+        "limit": MOST_SEARCHED,
+    }
+    traces = _ask(f"{url}/api/v2/traces?{urlencode(query)}", timeout=5)
+    spans = [_span(one) for spans in traces for one in spans]
+    links = {(span.trace_id, link.trace_id) for span in spans for link in span.links}
+    return sorted({one for one, target in links if target == trace_id} - {trace_id})
+
+
+def explore_query(trace_id: str) -> dict[str, Any]:
+    """What Grafana's data source is asked for a trace."""
+    return {"datasource": {"type": "zipkin"}, "queryType": "traceID", "query": trace_id}
+
+
+def _ask(url: str, timeout: float = 2.0) -> list[Any]:
+    try:
+        answer = web.get(url, timeout)
+    except OSError:
+        return []
+    return answer.body or [] if answer.status == 200 else []
+
+
+def _span(raw: dict[str, Any]) -> Span:
+    tags: dict[str, str] = dict(raw.get("tags", {}))
+    links = tuple(_link(tags.pop(key)) for key in sorted(tags) if key.startswith(LINK))
+    start = int(raw.get("timestamp", 0)) * 1000
+    error = tags.pop("error", "")
+    status = tags.pop("otel.status_code", "STATUS_CODE_ERROR" if error else "STATUS_CODE_UNSET")
+    return Span(
+        trace_id=raw["traceId"].rjust(32, "0"),
+        span_id=raw["id"],
+        parent_id=raw.get("parentId"),
+        name=raw.get("name", ""),
+        kind=raw.get("kind") or tags.pop("span.kind", "unspecified").upper(),
+        start_ns=start,
+        end_ns=start + int(raw.get("duration", 0)) * 1000,
+        service=raw.get("localEndpoint", {}).get("serviceName", ""),
+        events=tuple(_event(one) for one in raw.get("annotations", ())),
+        links=links,
+        status=cast("Status", status.removeprefix("STATUS_CODE_")),
+        status_message=tags.pop("otel.status_description", ""),
+        attributes=tags,
+    )
+
+
+def _link(text: str) -> Link:
+    """Read `trace id|span id|trace state|attributes|number of those that were dropped`."""
+    trace_id, span_id, _, rest = text.split("|", 3)
+    return Link(trace_id.rjust(32, "0"), span_id, _attributes(rest))
+
+
+def _event(raw: dict[str, Any]) -> Event:
+    """Read a name, or `name|attributes|number of those that were dropped`."""
+    name, _, rest = raw["value"].partition("|")
+    return Event(name, int(raw["timestamp"]) * 1000, _attributes(rest))
+
+
+def _attributes(text: str) -> dict[str, Any]:
+    """Read `attributes|number of those that were dropped`; none of what is no such text."""
+    try:
+        attributes = json.loads(text.rpartition("|")[0])
+    except ValueError:
+        return {}
+    return attributes if isinstance(attributes, dict) else {}

@@ -1,0 +1,25 @@
+"""Kafka, by aiokafka: drop-in middlewares for services of your own, settings for a `Service`."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .prometheus import KafkaPrometheusMiddleware
+    from .settings import KafkaSettings
+    from .telemetry import KafkaTelemetryMiddleware
+
+__all__ = ("KafkaPrometheusMiddleware", "KafkaSettings", "KafkaTelemetryMiddleware")
+
+_HOMES = {
+    "KafkaPrometheusMiddleware": "prometheus",
+    "KafkaSettings": "settings",
+    "KafkaTelemetryMiddleware": "telemetry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on use: `Telemetry` reads some of the variables before OpenTelemetry is imported."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

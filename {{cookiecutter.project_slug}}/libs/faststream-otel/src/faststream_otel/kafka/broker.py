@@ -1,0 +1,319 @@
+"""Kafka, as a service's broker."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, Topic
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+from prometheus_client import CollectorRegistry
+
+from ..messages._faststream import publishers_of
+from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.dead_letters import DEAD_LETTERS
+from ..messages.prometheus import MessagingMetrics
+from ..messages.validation import BatchPublisherError, MessageSerializer
+from ..settings import BadSetting
+from . import _aiokafka
+from .bootstrap import bootstrap_servers
+from .dead_letters import KafkaDeadLetters
+from .messages import (
+    MAX_DEAD_LETTER_BYTES,
+    MAX_MESSAGE_BYTES,
+    UNREACHABLE,
+    KafkaMessages,
+    decode,
+    parse,
+)
+from .prometheus import KafkaPrometheusMiddleware
+from .security import broker_security, client_options, refusal
+from .settings import KafkaSettings
+from .telemetry import KafkaTelemetryMiddleware
+
+PARTITIONS = 3
+MAX_BATCH = 100
+# The client's own limit between two polls, and the room for dead letters that comes on top of what
+# the retries may take.
+POLL_INTERVAL_SECONDS = 300.0
+DEAD_LETTER_SECONDS = 60.0
+# They wait for people, and the broker's own week is over soon.
+DEAD_LETTER_RETENTION_MS = 30 * 86_400_000
+ANSWER_MS = 2000
+"""In which a broker that is there answers a new client."""
+
+
+class Kafka(KafkaMessages):
+    """See `faststream_otel.messages.broker.Broker`.
+
+    Raises:
+        BadSetting: A `BROKER_*` variable is wrong, or does not fit the others.
+    """
+
+    system = "kafka"
+    unreachable = UNREACHABLE
+    # aiokafka logs every failed attempt to reach a broker that is down, several times a second. A
+    # logger's filters are not its children's.
+    noisy_loggers: Mapping[str, str] = {
+        "aiokafka": "ERROR",
+        "aiokafka.cluster": "",
+        "aiokafka.consumer.fetcher": "",
+        "aiokafka.consumer.group_coordinator": "",
+    }
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        super().__init__()
+        client_options(settings)
+        self._settings = settings
+        self._servers = bootstrap_servers(settings)
+        self._members: dict[str, _Member] = {}
+        self._service = ""
+        self._busy: Busy = lambda messages: 0.0
+
+    @property
+    def url(self) -> str:
+        return ",".join(map(str, self._servers))
+
+    def build(
+        self, service: str, middlewares: Sequence[Any], *, drain_seconds: float, busy: Busy
+    ) -> None:
+        _aiokafka.apply()
+        self._service, self._busy = service, busy
+        self._broker = KafkaBroker(
+            [str(server) for server in self._servers],
+            client_id=service,
+            security=broker_security(self._settings),
+            acks="all",
+            enable_idempotence=True,  # what the client sends again is stored once
+            max_request_size=MAX_DEAD_LETTER_BYTES,
+            graceful_timeout=drain_seconds,
+            # Retries end every failure in the dead letters. What escapes them has not got there, so
+            # it is read again rather than lost.
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=parse,
+            decoder=decode,
+            serializer=MessageSerializer(),
+            middlewares=middlewares,
+            logger=logging.getLogger("faststream.messages"),
+            # "Received" and "Processed" of every message cost a fifth of its time: the trace has
+            # both.
+            log_level=logging.DEBUG,
+        )
+
+    def telemetry(self, providers: Mapping[str, Any]) -> KafkaTelemetryMiddleware:
+        # Which of several servers leads a partition, the client alone knows: the first one stands
+        # for the cluster, so that it is the same name everywhere.
+        first = self._servers[0]
+        return KafkaTelemetryMiddleware(
+            **providers, server_address=first.host, server_port=first.port
+        )
+
+    def prometheus(
+        self, registry: CollectorRegistry, metrics: MessagingMetrics, service: str
+    ) -> KafkaPrometheusMiddleware:
+        return KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)
+
+    def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
+        member = self._members.setdefault(channel, _Member())
+        options: dict[str, Any] = {
+            "group_id": f"{self._service}.{channel}",  # one each, so none rebalances another
+            "listener": member,
+            # `latest` would skip what was published before the group first committed.
+            "auto_offset_reset": "earliest",
+            "max_partition_fetch_bytes": MAX_DEAD_LETTER_BYTES,
+            # Beyond it the client leaves its group, and what it has is given to another as well.
+            "max_poll_interval_ms": _poll_interval_ms(self._busy(MAX_BATCH if batch else 1)),
+            # Otherwise a header `reply_to` has the handler's result sent wherever it says.
+            "no_reply": True,
+        }
+        if batch:
+            options |= {"batch": True, "max_records": MAX_BATCH, "batch_timeout_ms": 200}
+        # Topics are made by `create_channels` before any service starts, with their limits.
+        made = self.faststream.subscriber(Topic(channel, declare=False), **options)
+
+        def decorate(handler: Callable[..., Any]) -> Any:
+            decorated = made(handler)
+            self.check()
+            return decorated
+
+        return decorate
+
+    def publisher(self, channel: str, schema: Any | None) -> Publisher:
+        return _CheckedPublisher(self, self.faststream.publisher(channel, schema=schema))
+
+    def check(self) -> None:
+        """Look at all handlers, also those that FastStream's broker itself has decorated."""
+        for subscriber in self.faststream.subscribers:
+            for call in subscriber.calls:
+                if isinstance(subscriber, BatchSubscriber) and publishers_of(call.handler):
+                    raise BatchPublisherError(call.name)
+
+    async def publish(self, publisher: Publisher, body: Any, *, key: str | None) -> None:
+        async with self.confirmation():
+            await publisher.publish(body, key=None if key is None else key.encode())
+
+    async def create_channels(self, channels: Collection[str]) -> None:
+        admin = AIOKafkaAdminClient(**client_options(self._settings))
+        try:
+            await admin.start()
+            for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
+                await _create_topic(admin, channel)
+        except UNREACHABLE as error:
+            reason = await refusal(self._settings)
+            raise Unreachable(reason or str(error) or type(error).__name__) from error
+        finally:
+            await admin.close()
+
+    async def obstacle(self, error: Exception) -> str:
+        return await refusal(self._settings) or str(error)
+
+    def joined(self) -> bool:
+        return all(
+            subscriber.running and self._members[channel].joined
+            for channel, subscriber in self._subscribers()
+        )
+
+    async def answers(self) -> bool:
+        return await self.faststream.ping(timeout=None)
+
+    async def answers_anew(self) -> bool:
+        # Clients ask BROKER_URL once: they never find a cluster that has moved meanwhile.
+        try:
+            options = client_options(self._settings)
+        except BadSetting:  # a certificate that is gone by now
+            return False
+        client = AIOKafkaAdminClient(**options, request_timeout_ms=ANSWER_MS)
+        try:
+            await client.start()
+        except UNREACHABLE:
+            return False
+        finally:
+            await client.close()
+        return True
+
+    async def progress(self) -> Mapping[str, Progress]:
+        consumers = dict(self._subscribers())
+        found = await asyncio.gather(
+            *(
+                _progress_soon(self._members[channel], subscriber.consumer)
+                for channel, subscriber in consumers.items()
+            )
+        )
+        return dict(zip(consumers, found, strict=True))
+
+    async def lag(self) -> list[Lag]:
+        found = []
+        for channel, subscriber in self._subscribers():
+            consumer = subscriber.consumer
+            partitions = consumer.assignment() if consumer else ()
+            if not partitions:
+                continue
+            ends = await consumer.end_offsets(partitions)
+            starts = await consumer.beginning_offsets(partitions)
+            ready = in_flight = 0
+            for one in partitions:
+                position = await consumer.position(one)
+                committed = await consumer.committed(one)
+                ready += ends[one] - position
+                in_flight += position - (starts[one] if committed is None else committed)
+            found.append(Lag(channel, subscriber.group_id, ready, in_flight))
+        return found
+
+    def dead_letters(self) -> KafkaDeadLetters:
+        return KafkaDeadLetters(self._settings)
+
+    def _subscribers(self) -> Iterator[tuple[str, Any]]:
+        subscribers: Sequence[Any] = self.faststream.subscribers
+        for subscriber in subscribers:
+            for channel in subscriber.topic_names:
+                if channel in self._members:
+                    yield channel, subscriber
+
+
+class _CheckedPublisher:
+    """FastStream's publisher, which does not decorate a handler of batches."""
+
+    def __init__(self, broker: Kafka, made: Any) -> None:
+        self._broker = broker
+        self._made = made
+
+    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
+        decorated: Callable[..., Any] = self._made(handler)
+        self._broker.check()
+        return decorated
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+@dataclass(eq=False)
+class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """What is known of one consumer, by partition."""
+
+    joined: bool = False
+    reached: dict[Any, int] = field(default_factory=dict)
+    committed: dict[Any, int] = field(default_factory=dict)
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self.joined = False
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self.joined = True
+
+
+def _poll_interval_ms(busy: float) -> int:
+    """For a consumer that may be busy with what it took for so many seconds."""
+    return int(max(POLL_INTERVAL_SECONDS, busy + DEAD_LETTER_SECONDS) * 1000)
+
+
+async def _create_topic(admin: AIOKafkaAdminClient, channel: str) -> None:
+    limits = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    if channel == DEAD_LETTERS:
+        limits = {
+            "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
+            "retention.ms": str(DEAD_LETTER_RETENTION_MS),
+        }
+    topic = NewTopic(
+        channel,
+        num_partitions=PARTITIONS,
+        replication_factor=-1,  # the broker's default
+        replica_assignments={},  # aiokafka asks for them beside a -1
+        topic_configs=limits,
+    )
+    answer = await admin.create_topics([topic])
+    for name, code, *reason in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"topic {name}: {' '.join(map(str, reason))}")
+
+
+async def _progress_soon(member: _Member, consumer: AIOKafkaConsumer | None) -> Progress:
+    try:
+        return await asyncio.wait_for(_progress(member, consumer), 5)
+    except (*UNREACHABLE, TimeoutError):
+        return Progress(attached=True, waiting=True, reached="no answer")
+
+
+async def _progress(member: _Member, consumer: AIOKafkaConsumer | None) -> Progress:
+    if consumer is None or not member.joined:
+        return Progress(attached=False, waiting=True, reached=None)
+    partitions = consumer.assignment()
+    ends = await consumer.end_offsets(partitions) if partitions else {}
+    waiting = False
+    for one in partitions:
+        position = await consumer.position(one)
+        member.reached[one] = max(position, member.reached.get(one, 0))
+        if position < ends[one]:
+            waiting = True
+        elif member.committed.get(one) != position:
+            # What was taken is not done with: it is taken again if it is not committed.
+            committed = await consumer.committed(one)
+            if committed is not None:
+                member.committed[one] = committed
+                waiting |= committed < ends[one]
+    return Progress(attached=True, waiting=waiting, reached=tuple(member.reached.items()))

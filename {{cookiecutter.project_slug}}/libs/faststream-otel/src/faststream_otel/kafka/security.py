@@ -1,0 +1,179 @@
+"""How a client of Kafka proves who it is, and makes sure of whom it talks to: `BROKER_*`."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from faststream.kafka.security import parse_security
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from ..settings import BadSetting
+from ._aiokafka import connect_once
+from .bootstrap import bootstrap_servers
+from .settings import KafkaSettings
+
+MECHANISMS = {
+    "PLAIN": SASLPlaintext,
+    "SCRAM-SHA-256": SASLScram256,
+    "SCRAM-SHA-512": SASLScram512,
+}
+PROBE_TIMEOUT_MS = 5000
+
+_SASL = {
+    "broker_sasl_mechanism": "SCRAM-SHA-512",
+    "broker_username": "services",
+    "broker_password": "<its password>",
+}
+_TLS = {
+    "broker_ca_file": "/certificates/kafka-ca.pem",
+    "broker_certificate_file": "/certificates/client.pem",
+    "broker_key_file": "/certificates/client.key",
+}
+
+
+def broker_security(settings: KafkaSettings) -> BaseSecurity | None:
+    """What FastStream's broker takes as `security`.
+
+    Raises:
+        BadSetting: Variables contradict each other, one is missing, or a file is not what it is
+            said to be.
+    """
+    for complaint in _complaints(settings):
+        raise BadSetting(complaint)
+    if settings.broker_security_protocol == "PLAINTEXT":
+        return None
+    tls = _tls(settings) if settings.broker_security_protocol.endswith("SSL") else None
+    if settings.broker_sasl_mechanism is None:
+        return BaseSecurity(ssl_context=tls)
+    return MECHANISMS[settings.broker_sasl_mechanism](
+        settings.broker_username,
+        settings.broker_password.get_secret_value(),
+        ssl_context=tls,
+    )
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """The arguments by which any client of aiokafka connects as the services do.
+
+    Raises:
+        BadSetting: As above, or BROKER_URL cannot be read.
+    """
+    security = parse_security(broker_security(settings))
+    servers = [str(server) for server in bootstrap_servers(settings)]
+    return {"bootstrap_servers": servers, **security}
+
+
+async def refusal(settings: KafkaSettings) -> str:
+    """Why the broker does not let this client in, if that is a matter of these variables.
+
+    Returns:
+        What to look at; empty if the broker is merely away.
+    """
+    security = parse_security(broker_security(settings))
+    for server in bootstrap_servers(settings):
+        try:
+            await connect_once(*server, PROBE_TIMEOUT_MS, security)
+        except (
+            AuthenticationFailedError,
+            IllegalSaslStateError,
+            SaslAuthenticationFailed,
+        ) as error:
+            return f"BROKER_USERNAME or BROKER_PASSWORD is not what it knows: {error}"
+        except UnsupportedSaslMechanismError as error:
+            return f"BROKER_SASL_MECHANISM is not one of its own: {error}"
+        except ssl.SSLCertVerificationError as error:
+            return (
+                "its certificate was not issued by whom BROKER_CA_FILE believes, or not for this"
+                f" name: {error.verify_message}"
+            )
+        except ssl.SSLError as error:
+            return (
+                "it does not speak TLS there (BROKER_SECURITY_PROTOCOL), or wants a certificate"
+                f" (BROKER_CERTIFICATE_FILE): {error}"
+            )
+        except (KafkaConnectionError, ConnectionResetError):
+            return (
+                "it hangs up: it wants another protocol there than BROKER_SECURITY_PROTOCOL="
+                f"{settings.broker_security_protocol}, or BROKER_CERTIFICATE_FILE"
+            )
+        except (KafkaError, OSError, TimeoutError):
+            continue
+    return ""
+
+
+def _complaints(settings: KafkaSettings) -> Iterator[str]:
+    protocol = settings.broker_security_protocol
+    given = {name for name in _SASL | _TLS if _is_set(settings, name)}
+    if not protocol.startswith("SASL_"):
+        for name in filter(given.__contains__, _SASL):
+            yield (
+                f"{name.upper()} is set, but BROKER_SECURITY_PROTOCOL={protocol} uses none: set"
+                f" BROKER_SECURITY_PROTOCOL=SASL_SSL, or leave {name.upper()} out"
+            )
+    if not protocol.endswith("SSL"):
+        for name in filter(given.__contains__, _TLS):
+            secure = "SASL_SSL" if protocol.startswith("SASL_") else "SSL"
+            yield (
+                f"{name.upper()} is set, but BROKER_SECURITY_PROTOCOL={protocol} uses no TLS: set"
+                f" BROKER_SECURITY_PROTOCOL={secure}, or leave {name.upper()} out"
+            )
+    if protocol.startswith("SASL_"):
+        for name, good in _SASL.items():
+            if name not in given:
+                yield (
+                    f"{name.upper()} is missing, which BROKER_SECURITY_PROTOCOL={protocol} needs:"
+                    f" set for example {name.upper()}={good}"
+                )
+    if "broker_key_file" in given and "broker_certificate_file" not in given:
+        good = _TLS["broker_certificate_file"]
+        yield (
+            "BROKER_KEY_FILE is set without its certificate: set for example"
+            f" BROKER_CERTIFICATE_FILE={good}"
+        )
+    for name in filter(given.__contains__, _TLS):
+        path: Path = getattr(settings, name)
+        try:
+            path.read_bytes()
+        except OSError as error:
+            yield (
+                f"{name.upper()}={path} cannot be read ({error.strerror}): it is a PEM file that"
+                f" the service's user may read, for example {name.upper()}={_TLS[name]}"
+            )
+
+
+def _is_set(settings: KafkaSettings, name: str) -> bool:
+    value = getattr(settings, name)
+    return bool(value.get_secret_value() if name == "broker_password" else value)
+
+
+def _tls(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.broker_ca_file)
+    except (ssl.SSLError, ValueError) as error:
+        raise BadSetting(
+            f"BROKER_CA_FILE={settings.broker_ca_file} holds no certificate ({error}): it is a PEM"
+            " file that begins with -----BEGIN CERTIFICATE-----"
+        ) from error
+    if settings.broker_certificate_file:
+        try:
+            context.load_cert_chain(
+                settings.broker_certificate_file,
+                settings.broker_key_file,
+                password="",  # or OpenSSL would ask for one on the terminal
+            )
+        except (ssl.SSLError, ValueError) as error:
+            raise BadSetting(
+                f"BROKER_CERTIFICATE_FILE={settings.broker_certificate_file} and its key"
+                f" (BROKER_KEY_FILE={settings.broker_key_file or 'in the same file'}) do not fit"
+                f" each other, or the key has a password ({error}): both are PEM, without one"
+            ) from error
+    return context

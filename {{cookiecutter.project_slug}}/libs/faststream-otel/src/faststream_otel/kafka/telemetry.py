@@ -1,0 +1,148 @@
+"""Kafka's side of the telemetry middleware (messaging semantic conventions 1.44, "Kafka")."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from aiokafka import ConsumerRecord
+from faststream.kafka.opentelemetry.provider import telemetry_attributes_provider_factory
+from faststream.kafka.response import KafkaPublishCommand
+from opentelemetry.metrics import Meter, MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from ..messages.middleware import Attributes, LinkedTelemetryMiddleware, Received
+from ..telemetry import semconv as messaging
+from ..telemetry.errors import MAX_TEXT, bounded
+
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
+
+logger = logging.getLogger(__name__)
+
+
+class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
+    """A drop-in for `faststream.kafka.opentelemetry.KafkaTelemetryMiddleware`.
+
+    See `LinkedTelemetryMiddleware` for what differs and for the arguments. Put it first in the
+    broker's `middlewares`, so that the others run inside of its spans. It switches
+    opentelemetry-instrumentation-aiokafka off where `opentelemetry-instrument` has it on: each
+    message would have its spans twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        meter: Meter | None = None,
+        include_messages_counters: bool = True,
+        server_address: str | None = None,
+        server_port: int | None = None,
+        stock_attributes: bool = False,
+    ) -> None:
+        _switch_off_instrumentation()
+        super().__init__(
+            conventions=KafkaConventions(),
+            settings_provider_factory=telemetry_attributes_provider_factory,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            meter=meter,
+            include_messages_counters=include_messages_counters,
+            server_address=server_address,
+            server_port=server_port,
+            stock_attributes=stock_attributes,
+        )
+
+
+def _switch_off_instrumentation() -> None:
+    module = sys.modules.get("opentelemetry.instrumentation.aiokafka")
+    if module and (instrumentor := module.AIOKafkaInstrumentor()).is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
+        logger.info(
+            "opentelemetry-instrumentation-aiokafka is switched off: messages have their spans here"
+        )
+
+
+class KafkaConventions:
+    """See `BrokerConventions`, and `MessageTimes` of `telemetry.prometheus`."""
+
+    system = "kafka"
+
+    def received(self, message: Record | Sequence[Record]) -> Received:
+        if isinstance(message, Sequence):
+            first = message[0]
+            return Received(
+                destination=first.topic,
+                headers=[_headers(record) for record in message],
+                attributes=lambda: _batch_attributes(message),
+                batch=True,
+                link_attributes=[_position(record) for record in message],
+            )
+        headers = _headers(message)
+        return Received(
+            destination=message.topic,
+            headers=(headers,),
+            attributes=lambda: _attributes(message, headers.get("correlation_id")),
+        )
+
+    def send_attributes(self, command: KafkaPublishCommand) -> Attributes:
+        attributes: Attributes = {}
+        if command.correlation_id:
+            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(
+                command.correlation_id
+            )
+        if command.partition is not None:
+            attributes[messaging.MESSAGING_DESTINATION_PARTITION_ID] = str(command.partition)
+        key = getattr(command, "key", None)
+        if key is not None:
+            attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(key)
+        return attributes
+
+    def consumer_group(self, subscriber: Any) -> str | None:
+        return getattr(subscriber, "group_id", None)
+
+    def published_at(self, message: Record | Sequence[Record]) -> Sequence[float]:
+        """Unix seconds, by the producer's clock (`message.timestamp.type=CreateTime`)."""
+        records = message if isinstance(message, Sequence) else (message,)
+        # A producer may leave it out: then it is -1. The oldest format of messages has none.
+        return [record.timestamp / 1000 for record in records if (record.timestamp or 0) > 0]
+
+
+def _headers(record: Record) -> dict[str, str]:
+    """A header that is not UTF-8 must not cost the others: it is shown with replacements."""
+    return {name: value.decode(errors="replace") for name, value in record.headers if value}
+
+
+def _position(record: Record) -> Attributes:
+    return {
+        messaging.MESSAGING_DESTINATION_PARTITION_ID: str(record.partition),
+        messaging.MESSAGING_KAFKA_OFFSET: record.offset,
+    }
+
+
+def _attributes(record: Record, correlation_id: str | None) -> Attributes:
+    attributes = _position(record)
+    attributes[messaging.MESSAGING_MESSAGE_BODY_SIZE] = len(record.value or b"")
+    if correlation_id:
+        attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(correlation_id)
+    if record.key is not None:
+        attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(record.key)
+    if record.value is None:
+        attributes[messaging.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
+    return attributes
+
+
+def _batch_attributes(records: Sequence[Record]) -> Attributes:
+    attributes: Attributes = {
+        messaging.MESSAGING_BATCH_MESSAGE_COUNT: len(records),
+        messaging.MESSAGING_MESSAGE_BODY_SIZE: sum(len(record.value or b"") for record in records),
+    }
+    if len({record.partition for record in records}) == 1:
+        attributes[messaging.MESSAGING_DESTINATION_PARTITION_ID] = str(records[0].partition)
+    return attributes
+
+
+def text_of(value: object) -> str:
+    """A key, or an id, as an attribute: its sender chooses how long it is."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return bounded(text, MAX_TEXT)

@@ -1,0 +1,405 @@
+"""FastStream's Prometheus metrics, with the service that they are of, and what they leave out.
+
+Beside FastStream's own there are
+
+- `messaging_receive_delay_seconds`: from the publication of a message to its receipt, that is how
+  long it waited in its topic, by destination and consumer group;
+- `messaging_flow_duration_seconds`: from the first publication of a flow to the end of the last
+  handler in it, by the destination where it ended and its outcome, `succeeded` or `failed`;
+- `messaging_retries_total`: attempts beyond the first, by destination;
+- `messaging_dead_letters_total`: messages that were given up, by the destination that they came
+  from and `error_type`.
+
+A flow is what follows from one message that was published outside of any handler: a header says
+when that was and travels along. It ends with each handler that publishes nothing more, and with
+each message that is given up. A message that comes again is counted again.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Protocol
+
+from faststream import BaseMiddleware, ContextRepo, PublishCommand
+from faststream.exceptions import HandlerException, IgnoredException, NackMessage
+from faststream.message import SourceType, StreamMessage
+from faststream.prometheus.consts import (
+    PROCESSING_STATUS_BY_ACK_STATUS,
+    PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP,
+)
+from faststream.prometheus.container import MetricsContainer
+from faststream.prometheus.provider import MetricsSettingsProvider
+from faststream.prometheus.types import ProcessingStatus, PublishingStatus
+from faststream.response import PublishType
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from ..telemetry import semconv as messaging
+from ..telemetry.errors import error_type
+from ..telemetry.prometheus import label
+from ._faststream import current_subscriber
+
+FLOW_STARTED = "flow-started"
+"""The header: Unix milliseconds, in decimal digits."""
+_MILLISECONDS = re.compile("[0-9]{1,15}")
+
+_DELAYS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
+_DURATIONS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class MessagingMetrics:
+    """The metrics beyond FastStream's own.
+
+    Args:
+        registry: Where they are registered; one object per registry.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        destination = label(messaging.MESSAGING_DESTINATION_NAME)
+        group = label(messaging.MESSAGING_CONSUMER_GROUP_NAME)
+        self.receive_delay = _Histograms(
+            Histogram(
+                "messaging_receive_delay_seconds",
+                "Time from the publication of a message to its receipt.",
+                [destination, group],
+                buckets=_DELAYS,
+                registry=registry,
+            )
+        )
+        self.flow_duration = _Histograms(
+            Histogram(
+                "messaging_flow_duration_seconds",
+                "Time from the first publication of a flow to the end of the last handler in it.",
+                [destination, "outcome"],
+                buckets=_DURATIONS,
+                registry=registry,
+            )
+        )
+        self._retries = Counter(
+            "messaging_retries_total",
+            "Attempts at handling a message, beyond the first.",
+            [destination],
+            registry=registry,
+        )
+        self._dead_letters = Counter(
+            "messaging_dead_letters_total",
+            "Messages that were given up.",
+            [destination, label(ERROR_TYPE)],
+            registry=registry,
+        )
+
+    def retry(self, destination: str) -> None:
+        """Count an attempt beyond the first."""
+        self._retries.labels(destination).inc()
+
+    @contextmanager
+    def dead_letter(
+        self, destination: str, error: Exception, headers: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """Count a message as given up, if the block that puts it away succeeds.
+
+        Args:
+            destination: That it came from.
+            error: Over which it was given up.
+            headers: Of the message. What is published in the block is no part of its flow.
+        """
+        flow = _current.get()
+        token = _current.set(None)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+        self._dead_letters.labels(destination, error_type(error)).inc()
+        if flow:
+            flow.give_up(headers)
+
+
+class _Flow:
+    """What is being handled: when each message's flow began, and what became of it so far."""
+
+    __slots__ = ("given_up", "passed_on", "since", "started")
+
+    def __init__(self, started: list[float]) -> None:
+        self.started = started
+        """Of the messages that have not been given up, in Unix seconds."""
+        self.given_up: list[float] = []
+        self.since = min(started)
+        self.passed_on = False
+
+    def give_up(self, headers: Mapping[str, Any]) -> None:
+        if self.started:
+            started = _started(headers, self.started[0])
+            position = self.started.index(started) if started in self.started else 0
+            self.given_up.append(self.started.pop(position))
+
+
+_current: ContextVar[_Flow | None] = ContextVar("flow", default=None)
+
+
+class MessageTimes(Protocol):
+    """What is particular to one broker; `telemetry.kafka` has Kafka's."""
+
+    def published_at(self, message: Any) -> Sequence[float]:
+        """Unix seconds of each message, by the client library's own object; empty: not known."""
+
+    def consumer_group(self, subscriber: Any) -> str | None:
+        """`messaging.consumer.group.name` of a FastStream subscriber."""
+
+
+class MessagingPrometheusMiddleware:
+    """In place of FastStream's `PrometheusMiddleware`; takes what that one takes.
+
+    Args:
+        times: What is particular to the broker.
+        metrics: Those beyond FastStream's own, in the same registry.
+        settings_provider_factory: FastStream's, of the broker.
+        registry: Where the metrics are registered.
+        app_name: The label `app_name`. Default: the prefix.
+        metrics_prefix: Of the names of FastStream's own metrics.
+        received_messages_size_buckets: In bytes. Default: FastStream's.
+        custom_labels: Further labels, each with its value or a function of the message.
+    """
+
+    def __init__(
+        self,
+        *,
+        times: MessageTimes,
+        metrics: MessagingMetrics,
+        settings_provider_factory: Callable[[Any], MetricsSettingsProvider[Any, Any] | None],
+        registry: CollectorRegistry,
+        app_name: str | None = None,
+        metrics_prefix: str = "faststream",
+        received_messages_size_buckets: Sequence[float] | None = None,
+        custom_labels: Mapping[str, str | Callable[[Any], str]] | None = None,
+    ) -> None:
+        self.times = times
+        self.metrics = metrics
+        self.settings_provider = settings_provider_factory
+        custom = custom_labels or {}
+        self._container = MetricsContainer(
+            registry,
+            metrics_prefix=metrics_prefix,
+            received_messages_size_buckets=received_messages_size_buckets,
+            custom_label_names=tuple(custom),
+        )
+        self._app_name = metrics_prefix if app_name is None else app_name
+        self._fixed = {name: label for name, label in custom.items() if not callable(label)}
+        self._by_message = {name: label for name, label in custom.items() if callable(label)}
+        self._consumed: dict[str, _Consumed] = {}
+        self._published: dict[str, _Published] = {}
+
+    def consumed(self, destination: str, system: str, message: Any) -> "_Consumed":
+        if (known := self._consumed.get(destination)) is None:
+            labels = self._labels(system, message, handler=destination)
+            known = _Consumed(self._container, labels)
+            if not self._by_message:
+                self._consumed[destination] = known
+        return known
+
+    def published(self, destination: str, system: str, message: Any) -> "_Published":
+        if (known := self._published.get(destination)) is None:
+            labels = self._labels(system, message, destination=destination)
+            known = _Published(self._container, labels)
+            if not self._by_message:
+                self._published[destination] = known
+        return known
+
+    def _labels(self, system: str, message: Any, **names: str) -> dict[str, str]:
+        custom = self._fixed | {name: of(message) for name, of in self._by_message.items()}
+        return {"app_name": self._app_name, "broker": system, **names, **custom}
+
+    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":
+        return _Scope(msg, self, context)
+
+
+class _Consumed:
+    """FastStream's metrics of what is consumed from one destination, their labels found already.
+
+    `labels()` sorts, converts and locks on each call, seven times per message, and always finds
+    the same few children.
+    """
+
+    def __init__(self, container: MetricsContainer, labels: dict[str, str]) -> None:
+        self.received = container.received_messages_total.labels(**labels)
+        self.size = container.received_messages_size_bytes.labels(**labels)
+        self.in_process = container.received_messages_in_process.labels(**labels)
+        self.duration = container.received_processed_messages_duration_seconds.labels(**labels)
+        self.processed = _Children(container.received_processed_messages_total, "status", labels)
+        self.exceptions = _Children(
+            container.received_processed_messages_exceptions_total, "exception_type", labels
+        )
+
+
+class _Published:
+    """FastStream's metrics of what is published to one destination, likewise."""
+
+    def __init__(self, container: MetricsContainer, labels: dict[str, str]) -> None:
+        self.duration = container.published_messages_duration_seconds.labels(**labels)
+        self.total = _Children(container.published_messages_total, "status", labels)
+        self.exceptions = _Children(
+            container.published_messages_exceptions_total, "exception_type", labels
+        )
+
+
+class _Children(dict[str, Counter]):
+    """Those of a counter, by the one label that differs."""
+
+    def __init__(self, counter: Counter, label: str, labels: dict[str, str]) -> None:
+        super().__init__()
+        self._counter, self._label, self._labels = counter, label, labels
+
+    def __missing__(self, value: str) -> Counter:
+        child = self[value] = self._counter.labels(**self._labels, **{self._label: value})
+        return child
+
+
+class _Histograms(dict[tuple[str, str], Histogram]):
+    """Those of a histogram, by its two labels."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        super().__init__()
+        self._histogram = histogram
+
+    def __missing__(self, values: tuple[str, str]) -> Histogram:
+        child = self[values] = self._histogram.labels(*values)
+        return child
+
+
+class _Scope(BaseMiddleware[PublishCommand, Any]):
+    """Counts as FastStream's does, but for the way to the metrics."""
+
+    __slots__ = ("_destination", "_flow", "_provider", "_shared", "_token")
+
+    def __init__(
+        self, msg: Any, shared: MessagingPrometheusMiddleware, context: ContextRepo
+    ) -> None:
+        super().__init__(msg, context=context)
+        self._shared = shared
+        self._provider = shared.settings_provider(msg)
+        self._flow: _Flow | None = None
+
+    async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:
+        provider = self._provider
+        if provider is None or msg.source_type is SourceType.RESPONSE:
+            return await call_next(msg)
+        attributes = provider.get_consume_attrs_from_message(msg)
+        self._receive(msg, attributes["destination_name"])
+        count = attributes["messages_count"]
+        metrics = self._shared.consumed(self._destination, provider.messaging_system, self.msg)
+        metrics.received.inc(count)
+        metrics.size.observe(attributes["message_size"])
+        metrics.in_process.inc(count)
+        failed: type[Exception] | None = None  # not the error: its traceback has this frame
+        started = time.perf_counter()
+        try:
+            return await call_next(msg)
+        except Exception as error:
+            failed = type(error)
+            if not isinstance(error, IgnoredException):
+                metrics.exceptions[failed.__name__].inc()
+            raise
+        finally:
+            metrics.duration.observe(time.perf_counter() - started)
+            metrics.in_process.dec(count)
+            metrics.processed[_status(msg, failed)].inc(count)
+
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool | None:
+        # Not in `consume_scope`: what a handler returns is published when that has ended.
+        if (flow := self._flow) is not None:
+            _current.reset(self._token)
+            if not isinstance(exc_val, NackMessage) and not _is_interrupted(exc_val):
+                self._end(flow, failed=_is_failure(exc_val))
+        return False
+
+    async def publish_scope(
+        self, call_next: Callable[[PublishCommand], Any], cmd: PublishCommand
+    ) -> Any:
+        flow = _current.get()
+        if flow:
+            flow.passed_on = True
+        started = flow.since if flow else time.time()
+        # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
+        cmd.headers = {**cmd.headers, FLOW_STARTED: str(int(started * 1000))}
+        provider = self._provider
+        if provider is None or cmd.publish_type is PublishType.REPLY:
+            return await call_next(cmd)
+        destination = provider.get_publish_destination_name_from_cmd(cmd)
+        metrics = self._shared.published(destination, provider.messaging_system, self.msg)
+        status = PublishingStatus.success
+        began = time.perf_counter()
+        try:
+            return await call_next(cmd)
+        except Exception as raised:
+            status = PublishingStatus.error
+            metrics.exceptions[type(raised).__name__].inc()
+            raise
+        finally:
+            metrics.duration.observe(time.perf_counter() - began)
+            metrics.total[status.value].inc(len(cmd.batch_bodies))
+
+    def _receive(self, msg: StreamMessage[Any], destination: str) -> None:
+        """Observe how long the messages waited, and keep what flows they belong to."""
+        now = time.time()
+        times = self._shared.times
+        published = times.published_at(self.msg)
+        self._destination = destination
+        group = times.consumer_group(current_subscriber(self.context)) or ""
+        delay = self._shared.metrics.receive_delay[self._destination, group]
+        for then in published:
+            delay.observe(max(0.0, now - then))  # two machines' clocks never quite agree
+        each = msg.batch_headers or (msg.headers,)
+        since = published if len(published) == len(each) else (now,) * len(each)
+        self._flow = _Flow([*map(_started, each, since)])
+        self._token = _current.set(self._flow)
+
+    def _end(self, flow: _Flow, *, failed: bool) -> None:
+        """Observe the flows that end here."""
+        now = time.time()
+        durations = self._shared.metrics.flow_duration
+        if failed and not flow.given_up:
+            flow.given_up, flow.started = flow.started, []
+        for started in flow.given_up:
+            durations[self._destination, "failed"].observe(max(0.0, now - started))
+        if not flow.passed_on:
+            for started in flow.started:
+                durations[self._destination, "succeeded"].observe(max(0.0, now - started))
+
+
+def _status(msg: StreamMessage[Any], failed: type[Exception] | None) -> str:
+    """The outcome, by FastStream's names."""
+    status = None
+    if msg.committed or failed:
+        status = (
+            PROCESSING_STATUS_BY_ACK_STATUS.get(msg.committed)  # type: ignore[arg-type]
+            or PROCESSING_STATUS_BY_HANDLER_EXCEPTION_MAP.get(failed)  # type: ignore[arg-type]
+            or ProcessingStatus.error
+        )
+    return (status or ProcessingStatus.acked).value
+
+
+def _is_failure(raised: BaseException | None) -> bool:
+    """Whether a handler failed: a decision that was taken because of an error tells of it."""
+    if isinstance(raised, HandlerException | IgnoredException):
+        raised = raised.__cause__
+    return raised is not None
+
+
+def _is_interrupted(raised: BaseException | None) -> bool:
+    """Whether the process is about to stop, so that the message comes again."""
+    return raised is not None and not isinstance(raised, Exception)
+
+
+def _started(headers: Mapping[str, Any], otherwise: float) -> float:
+    """When a message's flow began, in Unix seconds; `otherwise` where no header says so."""
+    value = headers.get(FLOW_STARTED)
+    if isinstance(value, str) and _MILLISECONDS.fullmatch(value):
+        return int(value) / 1000
+    return otherwise

@@ -1,0 +1,305 @@
+"""A service: one broker, its telemetry, its health and metrics, and an orderly start and end."""
+
+import asyncio
+import functools
+import inspect
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+import uvicorn
+from faststream import apply_types
+from faststream.asgi import AsgiFastStream, AsgiResponse, Request, get
+from faststream.asgi.response import JSONResponse
+from faststream.specification import AsyncAPI
+from opentelemetry.trace import Tracer
+from prometheus_client import make_asgi_app
+
+from .connections import Connection
+from .http_limits import RequestLimits
+from .logs import configure_logging
+from .messages._faststream import start_brokers_with
+from .messages.broker import Publisher
+from .messages.consumers import Consumers
+from .messages.prometheus import MessagingMetrics
+from .messages.retry import RetryMiddleware, RetryPolicy
+from .settings import Settings
+from .shutdown import Shutdown, Step
+from .telemetry import Telemetry
+from .telemetry.prometheus import ServiceRegistry
+from .watchdog import EXIT_CODE, Watchdog
+
+# Of a request whose headers have not all come; more gets a 400.
+MAX_HEADER_BYTES = 32_768
+# Open at once, idle ones too; beyond them the one that has waited longest is closed. Many machines
+# let a process open 1024 files.
+MAX_CONNECTIONS = 500
+# How long a connection may wait for a request with all its headers, or for its answer to be read.
+IDLE_SECONDS = 10
+# For requests that are being answered, the first part of an orderly shutdown.
+HTTP_DRAIN_SECONDS = 5
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """A service: its handlers are added with decorators.
+
+    Attributes:
+        app: The ASGI application, for a server of your own; `run` has one.
+        broker: What the service asks of its broker; `broker.faststream` is FastStream's.
+
+    Args:
+        name: Of the service; also the prefix of its consumer groups.
+        settings: Those of a broker, such as `faststream_otel.kafka.KafkaSettings`.
+
+    Raises:
+        BadSetting: A `BROKER_*` variable is wrong, or does not fit the others.
+    """
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self.broker = settings.broker()  # before there is telemetry, whose end would take its time
+        configure_logging(settings.log_level, self.broker.noisy_loggers)
+        by_prometheus = settings.messaging_metrics == "prometheus"
+        self.telemetry = Telemetry(
+            name, message_metrics=not by_prometheus, package=type(settings).__module__
+        )
+        self.registry = ServiceRegistry(self.telemetry.resource)
+        self.consumers = Consumers(self.broker)
+        metrics = MessagingMetrics(self.registry)
+        policy = RetryPolicy(
+            settings.retry_attempts,
+            settings.retry_backoff_seconds,
+            settings.handler_timeout_seconds,
+        )
+        self.broker.build(
+            name,
+            [  # telemetry first, so that all else runs inside of its spans
+                self.broker.telemetry(self.telemetry.providers),
+                *([self.broker.prometheus(self.registry, metrics, name)] if by_prometheus else []),
+                RetryMiddleware(
+                    policy,
+                    self.broker,
+                    tracer_provider=self.telemetry.tracer_provider,
+                    metrics=metrics,
+                    consumers=self.consumers,
+                ),
+            ],
+            drain_seconds=settings.drain_timeout_seconds,
+            busy=policy.longest,
+        )
+        self.watchdog = Watchdog(
+            settings.watchdog_timeout_seconds,
+            self.consumers.stalled,
+            flush=lambda: self.telemetry.close(settings.flush_timeout_seconds),
+            shutdown_timeout=settings.shutdown_timeout_seconds - HTTP_DRAIN_SECONDS,
+        )
+        self.faststream = Application(self)
+        self.app: Any = self.faststream
+
+    @property
+    def tracer(self) -> Tracer:
+        """For spans of the service's own work."""
+        return self.telemetry.tracer_provider.get_tracer(self.name)
+
+    def subscriber(self, channel: str, *, batch: bool = False) -> Callable[..., Any]:
+        """Decorate a handler of the channel's messages, or of lists of them.
+
+        Raises:
+            BatchPublisherError: The handler takes lists, and has a publisher.
+        """
+        return self.broker.subscriber(channel, batch=batch)
+
+    def publisher(self, channel: str, schema: Any | None = None) -> Publisher:
+        """Declare a channel to publish to: as a decorator of a handler, or with `send`.
+
+        As a decorator it raises BatchPublisherError over a handler of lists.
+        """
+        return self.broker.publisher(channel, schema)
+
+    async def send(self, publisher: Publisher, event: Any, *, key: str | None = None) -> None:
+        """Publish an event now; those of one key keep their order.
+
+        Raises:
+            Unavailable: The broker did not confirm it.
+            TooLarge: The broker does not take messages of this size.
+        """
+        await self.broker.publish(publisher, event, key=key)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            SystemExit: It ended for another reason, which is in the log.
+        """
+        # Uvicorn hands the signal on to the handler that was there before: having stopped in good
+        # order is exit code 0, not a death by SIGTERM.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        self.watchdog.ends_with_process = True
+        uvicorn.run(
+            self.app,
+            host=self.settings.host,
+            port=self.settings.port,
+            http=Connection,  # the limits below are its
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            server_header=False,
+            log_config=None,
+            access_log=False,  # every request has a span
+            timeout_graceful_shutdown=HTTP_DRAIN_SECONDS,
+        )
+        if self.faststream.failed or self.faststream.shutdown.failed or self.watchdog.reason:
+            sys.exit(EXIT_CODE)
+
+
+class Application(AsgiFastStream):
+    """The FastStream application of a service: HTTP without routes of its own, start and end."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._limited = RequestLimits(
+            super().__call__,
+            max_body_bytes=service.settings.max_body_bytes,
+            body_timeout_seconds=service.settings.body_timeout_seconds,
+            max_requests=service.settings.max_requests,
+        )
+        self.failed = False
+        self.shutdown = Shutdown()
+        self._starting: anyio.CancelScope | None = None
+        self.early_hooks: list[Step] = []
+        self.late_hooks: list[Step] = []
+        super().__init__(
+            service.broker.faststream,
+            logger=logging.getLogger("faststream"),
+            specification=AsyncAPI(title=f"{service.name} service", version="1"),
+            asgi_routes=[
+                ("/", get(_to_its_page, include_in_schema=False)),
+                ("/health/live", get(self._alive, include_in_schema=False)),
+                ("/health/ready", get(self._ready, include_in_schema=False)),
+                ("/metrics", make_asgi_app(service.registry)),
+                ("/asyncapi", get(_page("asyncapi.html", "text/html"), include_in_schema=False)),
+                ("/asyncapi.js",
+                 get(_page("asyncapi.js", "text/javascript"), include_in_schema=False)),
+                ("/asyncapi.json", get(self._asyncapi, include_in_schema=False)),
+            ],
+            lifespan=self._flushed,
+            on_startup=[service.telemetry.watch_event_loop, service.watchdog.start],
+        )  # fmt: skip
+        start_brokers_with(self, self._start_consumers)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._limited(scope, receive, send)
+
+    async def _start_consumers(self) -> None:
+        """Start the consumers as soon as the broker answers; until then HTTP answers with a 503.
+
+        It runs beside the server. Without it FastStream would live on without any consumer.
+        """
+        broker, pause = self.service.broker, 0.5
+        with anyio.CancelScope() as self._starting:
+            while True:
+                try:
+                    broker.check()
+                    for one in self.brokers:
+                        await one.start()
+                except broker.unreachable as error:
+                    logger.warning(
+                        "No broker at %s (BROKER_URL), next attempt in %.1f s: %s",
+                        broker.url, pause, await broker.obstacle(error),
+                    )  # fmt: skip
+                    await broker.faststream.stop()  # whatever was started before it failed
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                except Exception:
+                    self.failed = True
+                    logger.critical("The consumers could not be started", exc_info=True)
+                    signal.raise_signal(signal.SIGTERM)
+                    raise
+                else:
+                    return
+        # Stopped meanwhile. To return would say that it has started, and run its `after_startup`.
+        raise asyncio.CancelledError
+
+    def on_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
+        """As FastStream's; the hook runs whatever becomes of the others."""
+        self.early_hooks.append(self._hook(func))
+        return func
+
+    def after_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
+        """As FastStream's; the hook runs whatever becomes of the others, and of the broker."""
+        self.late_hooks.append(self._hook(func))
+        return func
+
+    def _hook(self, func: Callable[..., Any]) -> Step:
+        """With what its parameters ask for, a plain function in a thread, as FastStream does."""
+        if not any(map(inspect.iscoroutinefunction, (func, type(func).__call__))):
+            func = functools.wraps(func)(functools.partial(asyncio.to_thread, func))
+        hook: Step = apply_types(func, context__=self.context)
+        return hook
+
+    async def stop(self) -> None:
+        """Run each step of the shutdown, also where FastStream would leave it at the first error.
+
+        It takes the drain time-out and four seconds at most, for the hooks and the broker.
+        """
+        if self._starting:
+            self._starting.cancel()
+        steps = (
+            self.service.watchdog.stop,
+            *self.early_hooks,
+            *(broker.stop for broker in self.brokers),
+            *self.late_hooks,
+        )
+        # A start that failed cancels whoever waits for it, at every turn.
+        with anyio.CancelScope(shield=True):
+            await self.shutdown.run(steps, self.service.settings.drain_timeout_seconds + 4)
+
+    @asynccontextmanager
+    async def _flushed(self) -> AsyncIterator[None]:
+        """Export telemetry at the very end, whatever happened before."""
+        try:
+            yield
+        finally:
+            await self.shutdown.run([self._flush], self.service.settings.flush_timeout_seconds + 1)
+            if not self.shutdown.hung:  # else the watchdog ends the process at the deadline
+                await self.service.watchdog.done()
+
+    async def _flush(self) -> None:
+        await self.service.telemetry.shutdown(self.service.settings.flush_timeout_seconds)
+
+    async def _alive(self, request: Request) -> AsgiResponse:
+        """Whether nothing is stalled; what is makes the service end by itself soon."""
+        suspicion = self.service.watchdog.suspicion
+        return AsgiResponse(suspicion.encode(), 503 if suspicion else 204)
+
+    async def _ready(self, request: Request) -> AsgiResponse:
+        """Whether messages are consumed and can be published."""
+        ready = not self.service.watchdog.suspicion and await self.service.consumers.ready()
+        return AsgiResponse(b"", 204 if ready else 503)
+
+    async def _asyncapi(self, request: Request) -> AsgiResponse:
+        return JSONResponse(json.dumps(self.schema.to_specification().to_jsonable()).encode())
+
+
+async def _to_its_page(request: Request) -> AsgiResponse:
+    return AsgiResponse(b"", 307, {"Location": "/asyncapi"})
+
+
+def _page(name: str, media_type: str) -> Callable[[Request], Any]:
+    async def page(request: Request) -> AsgiResponse:
+        body = files(__package__).joinpath("pages", name).read_bytes()
+        return AsgiResponse(body, headers={"Content-Type": f"{media_type}; charset=utf-8"})
+
+    return page

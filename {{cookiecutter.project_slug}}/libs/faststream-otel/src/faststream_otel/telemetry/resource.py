@@ -1,0 +1,120 @@
+"""Who sends the telemetry: the OpenTelemetry resource of this process."""
+
+import os
+import socket
+import tempfile
+import uuid
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+from opentelemetry.sdk.environment_variables import OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.semconv.attributes import service_attributes as service
+
+_INSTANCE_IDS = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
+_MOST_INSTANCES = 1000
+
+
+def make_resource(service_name: str, package: str = "") -> Resource:
+    """Describe this process (semantic conventions 1.44, "Service").
+
+    Args:
+        service_name: `service.name`, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES has one.
+        package: A module of the service.
+
+    `service.namespace` and `service.version` are the distribution that the package was installed
+    from, where there is one; `service.instance.id` is a UUID that outlives a restart. Whatever
+    OTEL_RESOURCE_ATTRIBUTES names wins over all of these, and it is where
+    `deployment.environment.name` comes from.
+    """
+    defaults = {
+        service.SERVICE_NAME: service_name,
+        service.SERVICE_INSTANCE_ID: _instance_id(service_name),
+        **_distribution(package),
+    }
+    # `Resource.create` makes both of these up where the environment does not name them.
+    created, named = dict(Resource.create().attributes), _named_attributes()
+    for key in (service.SERVICE_NAME, service.SERVICE_INSTANCE_ID):
+        if key not in named:
+            created.pop(key, None)
+    return _Resource({**defaults, **created})
+
+
+class _Resource(Resource):
+    """A resource that is hashed once: the exporters do so for every span, by way of its JSON."""
+
+    def merge(self, other: Resource) -> Resource:
+        merged = super().merge(other)
+        return _Resource(merged.attributes, merged.schema_url)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+
+def _instance_id(service_name: str) -> str:
+    """The same UUID after a restart on the same host, and no other process's meanwhile.
+
+    A random one would make a new set of series with every restart. It is of version 5, in the
+    namespace that the conventions give ("Service", `service.instance.id`), and made of the host's
+    name, which in a container is the container's, the service's, and the first number that no
+    running process of this service on this host has. In a fork the SDK puts a random one in place
+    of it.
+    """
+    number = _claim_number(service_name)
+    if number is None:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(_INSTANCE_IDS, f"{socket.gethostname()}/{service_name}/{number}"))
+
+
+def _claim_number(service_name: str) -> int | None:
+    """Lock the first free number until this process ends; None where that cannot be done."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    name = uuid.uuid5(_INSTANCE_IDS, f"{os.getuid()}/{service_name}").hex
+    for number in range(_MOST_INSTANCES):
+        path = Path(tempfile.gettempdir(), f"service-instance-{name}-{number}")
+        try:
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.fdopen(os.open(path, flags, 0o600), "rb", buffering=0)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        # The open file holds the lock, and ends with the process. A fork shares both: left open
+        # there, it would keep the number from the service's next start.
+        os.register_at_fork(after_in_child=lock.close)
+        return number
+    return None
+
+
+def _named_attributes() -> set[str]:
+    """Keys that the environment has a value for, read as the SDK does."""
+    pairs = [
+        pair.partition("=") for pair in os.environ.get(OTEL_RESOURCE_ATTRIBUTES, "").split(",")
+    ]
+    values = {key.strip(): value.strip() for key, _, value in pairs}
+    values[service.SERVICE_NAME] = os.environ.get(OTEL_SERVICE_NAME) or values.get(
+        service.SERVICE_NAME, ""
+    )
+    return {key for key, value in values.items() if value}
+
+
+def _distribution(package: str) -> dict[str, str]:
+    top = package.partition(".")[0]
+    for name in metadata.packages_distributions().get(top, ()):
+        found = metadata.distribution(name)
+        return {
+            service.SERVICE_NAMESPACE: found.metadata["Name"],
+            service.SERVICE_VERSION: found.version,
+        }
+    return {}

@@ -1,0 +1,1 @@
+"""A pytest plugin: services in memory, and the traces that they make."""

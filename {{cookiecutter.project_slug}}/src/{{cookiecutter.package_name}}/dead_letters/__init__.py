@@ -1,1 +1,0 @@
-"""What services gave up: how it is kept, listed, and sent back."""
