@@ -1,14 +1,14 @@
 """A service that sends itself numbers and prints those that it has handled, for tests of faults."""
 
 import asyncio
+from typing import Annotated
 
-from faststream.asgi import AsgiResponse, Request, post
+from fastapi import Body
 
-from faststream_otel.kafka import broker as messaging
-from faststream_otel.http import web
-from faststream_otel.service import Service
+from faststream_otel.http import HttpService, Refused
+from faststream_otel.kafka import KafkaSettings
 
-service = Service("counter")
+service = HttpService("counter", KafkaSettings())
 counted = service.publisher("numbers")
 app = service.app
 
@@ -19,18 +19,15 @@ async def count(number: int) -> None:
     print(f"handled {number}", flush=True)
 
 
-@post
-async def send(request: Request) -> AsgiResponse:
+@service.http.post("/numbers", status_code=204)
+async def send(number: Annotated[int, Body()]) -> None:
     """Send the number in the body; a 204 says that the broker has it."""
     try:
         async with asyncio.timeout(1):
-            await counted.publish(int(await request.body()))
-    except (*messaging.Unreachable, TimeoutError):
-        return web.refusal(503, "", "try again", {"Retry-After": "1"})
-    return AsgiResponse(b"", 204)
+            await service.send(counted, number)
+    except TimeoutError:
+        raise Refused(503, "", "try again", {"Retry-After": "1"}) from None
 
-
-service.route("/numbers", send)
 
 if __name__ == "__main__":
     service.run()

@@ -2,15 +2,23 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import httpx
 import pytest
-from faststream.asgi import AsgiFastStream, AsgiResponse
+from fastapi import APIRouter, Form
+from opentelemetry.trace import StatusCode
 from pydantic import BaseModel
 
-from faststream_otel.http import web
-from faststream_otel.http_limits import RequestLimits, Scope
+from faststream_otel.http import HttpService, JsonRoute, Refused
+from faststream_otel.kafka import KafkaSettings
+from faststream_otel.messages.broker import TooLarge, Unavailable
+
+from ..memory import in_memory
+from ..spans import named
 
 MAX_REQUESTS = 2
 JSON = {"content-type": "application/json"}
@@ -33,19 +41,29 @@ def gate() -> asyncio.Event:
 
 
 @pytest.fixture
-def app(gate: asyncio.Event) -> App:
-    @web.post(Parcel)
-    async def weigh(parcel: Parcel, scope: Scope) -> AsgiResponse:
+def service(gate: asyncio.Event) -> HttpService:
+    settings = KafkaSettings(
+        max_body_bytes=1000, body_timeout_seconds=0.2, max_requests=MAX_REQUESTS
+    )
+    service = HttpService("scales", settings)
+
+    @service.http.post("/")
+    async def weigh(parcel: Parcel) -> int:
         """Say what it weighs."""
         await gate.wait()
-        return AsgiResponse(str(parcel.weight).encode())
+        return parcel.weight
 
-    return RequestLimits(
-        AsgiFastStream(asgi_routes=[("/", weigh)]),
-        max_body_bytes=1000,
-        body_timeout_seconds=0.2,
-        max_requests=MAX_REQUESTS,
-    )
+    return service
+
+
+@pytest.fixture
+def app(service: HttpService) -> App:
+    return service.app
+
+
+def client(service: HttpService) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost:8000")
 
 
 class Client:
@@ -207,11 +225,17 @@ async def test_a_body_that_does_not_come_is_not_waited_for(app: App) -> None:
     assert headers["connection"] == "close"
 
 
-async def test_a_client_that_hangs_up(app: App) -> None:
-    assert (await ask(app, Client(b"{", then=DONE)))[0] == 400
+async def test_a_client_that_hangs_up_is_no_error_of_ours(
+    service: HttpService, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with in_memory(service) as exporter:
+        assert (await ask(service.app, Client(b"{", then=DONE)))[0] == 400
+        span = named(exporter.get_finished_spans(), "POST /")
+    assert span.status.status_code is StatusCode.UNSET
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-async def test_what_is_wrong_is_told_without_what_was_sent(app: App) -> None:
+async def test_a_refusal_says_what_is_wrong_without_what_was_sent(app: App) -> None:
     status, body, _ = await ask(app, Client(b'{"weight": "my secret"}'))
     assert status == 422
     assert said(body)[0] == "weight"
@@ -229,3 +253,126 @@ async def test_too_many_at_once_are_sent_away(app: App, gate: asyncio.Event) -> 
         gate.set()
     assert [one.result()[0] for one in first] == [200, 200]
     assert (await ask(app, Client(b'{"weight": 5}')))[0] == 200  # there is room again
+
+
+async def test_a_router_takes_json_alone_too(service: HttpService) -> None:
+    router = APIRouter(prefix="/belt", route_class=JsonRoute)
+
+    @router.post("/parcels/{number}")
+    async def weigh(number: int, parcel: Parcel) -> int:
+        return parcel.weight
+
+    service.http.include_router(router)
+    async with client(service) as http:
+        good = await http.post("/belt/parcels/1", json={"weight": 5})
+        text = await http.post("/belt/parcels/1", content=b'{"weight": 5}')
+        odd = await http.post("/belt/parcels/1", content=b'{"weight": NaN}', headers=JSON)
+        path = await http.post("/belt/parcels/x", json={"weight": 5})
+    assert [answer.status_code for answer in (good, text, odd, path)] == [200, 415, 422, 422]
+    assert said(path.content)[0] == "number"
+
+
+async def test_routes_without_json_stay_as_they_are(service: HttpService) -> None:
+    @service.http.post("/ping")
+    async def ping() -> str:
+        return "pong"
+
+    @service.http.post("/form")
+    async def form(weight: Annotated[int, Form()]) -> int:
+        return weight
+
+    @service.http.post("/maybe")
+    async def maybe(parcel: Parcel | None = None) -> int:
+        return parcel.weight if parcel else 0
+
+    async with client(service) as http:
+        assert (await http.post("/ping")).json() == "pong"
+        assert (await http.post("/form", data={"weight": "5"})).json() == 5
+        assert (await http.post("/maybe")).json() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "field", "headers"),
+    [
+        (Unavailable("no broker"), 503, "", {"retry-after": "5"}),
+        (TooLarge(), 413, "body", {}),
+        (Refused(409, "weight", "was another one"), 409, "weight", {}),
+        (LookupError("my secret"), 500, "", {}),
+    ],
+    ids=str,
+)
+async def test_what_a_route_raises_is_answered_in_one_shape(
+    service: HttpService, error: Exception, status: int, field: str, headers: dict[str, str]
+) -> None:
+    @service.http.get("/broken")
+    async def broken() -> None:
+        raise error
+
+    async with client(service) as http:
+        answer = await http.get("/broken")
+    assert answer.status_code == status
+    assert said(answer.content)[0] == field
+    assert b"my secret" not in answer.content
+    assert answer.headers.items() >= headers.items()
+
+
+async def test_a_service_may_answer_its_own_way(service: HttpService) -> None:
+    @service.http.exception_handler(Exception)
+    async def own(request: object, error: Exception) -> Any:
+        from fastapi.responses import PlainTextResponse
+
+        return PlainTextResponse("sorry", 500)
+
+    @service.http.get("/broken")
+    async def broken() -> None:
+        raise LookupError
+
+    async with client(service) as http:
+        assert (await http.get("/broken")).text == "sorry"
+
+
+async def test_where_nothing_is_served(service: HttpService) -> None:
+    async with client(service) as http:
+        nowhere, method = await http.get("/nowhere"), await http.get("/")
+    assert (nowhere.status_code, said(nowhere.content)) == (404, ("", "Not Found"))
+    assert (method.status_code, method.headers["allow"]) == (405, "POST")
+    assert said(method.content) == ("", "Method Not Allowed")
+
+
+@pytest.mark.parametrize("pages", [False, True])
+async def test_documents_are_there_and_pages_if_wanted(pages: bool) -> None:
+    service = HttpService("scales", KafkaSettings(api_pages=pages))
+    async with client(service) as http:
+        asyncapi, openapi = await http.get("/asyncapi.json"), await http.get("/openapi.json")
+        found = [(await http.get(path)).status_code for path in ("/asyncapi", "/docs")]
+        tried = (await http.post("/asyncapi/try", json={})).status_code
+    assert asyncapi.json()["info"]["title"] == openapi.json()["info"]["title"] == "scales service"
+    assert found == ([200, 200] if pages else [404, 404])
+    assert tried == 404  # it would publish whatever anybody sends
+
+
+async def test_openapi_describes_every_refusal(service: HttpService) -> None:
+    document = service.http.openapi()
+    responses = document["paths"]["/"]["post"]["responses"]
+    assert {*responses} == {"200", "400", "408", "409", "413", "415", "422", "503"}
+    schemas = {
+        response["content"]["application/json"]["schema"]["$ref"]
+        for status, response in responses.items()
+        if status != "200"
+    }
+    assert schemas == {"#/components/schemas/Errors"}
+    assert "Retry-After" in responses["503"]["headers"]
+
+
+PLAIN = """
+import sys
+from faststream_otel import Service
+from faststream_otel.kafka import KafkaSettings
+Service("plain", KafkaSettings())
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"fastapi", "starlette"}))
+"""
+
+
+def test_a_service_without_routes_imports_no_fastapi() -> None:
+    done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

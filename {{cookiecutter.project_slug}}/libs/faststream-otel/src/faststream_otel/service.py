@@ -5,24 +5,23 @@ import functools
 import inspect
 import json
 import logging
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import uvicorn
 from faststream import apply_types
-from faststream.asgi import AsgiFastStream, AsgiResponse, Request, get
+from faststream.asgi import AsgiFastStream, AsgiResponse, AsyncAPIRoute, Request, get
 from faststream.asgi.response import JSONResponse
 from faststream.specification import AsyncAPI
 from opentelemetry.trace import Tracer
 from prometheus_client import make_asgi_app
 
 from .connections import Connection
-from .http_limits import RequestLimits
 from .logs import configure_logging
 from .messages._faststream import start_brokers_with
 from .messages.broker import Publisher
@@ -169,12 +168,6 @@ class Application(AsgiFastStream):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._limited = RequestLimits(
-            super().__call__,
-            max_body_bytes=service.settings.max_body_bytes,
-            body_timeout_seconds=service.settings.body_timeout_seconds,
-            max_requests=service.settings.max_requests,
-        )
         self.failed = False
         self.shutdown = Shutdown()
         self._starting: anyio.CancelScope | None = None
@@ -185,52 +178,65 @@ class Application(AsgiFastStream):
             logger=logging.getLogger("faststream"),
             specification=AsyncAPI(title=f"{service.name} service", version="1"),
             asgi_routes=[
-                ("/", get(_to_its_page, include_in_schema=False)),
                 ("/health/live", get(self._alive, include_in_schema=False)),
                 ("/health/ready", get(self._ready, include_in_schema=False)),
                 ("/metrics", make_asgi_app(service.registry)),
-                ("/asyncapi", get(_page("asyncapi.html", "text/html"), include_in_schema=False)),
-                ("/asyncapi.js",
-                 get(_page("asyncapi.js", "text/javascript"), include_in_schema=False)),
                 ("/asyncapi.json", get(self._asyncapi, include_in_schema=False)),
             ],
+            # Its form that publishes messages is not served: anybody could.
+            asyncapi_path=AsyncAPIRoute("/asyncapi", asyncapi_json_path=None, try_it_out_path=None)
+            if service.settings.api_pages
+            else None,
             lifespan=self._flushed,
             on_startup=[service.telemetry.watch_event_loop, service.watchdog.start],
-        )  # fmt: skip
+        )
         start_brokers_with(self, self._start_consumers)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._limited(scope, receive, send)
 
     async def _start_consumers(self) -> None:
         """Start the consumers as soon as the broker answers; until then HTTP answers with a 503.
 
         It runs beside the server. Without it FastStream would live on without any consumer.
         """
-        broker, pause = self.service.broker, 0.5
-        with anyio.CancelScope() as self._starting:
-            while True:
-                try:
-                    broker.check()
-                    for one in self.brokers:
-                        await one.start()
-                except broker.unreachable as error:
-                    logger.warning(
-                        "No broker at %s (BROKER_URL), next attempt in %.1f s: %s",
-                        broker.url, pause, await broker.obstacle(error),
-                    )  # fmt: skip
-                    await broker.faststream.stop()  # whatever was started before it failed
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, 5.0)
-                except Exception:
-                    self.failed = True
-                    logger.critical("The consumers could not be started", exc_info=True)
-                    signal.raise_signal(signal.SIGTERM)
-                    raise
-                else:
-                    return
+        broker, seconds = self.service.broker, self.service.settings.broker_start_timeout_seconds
+        ends = anyio.current_time() + seconds if seconds else math.inf
+        try:
+            with anyio.CancelScope(deadline=ends) as self._starting:
+                await self._start_when_reachable()
+                return
+        except Exception:
+            logger.critical("The consumers could not be started", exc_info=True)
+            self._fail()
+            raise
+        if anyio.current_time() >= ends:
+            logger.critical(
+                "No broker at %s (BROKER_URL) for %g s (BROKER_START_TIMEOUT_SECONDS): ending, to"
+                " be started anew", broker.url, seconds,
+            )  # fmt: skip
+            self._fail()
         # Stopped meanwhile. To return would say that it has started, and run its `after_startup`.
         raise asyncio.CancelledError
+
+    async def _start_when_reachable(self) -> None:
+        broker, pause = self.service.broker, 0.5
+        while True:
+            try:
+                broker.check()
+                for one in self.brokers:
+                    await one.start()
+            except broker.unreachable as error:
+                logger.warning(
+                    "No broker at %s (BROKER_URL), next attempt in %.1f s: %s",
+                    broker.url, pause, await broker.obstacle(error),
+                )  # fmt: skip
+                await broker.faststream.stop()  # whatever was started before it failed
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+            else:
+                return
+
+    def _fail(self) -> None:
+        self.failed = True
+        signal.raise_signal(signal.SIGTERM)
 
     def on_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
         """As FastStream's; the hook runs whatever becomes of the others."""
@@ -291,15 +297,3 @@ class Application(AsgiFastStream):
 
     async def _asyncapi(self, request: Request) -> AsgiResponse:
         return JSONResponse(json.dumps(self.schema.to_specification().to_jsonable()).encode())
-
-
-async def _to_its_page(request: Request) -> AsgiResponse:
-    return AsgiResponse(b"", 307, {"Location": "/asyncapi"})
-
-
-def _page(name: str, media_type: str) -> Callable[[Request], Any]:
-    async def page(request: Request) -> AsgiResponse:
-        body = files(__package__).joinpath("pages", name).read_bytes()
-        return AsgiResponse(body, headers={"Content-Type": f"{media_type}; charset=utf-8"})
-
-    return page

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     messaging_metrics: Literal["prometheus", "otlp"] = "prometheus"
     """Who counts messages: FastStream's Prometheus middleware, or the telemetry middleware."""
 
+    broker_start_timeout_seconds: float = Field(300.0, ge=0)
+    """How long a service that starts waits for its broker, before the process ends with an error to
+    be started anew; 0: for ever. Health checks are answered meanwhile, as not ready."""
+
     retry_attempts: int = Field(3, ge=1)
     """Attempts in all, the first one included, before a message is a dead letter."""
     retry_backoff_seconds: float = Field(0.2, ge=0)
@@ -50,6 +54,10 @@ class Settings(BaseSettings):
     trace_url: str = ""
     """Where people see a trace: an address with `{trace_id}` in it and, if it has to be told how
     far to look back, `{age}`, which becomes hours as in `3h`. Without it, lists show trace ids."""
+    api_pages: bool = False
+    """Whether people find pages of the AsyncAPI document at /asyncapi and, of a service with routes
+    of its own, of the OpenAPI document at /docs. Browsers load the pages' scripts from a CDN. The
+    documents themselves are always there: /asyncapi.json and /openapi.json."""
     max_body_bytes: int = Field(1_048_576, ge=1)
     """Of an HTTP request; a larger one gets a 413."""
     body_timeout_seconds: float = Field(10.0, gt=0)

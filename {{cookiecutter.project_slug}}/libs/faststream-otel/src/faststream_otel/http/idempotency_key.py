@@ -9,10 +9,10 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol, TypeVar, cast
+from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import Depends, Request
-from pydantic import BaseModel
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel, WithJsonSchema
 
 MAX_KEY_CHARACTERS = 255
 KEY_PATTERN = r'^([!#-+\--~]+|"([ !#-\[\]-~]|\\["\\])+")$'
@@ -38,9 +38,10 @@ class KeyStore(Protocol):
     """Where keys are remembered. Replicas that share one share what it promises.
 
     One outside the process must do each step atomically, and let go of a claim whose process died.
+    An answer is what the route returns: such a store writes it down, and makes it anew.
     """
 
-    async def claim(self, key: str, fingerprint: str) -> str | None:
+    async def claim(self, key: str, fingerprint: str) -> Any | None:
         """Return the answer to this request, or None for the caller to find it and `release`.
 
         Raises:
@@ -48,14 +49,14 @@ class KeyStore(Protocol):
             KeyInUse: Somebody else has claimed it.
         """
 
-    async def release(self, key: str, fingerprint: str, answer: str | None) -> None:
+    async def release(self, key: str, fingerprint: str, answer: Any | None) -> None:
         """Remember the answer; without one, the same request may claim the key again."""
 
 
 @dataclass(slots=True)
 class _Entry:
     fingerprint: str
-    answer: str | None = None
+    answer: Any | None = None
     claimed: bool = True
 
 
@@ -71,7 +72,7 @@ class MemoryKeyStore:
         self._most = most
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
-    async def claim(self, key: str, fingerprint: str) -> str | None:
+    async def claim(self, key: str, fingerprint: str) -> Any | None:
         entry = self._entries.get(key)
         if entry is None:
             self._entries[key] = _Entry(fingerprint)
@@ -85,7 +86,7 @@ class MemoryKeyStore:
         entry.claimed = entry.answer is None
         return entry.answer
 
-    async def release(self, key: str, fingerprint: str, answer: str | None) -> None:
+    async def release(self, key: str, fingerprint: str, answer: Any | None) -> None:
         entry = self._entries.get(key)
         if entry and entry.fingerprint == fingerprint:  # not one that came after it was forgotten
             entry.answer, entry.claimed = answer, False
@@ -94,7 +95,7 @@ class MemoryKeyStore:
 async def once(
     store: KeyStore, key: str, fingerprint: str, answer: Callable[[], Awaitable[Answer]]
 ) -> Answer:
-    """Answer a request, or repeat the answer that it got before.
+    """Answer a request, or repeat the answer that it got before, which is not None.
 
     What `answer` raises is not remembered: the same request may try again.
 
@@ -102,8 +103,9 @@ async def once(
         KeyReused: The key came with another request before.
         KeyInUse: That request is still being answered.
     """
-    if (known := await store.claim(key, fingerprint)) is not None:
-        return cast("Answer", known)
+    known: Answer | None = await store.claim(key, fingerprint)
+    if known is not None:
+        return known
     given: Answer | None = None
     try:
         given = await answer()
@@ -146,7 +148,19 @@ def fingerprint(request: BaseModel) -> str:
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
 
 
-def _of_request(request: Request) -> str | None:
+def _of_request(
+    request: Request,
+    _documented: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="With the same key, the same request is answered as the first time",
+        ),
+        WithJsonSchema(
+            {"type": "string", "pattern": KEY_PATTERN, "maxLength": MAX_KEY_CHARACTERS}
+        ),
+    ] = None,
+) -> str | None:
     return parse_key(request.headers.getlist("idempotency-key"))
 
 

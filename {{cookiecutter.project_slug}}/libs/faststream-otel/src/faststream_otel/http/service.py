@@ -1,45 +1,92 @@
 """A service with HTTP routes of its own, by FastAPI."""
 
+import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from fastapi import FastAPI
+# From here: `opentelemetry-instrument` replaces `fastapi.FastAPI` by one that it has instrumented.
+from fastapi.applications import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from ..service import Service
+from ..service import Application, Service
 from ..settings import Settings
-from ..http_limits import RequestLimits
+from . import errors
+from .json_body import JsonRoute
+from .limits import RequestLimits
+from .tracing import OriginalHeaders, RequestTracerProvider, readable
 
 
 class HttpService(Service):
     """A service whose routes are FastAPI's: `@service.http.post("/orders")`.
 
     FastAPI is outside, FastStream's application inside its lifespan. Health, metrics and the
-    AsyncAPI document stay FastStream's.
+    AsyncAPI document stay FastStream's, without spans and limits. Requests are refused in one
+    shape, which `faststream_otel.http.errors` describes.
+
+    Attributes:
+        http: FastAPI's application.
     """
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self.http = FastAPI(title=f"{name} service", lifespan=self._lifespan)
-        for path, app in self.faststream.routes:
-            self.http.router.routes.append(Route(path, endpoint=app, include_in_schema=False))
+        self.app = self.http = _Api(
+            self.faststream,
+            title=f"{name} service",
+            version="1",
+            docs_url="/docs" if settings.api_pages else None,
+            redoc_url=None,
+            responses=errors.RESPONSES,
+        )
+        self.http.router.route_class = JsonRoute
+        errors.install(self.http)
         self.http.add_middleware(
             RequestLimits,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
             max_requests=settings.max_requests,
         )
+        self.http.add_middleware(OriginalHeaders)
+        # The instrumentation looks once in a process. Without it, it has names of 2021.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         FastAPIInstrumentor.instrument_app(
             self.http,
-            tracer_provider=self.telemetry.tracer_provider,
+            tracer_provider=RequestTracerProvider(self.telemetry.tracer_provider),
             meter_provider=self.telemetry.meter_provider,
-            excluded_urls="/health/,/metrics,/asyncapi",
+            excluded_urls=_excluded_urls(),
             exclude_spans=["receive", "send"],
         )
-        self.app = self.http
 
-    @asynccontextmanager
-    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.faststream.start_lifespan_context():
-            yield
+
+class _Api(FastAPI):
+    """Hands on to FastStream's application what that serves itself."""
+
+    def __init__(self, faststream: Application, **options: Any) -> None:
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            async with faststream.start_lifespan_context():
+                yield
+
+        # Newer versions of FastAPI have spans of their own, which record exceptions with their text.
+        off = {"tracing": False, "metrics": False, "logs": False}
+        super().__init__(lifespan=lifespan, telemetry=off, **options)
+        self._faststream = faststream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        elif any(scope["path"] == path for path, _ in self._faststream.routes):
+            await self._faststream(scope, receive, send)
+        else:
+            await super().__call__(readable(scope), receive, send)
+
+
+def _excluded_urls() -> str:
+    """The documents, and what the user names in the instrumentation's own variables."""
+    documents = "|".join(map(re.escape, ("/openapi.json", "/docs", "/docs/oauth2-redirect")))
+    chosen = os.environ.get("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS") or os.environ.get(
+        "OTEL_PYTHON_EXCLUDED_URLS"
+    )
+    return ",".join(filter(None, (f"^[^/]*//[^/]*({documents})$", chosen)))

@@ -12,37 +12,16 @@ A refusal says what is wrong: `{"errors": [{"field": …, "reason": …}]}`.
 """
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Whoever sends too much learns it from the answer, which many clients read only when all is sent:
-# so much is taken in and thrown away, in the same time, before the connection is closed.
-DRAINED = 8  # times the limit
+from .errors import Refused, answer
 
-
-class Refused(Exception):
-    """Ends a request with this answer, and its connection."""
-
-    def __init__(
-        self, status: HTTPStatus, field: str, reason: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.status = status
-        # Without `close`, the rest of a body that nobody wants would be read as long as it comes.
-        self.headers = {
-            "content-type": "application/json",
-            "connection": "close",
-            **(headers or {}),
-        }
-        self.body = json.dumps({"errors": [{"field": field, "reason": reason}]}).encode()
+# Many clients read the answer only after they have sent the whole body. So many times the limit is
+# read and thrown away, within the same time, before the connection is closed.
+DRAINED = 8
 
 
 class RequestLimits:
@@ -55,7 +34,7 @@ class RequestLimits:
     """
 
     def __init__(
-        self, app: App, *, max_body_bytes: int, body_timeout_seconds: float, max_requests: int
+        self, app: ASGIApp, *, max_body_bytes: int, body_timeout_seconds: float, max_requests: int
     ) -> None:
         self._app = app
         self._limit = max_body_bytes
@@ -84,20 +63,16 @@ class RequestLimits:
             finally:
                 self._busy -= 1
         except Refused as refused:
-            headers = refused.headers | {"content-length": str(len(refused.body))}
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": refused.status,
-                    "headers": [(name.encode(), text.encode()) for name, text in headers.items()],
-                }
-            )
-            await send({"type": "http.response.body", "body": refused.body})
+            # Without `close`, the rest of a body that nobody wants would be read as long as it
+            # comes.
+            refused.headers = {**(refused.headers or {}), "connection": "close"}
+            await answer(refused)(scope, receive, send)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Raises `Refused`."""
-        if header_lines(scope, "transfer-encoding") and (
-            header_lines(scope, "content-length") or scope.get("http_version") == "1.0"
+        headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and (
+            "content-length" in headers or scope.get("http_version") == "1.0"
         ):  # a proxy that reads it the other way may take a part of it for a second request
             reason = "has a Content-Length, or is of HTTP/1.0, and has a Transfer-Encoding"
             raise Refused(HTTPStatus.BAD_REQUEST, "body", reason)
@@ -111,13 +86,13 @@ class RequestLimits:
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         refused = self._refused(scope)
         declared = _declared_length(scope)
-        # Who expects a word before it sends the body reads the answer now.
-        if refused and (declared > DRAINED * self._limit or header_lines(scope, "expect")):
+        # A client that waits for 100 Continue before it sends the body reads the answer now.
+        if refused and (declared > DRAINED * self._limit or "expect" in Headers(scope=scope)):
             raise refused
         body, size, more = bytearray(), 0, True
         while more and size <= DRAINED * self._limit:
             message = await receive()
-            if message["type"] == "http.disconnect":  # told to the span, nobody else listens
+            if message["type"] == "http.disconnect":  # the span records it; nobody reads the answer
                 raise Refused(HTTPStatus.BAD_REQUEST, "body", "not sent to its end")
             chunk = message.get("body", b"")
             size += len(chunk)
@@ -129,8 +104,8 @@ class RequestLimits:
         return bytes(body)
 
     def _refused(self, scope: Scope) -> Refused | None:
-        """What the headers alone tell of the body."""
-        codings = ",".join(header_lines(scope, "content-encoding")).lower().split(",")
+        """The refusal that the headers alone call for."""
+        codings = ",".join(Headers(scope=scope).getlist("content-encoding")).lower().split(",")
         if any(coding.strip() not in {"", "identity"} for coding in codings):
             return Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body", "is compressed (Content-Encoding)",
@@ -143,16 +118,11 @@ class RequestLimits:
         return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", reason)
 
 
-def header_lines(scope: Scope, name: str) -> list[str]:
-    """The values of all header lines of that name, which is in lower case."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name.encode()]
-
-
 def _has_body(scope: Scope) -> bool:
-    return _declared_length(scope) > 0 or bool(header_lines(scope, "transfer-encoding"))
+    return _declared_length(scope) > 0 or "transfer-encoding" in Headers(scope=scope)
 
 
 def _declared_length(scope: Scope) -> int:
     """In bytes; 0 if the client does not say it."""
-    (length,) = header_lines(scope, "content-length")[:1] or [""]
+    length = Headers(scope=scope).get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() else 0
