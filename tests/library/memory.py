@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from faststream.kafka import TestKafkaBroker
+from faststream_otel.service import Service
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from faststream_otel.service import Service
 
 
 @asynccontextmanager

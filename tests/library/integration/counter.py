@@ -4,7 +4,6 @@ import asyncio
 from typing import Annotated
 
 from fastapi import Body
-
 from faststream_otel.http import HttpService, Refused
 from faststream_otel.kafka import KafkaSettings
 

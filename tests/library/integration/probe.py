@@ -1,10 +1,9 @@
 """The smallest service that takes requests and sends a message, for tests of what all share."""
 
-from opentelemetry import trace
-from pydantic import BaseModel
-
 from faststream_otel.http import HttpService
 from faststream_otel.kafka import KafkaSettings
+from opentelemetry import trace
+from pydantic import BaseModel
 
 service = HttpService("probe", KafkaSettings())
 pinged = service.publisher("pings")

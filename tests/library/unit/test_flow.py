@@ -8,13 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from opentelemetry import baggage
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
-
 from faststream_otel.http import MemoryKeyStore
 from faststream_otel.http.idempotency_key import KEY_PATTERN
 from faststream_otel.messages.broker import Unavailable
+from opentelemetry import baggage
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 from order_flow.contracts import OrderPlaced
 from order_flow.services import orders
 

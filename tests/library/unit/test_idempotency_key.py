@@ -4,10 +4,6 @@ import asyncio
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel
-
 from faststream_otel.http.idempotency_key import (
     KEY_PATTERN,
     BadKey,
@@ -18,6 +14,9 @@ from faststream_otel.http.idempotency_key import (
     once,
     parse_key,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
 
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 

@@ -4,20 +4,20 @@ import threading
 from typing import Any
 
 from faststream import Context
-
-from faststream_otel.service import Service
+from faststream_otel import Service
+from faststream_otel.kafka import KafkaSettings
 
 
 async def test_each_hook_runs_in_its_turn_with_what_it_asks_for() -> None:
-    service = Service("hooked")
-    service.app.context.set_global("limit", 5)
+    app = Service("hooked", KafkaSettings()).faststream
+    app.context.set_global("limit", 5)
     ran: list[Any] = []
 
-    @service.app.after_shutdown
+    @app.after_shutdown
     async def late(limit: int = Context()) -> None:
         ran.append(("late", limit))
 
-    @service.app.on_shutdown
+    @app.on_shutdown
     def plain(limit: int = Context()) -> None:
         ran.append(("plain", limit, threading.current_thread() is threading.main_thread()))
 
@@ -26,7 +26,7 @@ async def test_each_hook_runs_in_its_turn_with_what_it_asks_for() -> None:
             ran.append("callable")
 
     hook = Callable()
-    assert service.app.on_shutdown(hook) is hook
-    await service.app.stop()
+    assert app.on_shutdown(hook) is hook
+    await app.stop()
     assert ran == [("plain", 5, False), "callable", ("late", 5)]
-    assert not service.app.shutdown.failed
+    assert not app.shutdown.failed

@@ -1,13 +1,15 @@
 """Spans of HTTP requests; and a span processor or a sampler that raises harms nobody."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import Request
 from faststream.kafka import TestKafkaBroker
+from faststream_otel.http import HttpService
+from faststream_otel.kafka import KafkaSettings
 from opentelemetry import baggage, trace
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -15,9 +17,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel, ValidationError
-
-from faststream_otel.http import HttpService
-from faststream_otel.kafka import KafkaSettings
 
 from ..spans import context, named
 
@@ -56,12 +55,16 @@ def exported(service: HttpService) -> InMemorySpanExporter:
 async def get(
     service: HttpService,
     path: str,
-    headers: list[tuple[str, str | bytes]] | None = None,
+    headers: Sequence[tuple[str, str | bytes]] = (),
     method: str = "GET",
 ) -> httpx.Response:
+    lines = [
+        (name.encode(), value.encode() if isinstance(value, str) else value)
+        for name, value in headers
+    ]
     transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
-        return await client.request(method, path, headers=headers)
+        return await client.request(method, path, headers=lines)
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
@@ -111,7 +114,7 @@ async def test_what_strangers_choose_names_no_span_and_no_series(
     data = reader.get_metrics_data()
     assert data
     points = [
-        dict(point.attributes)
+        dict(point.attributes or {})
         for resource in data.resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics
@@ -165,9 +168,7 @@ async def test_a_route_may_say_itself_what_becomes_of_its_span(
 async def test_the_callers_context_reaches_the_route(
     service: HttpService, exported: InMemorySpanExporter
 ) -> None:
-    lines: list[tuple[str, str | bytes]] = [
-        ("traceparent", PARENT), ("baggage", "a=1"), ("baggage", "b=2"),
-    ]  # fmt: skip
+    lines = [("traceparent", PARENT), ("baggage", "a=1"), ("baggage", "b=2")]
     assert (await get(service, "/parcels/5", lines)).json() == {"a": "1", "b": "2"}
     (span,) = exported.get_finished_spans()
     assert span.parent is not None

@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import APIRouter, Form
-from opentelemetry.trace import StatusCode
-from pydantic import BaseModel
-
 from faststream_otel.http import HttpService, JsonRoute, Refused
 from faststream_otel.kafka import KafkaSettings
 from faststream_otel.messages.broker import TooLarge, Unavailable
+from opentelemetry.trace import StatusCode
+from pydantic import BaseModel
 
 from ..memory import in_memory
 from ..spans import named
@@ -58,7 +57,7 @@ def service(gate: asyncio.Event) -> HttpService:
 
 @pytest.fixture
 def app(service: HttpService) -> App:
-    return service.app
+    return service.http
 
 
 def client(service: HttpService) -> httpx.AsyncClient:

@@ -156,9 +156,7 @@ def _of_request(
             alias="Idempotency-Key",
             description="With the same key, the same request is answered as the first time",
         ),
-        WithJsonSchema(
-            {"type": "string", "pattern": KEY_PATTERN, "maxLength": MAX_KEY_CHARACTERS}
-        ),
+        WithJsonSchema({"type": "string", "pattern": KEY_PATTERN, "maxLength": MAX_KEY_CHARACTERS}),
     ] = None,
 ) -> str | None:
     return parse_key(request.headers.getlist("idempotency-key"))

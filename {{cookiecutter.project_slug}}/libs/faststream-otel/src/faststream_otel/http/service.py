@@ -69,8 +69,8 @@ class _Api(FastAPI):
             async with faststream.start_lifespan_context():
                 yield
 
-        # Newer versions of FastAPI have spans of their own, which record exceptions with their text.
-        off = {"tracing": False, "metrics": False, "logs": False}
+        # Newer versions of FastAPI have telemetry of their own, with the texts of exceptions.
+        off: Any = {"tracing": False, "metrics": False, "logs": False}
         super().__init__(lifespan=lifespan, telemetry=off, **options)
         self._faststream = faststream
 

@@ -134,7 +134,7 @@ def _joined(lines: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         try:
             line.decode()
         except ValueError:
-            line = line.decode("latin-1").encode()  # noqa: PLW2901
+            line = line.decode("latin-1").encode()
         headers[name] = headers[name] + b"," + line if name in headers else line
     return list(headers.items())
 
