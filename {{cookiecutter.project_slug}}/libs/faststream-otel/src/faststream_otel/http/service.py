@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..service import Application, Service
 from ..settings import Settings
+from ..telemetry._opentelemetry import use_stable_http_names
 from . import errors
 from .json_body import JsonRoute
 from .limits import RequestLimits
@@ -49,8 +50,7 @@ class HttpService(Service):
             max_requests=settings.max_requests,
         )
         self.http.add_middleware(OriginalHeaders)
-        # The instrumentation looks once in a process. Without it, it has names of 2021.
-        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+        use_stable_http_names()
         FastAPIInstrumentor.instrument_app(
             self.http,
             tracer_provider=RequestTracerProvider(self.telemetry.tracer_provider),

@@ -13,6 +13,9 @@ function here says so once in the log, and all goes on without it.
   Without: what is still in the queue is missing from that count.
 - `_update_resource` of a provider: for one resource where somebody else has set the global
   providers, as `opentelemetry-instrument` does. Without: those keep their own resource.
+- `_OpenTelemetrySemanticConventionStability` of opentelemetry-instrumentation: for today's names of
+  HTTP where another instrumentation has looked at OTEL_SEMCONV_STABILITY_OPT_IN before it was set,
+  as under `opentelemetry-instrument`. Without: the names are those of 2021 there.
 
 Not private in spite of the underscore: `opentelemetry._logs`, `opentelemetry.sdk._logs` and the
 exporters' `_log_exporter`. They are the documented places of the logs signal.
@@ -24,6 +27,7 @@ wrapper around the exporter would hide what the SDK's readers ask a metric expor
 # ruff: noqa: SLF001
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sized
@@ -34,6 +38,8 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 
 logger = logging.getLogger(__name__)
+
+_STABILITY = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
 
 @cache
@@ -132,5 +138,29 @@ def set_resource(provider: Any, resource: Resource) -> bool:
         provider._update_resource(resource)
     except (AttributeError, TypeError):
         _say_missing("`_update_resource`", "another's providers keep their own resource")
+        return False
+    return True
+
+
+def use_stable_http_names() -> bool:
+    """Have instrumentations of HTTP use the names of today, unless the variable is set otherwise.
+
+    Those that have looked already stay as they are. Returns whether the variable is in effect.
+    """
+    if os.environ.setdefault(_STABILITY, "http") != "http":
+        return True
+    try:
+        from opentelemetry.instrumentation._semconv import (
+            _OpenTelemetrySemanticConventionStability as Stability,
+        )
+
+        initialize: Callable[[], object] = Stability._initialize
+        Stability._initialized = False
+        initialize()
+    except (ImportError, AttributeError):
+        _say_missing(
+            "`_OpenTelemetrySemanticConventionStability`",
+            f"set {_STABILITY}=http in the environment for today's names of HTTP",
+        )
         return False
     return True
