@@ -202,7 +202,7 @@ UNCLEAR = [
 def test_a_request_whose_end_is_not_clear_ends_its_connection(service: Process) -> None:
     smuggled = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for head in UNCLEAR:
-        for path in (b"/weigh", b"/ping", b"/nowhere"):
+        for path in (b"/weigh", b"/ping", b"/health/live", b"/nowhere"):
             with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
                 connection.sendall(
                     b"POST %s %sHost: localhost\r\nContent-Type: application/json\r\n\r\n"

@@ -10,13 +10,14 @@ import pytest
 from fastapi import Request
 from faststream.kafka import TestKafkaBroker
 from faststream_otel.http import HttpService
+from faststream_otel.http.tracing import RequestTracerProvider
 from faststream_otel.kafka import KafkaSettings
 from opentelemetry import baggage, trace
 from opentelemetry.instrumentation._semconv import (
     _OpenTelemetrySemanticConventionStability as Stability,
 )
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -148,6 +149,17 @@ async def test_an_error_is_described_without_what_it_is_about(
     (event,) = span.events
     assert event.name == "exception"
     assert SECRET not in repr((span.status.description, event.attributes))
+
+
+def test_a_task_in_the_background_is_described_likewise() -> None:
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = RequestTracerProvider(provider).get_tracer("tasks")
+    with pytest.raises(ValidationError), tracer.start_as_current_span("BackgroundTask later"):
+        Parcel.model_validate({"weight": SECRET})
+    (span,) = exporter.get_finished_spans()
+    assert str(span.status.description).startswith("ValidationError: weight: ")
+    assert SECRET not in repr((span.status.description, span.events))
 
 
 async def test_a_route_may_say_itself_what_becomes_of_its_span(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Form, HTTPException
 from faststream_otel.http import HttpService, JsonRoute, Refused
 from faststream_otel.kafka import KafkaSettings
 from faststream_otel.messages.broker import TooLarge, Unavailable
@@ -313,6 +313,17 @@ async def test_what_a_route_raises_is_answered_in_one_shape(
     assert said(answer.content)[0] == field
     assert b"my secret" not in answer.content
     assert answer.headers.items() >= headers.items()
+
+
+async def test_an_answer_that_has_no_body_gets_none(service: HttpService) -> None:
+    @service.http.get("/same")
+    async def same() -> None:
+        raise HTTPException(304, headers={"ETag": '"1"'})
+
+    async with client(service) as http:
+        answer = await http.get("/same")
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"1"')
+    assert "content-length" not in answer.headers
 
 
 async def test_a_service_may_answer_its_own_way(service: HttpService) -> None:

@@ -1,7 +1,15 @@
 """HTTP with routes of your own, by FastAPI (extra `http`)."""
 
 from .errors import Errors, Refused
-from .idempotency_key import IdempotencyKey, MemoryKeyStore, fingerprint, once
+from .idempotency_key import (
+    IdempotencyKey,
+    KeyInUse,
+    KeyReused,
+    KeyStore,
+    MemoryKeyStore,
+    fingerprint,
+    once,
+)
 from .json_body import JsonRoute
 from .service import HttpService
 
@@ -10,6 +18,9 @@ __all__ = (
     "HttpService",
     "IdempotencyKey",
     "JsonRoute",
+    "KeyInUse",
+    "KeyReused",
+    "KeyStore",
     "MemoryKeyStore",
     "Refused",
     "fingerprint",

@@ -12,6 +12,7 @@ from typing import Any
 import fastapi
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.utils import is_body_allowed_for_status_code
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -119,6 +120,8 @@ async def _invalid(request: Request, error: Any) -> Response:
 def _answer(
     status: int, problems: list[dict[str, Any]], headers: Mapping[str, str] | None = None
 ) -> Response:
+    if not is_body_allowed_for_status_code(status):
+        return Response(None, status, headers)
     # ASCII: a name that the sender chose may hold what UTF-8 cannot.
     body = json.dumps({"errors": problems})
     return Response(body, status, headers, media_type="application/json")

@@ -9,7 +9,7 @@ from typing import Any
 # From here: `opentelemetry-instrument` replaces `fastapi.FastAPI` by one that it has instrumented.
 from fastapi.applications import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..service import Application, Service
 from ..settings import Settings
@@ -24,8 +24,8 @@ class HttpService(Service):
     """A service whose routes are FastAPI's: `@service.http.post("/orders")`.
 
     FastAPI is outside, FastStream's application inside its lifespan. Health, metrics and the
-    AsyncAPI document stay FastStream's, without spans and limits. Requests are refused in one
-    shape, which `faststream_otel.http.errors` describes.
+    AsyncAPI document stay FastStream's, without spans. Requests are refused in one shape, which
+    `faststream_otel.http.errors` describes.
 
     Attributes:
         http: FastAPI's application.
@@ -33,8 +33,14 @@ class HttpService(Service):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
+        limits: dict[str, Any] = {
+            "max_body_bytes": settings.max_body_bytes,
+            "body_timeout_seconds": settings.body_timeout_seconds,
+            "max_requests": settings.max_requests,
+        }
         self.app = self.http = _Api(
             self.faststream,
+            RequestLimits(self.faststream, **limits),
             title=f"{name} service",
             version="1",
             docs_url="/docs" if settings.api_pages else None,
@@ -43,12 +49,7 @@ class HttpService(Service):
         )
         self.http.router.route_class = JsonRoute
         errors.install(self.http)
-        self.http.add_middleware(
-            RequestLimits,
-            max_body_bytes=settings.max_body_bytes,
-            body_timeout_seconds=settings.body_timeout_seconds,
-            max_requests=settings.max_requests,
-        )
+        self.http.add_middleware(RequestLimits, **limits)
         self.http.add_middleware(OriginalHeaders)
         use_stable_http_names()
         FastAPIInstrumentor.instrument_app(
@@ -63,7 +64,7 @@ class HttpService(Service):
 class _Api(FastAPI):
     """Hands on to FastStream's application what that serves itself."""
 
-    def __init__(self, faststream: Application, **options: Any) -> None:
+    def __init__(self, faststream: Application, limited: ASGIApp, **options: Any) -> None:
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             async with faststream.start_lifespan_context():
@@ -72,13 +73,13 @@ class _Api(FastAPI):
         # Newer versions of FastAPI have telemetry of their own, with the texts of exceptions.
         off: Any = {"tracing": False, "metrics": False, "logs": False}
         super().__init__(lifespan=lifespan, telemetry=off, **options)
-        self._faststream = faststream
+        self._faststream, self._limited = faststream, limited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
         elif any(scope["path"] == path for path, _ in self._faststream.routes):
-            await self._faststream(scope, receive, send)
+            await self._limited(scope, receive, send)
         else:
             await super().__call__(readable(scope), receive, send)
 

@@ -16,7 +16,15 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.semconv.attributes.url_attributes import URL_QUERY
 from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_ORIGINAL
-from opentelemetry.trace import Span, SpanContext, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import (
+    Span,
+    SpanContext,
+    Status,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+    use_span,
+)
 from opentelemetry.util.types import Attributes
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -59,7 +67,7 @@ class _Tracer(Tracer):
         return _RequestSpan(span) if span.is_recording() else span
 
     def start_as_current_span(self, *arguments: Any, **options: Any) -> Any:
-        return self._tracer.start_as_current_span(*arguments, **options)
+        return use_span(self.start_span(*arguments, **options), end_on_exit=True)
 
 
 class _RequestSpan(Span):
