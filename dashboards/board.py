@@ -7,10 +7,13 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
-from .panels import PROMETHEUS, Link, sentence
+from .panels import PREFIX, PROMETHEUS, Link, sentence
 
-TAG = "observability"
+TAG = "faststream"
 """Every board with it stands in the list of links; give it to your own."""
+
+SOURCES = {"prometheus": "Prometheus", "loki": "Loki", "traces": "Traces"}
+"""The variables that choose data sources, and their labels."""
 
 WIDTH = 24
 
@@ -26,7 +29,7 @@ class Row:
 
 
 def board(
-    uid: str,
+    name: str,
     title: str,
     purpose: str,
     *rows: Row,
@@ -37,21 +40,20 @@ def board(
     """Return a board.
 
     Args:
-        uid: Part of its address: links and alerts of users name it, so it never changes.
+        name: Part of its address: links and alerts of users name it, so it never changes.
         purpose: One sentence on what question it answers.
         since: Where its time range begins.
         page: A page elsewhere that it links to.
     """
     built = (
         dashboard.Dashboard(title)
-        .uid(uid)
+        .uid(PREFIX + name)
         .description(purpose)
         .tags([TAG])
         .editable()
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .time(since, "now")
         .refresh("30s")
-        .variables([*variables(), *extra_variables])
         .link(
             dashboard.DashboardLink("Boards")
             .type(model.DashboardLinkType.DASHBOARDS)
@@ -65,8 +67,29 @@ def board(
     if page:
         link = dashboard.DashboardLink(page["title"]).type(model.DashboardLinkType.LINK)
         built.links = [*(built.links or []), link.url(page["url"]).target_blank(True).build()]
-    built.panels = list(_placed([Row(2, [sentence(purpose)]), *rows]))
+    panels = list(_placed([Row(2, [sentence(purpose)]), *rows]))
+    built.panels = [*panels]
+    every = [*_source_variables(panels), *variables(), *extra_variables]
+    built.templating = model.DashboardDashboardTemplating(list_val=[one.build() for one in every])
     return built
+
+
+def _source_variables(panels: Sequence[model.Panel]) -> Iterator[dashboard.DatasourceVariable]:
+    """One for each data source that the panels ask; by default the one that is provisioned.
+
+    A Grafana without that one takes its first of the same kind.
+    """
+    kinds = {
+        panel.datasource.uid: panel.datasource.type_val for panel in panels if panel.datasource
+    }
+    for name, label in SOURCES.items():
+        kind = kinds.get(f"${{{name}}}")
+        if kind:
+            provisioned = model.VariableOption(
+                selected=True, text=f"FastStream {label}", value=PREFIX + name
+            )
+            variable = dashboard.DatasourceVariable(name).label(label).type(kind)
+            yield variable.current(provisioned).allow_custom_value(False)
 
 
 def variables() -> list[Builder[model.VariableModel]]:

@@ -20,8 +20,12 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
 
-PROMETHEUS = common_model.DataSourceRef(type_val="prometheus", uid="prometheus")
-LOKI = common_model.DataSourceRef(type_val="loki", uid="loki")
+PREFIX = "faststream-"
+"""What the uids of boards and data sources begin with, so that they fit into any Grafana."""
+
+# Variables of the boards, so that each Grafana fills in data sources of its own.
+PROMETHEUS = common_model.DataSourceRef(type_val="prometheus", uid="${prometheus}")
+LOKI = common_model.DataSourceRef(type_val="loki", uid="${loki}")
 
 PER_SECOND = "suffix:/s"
 SECONDS = "s"
@@ -33,16 +37,17 @@ GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
 
 NO_TRAFFIC = "No traffic in this time range"
 
+KEPT = "${environment:queryparam}&${prometheus:queryparam}&${__url_time_range}"
+"""What a link from any board to another leaves as it is."""
+
 LINKS = {
     "service_name": {
         "title": "Open the Service board",
-        "url": "/d/service?var-service=${__value.raw}&${environment:queryparam}"
-        "&${__url_time_range}",
+        "url": f"/d/{PREFIX}service?var-service=${{__value.raw}}&{KEPT}",
     },
     "messaging_destination_name": {
         "title": "Open the Messaging board",
-        "url": "/d/messaging?var-destination=${__value.raw}&${environment:queryparam}"
-        "&${__url_time_range}",
+        "url": f"/d/{PREFIX}messaging?var-destination=${{__value.raw}}&{KEPT}",
     },
 }
 """Where a value in a table leads, by its label."""

@@ -10,15 +10,16 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as model
 
-from .panels import Link
+from .board import SOURCES
+from .panels import PREFIX, Link
 
 Panel = Builder[model.Panel]
 
 TRACE_ID = "traceId"
 """The variable that says which trace is open on the Traces board."""
 
-UID = "traces"
-"""Of the data source, whatever keeps the traces: other data sources link to it by this name."""
+UID = "${traces}"
+"""Of the data source, whatever keeps the traces: a variable of the boards that ask it."""
 
 NO_TRACE = f"{1:032x}"
 """A trace id that nobody has."""
@@ -119,10 +120,11 @@ def open_trace(trace_id: str, *variables: str) -> Link:
         variables: Those of the store, over and above what all boards have.
     """
     kept = "&".join(
-        f"${{{name}:queryparam}}" for name in ("environment", "service", "destination", *variables)
+        f"${{{name}:queryparam}}"
+        for name in ("environment", "service", "destination", *SOURCES, *variables)
     )
     return {
         "title": "Open this trace",
-        "url": f"/d/traces?{kept}&${{__url_time_range}}"
+        "url": f"/d/{PREFIX}traces?{kept}&${{__url_time_range}}"
         f"&var-{TRACE_ID}=${{__data.fields.{trace_id}}}",
     }

@@ -61,6 +61,7 @@ def running(
     sampling: str = "all",
     tls: str = "off",
     auth: str = "none",
+    forward: str = "off",
     added: dict[str, Any] | None = None,
     store: str = "file/traces",
     **variables: str,
@@ -114,8 +115,8 @@ def running(
     config = project / "observability/otel-collector/config"
     files = [config / "collector.yaml", config / "trace-backend.yaml",
              config / "sampling" / f"{sampling}.yaml", config / "otlp/tls" / f"{tls}.yaml",
-             config / "otlp/auth" / f"{auth}.yaml", folder / "added.yaml",
-             folder / "ends.yaml"]  # fmt: skip
+             config / "otlp/auth" / f"{auth}.yaml", config / "forward" / f"{forward}.yaml",
+             folder / "added.yaml", folder / "ends.yaml"]  # fmt: skip
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [program, *(f"--config={file}" for file in files)],

@@ -23,6 +23,7 @@ CONNECTION = (
     "BROKER_USERNAME=collector",
     "BROKER_PASSWORD=0123",
     "OTLP_TOKEN=0123",
+    "FORWARD_ENDPOINT=https://otlp.example",
 )
 LEFT_OVER = re.compile(r"cookiecutter\s*[.|}]|\{%-? |\{#|quote\.j2")
 
@@ -132,6 +133,7 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
         *({"BROKER_SECURITY_PROTOCOL": one} for one in ("SSL", "SASL_PLAINTEXT", "SASL_SSL")),
         {"OTLP_TLS": "server", "OTLP_AUTH": "bearer"},
         {"OTLP_TLS": "mutual", "OTLP_AUTH": "basic"},
+        {"FORWARD": "otlp"},
     ],
     ids=lambda chosen: "-".join(chosen.values()) or "default",
 )

@@ -15,6 +15,8 @@ from matrix import OPTIONS, TEMPLATE
 from dashboards.build import FOLDERS, STORES, files, overlay
 from dashboards.faults import NEEDS_FAULT
 from dashboards.metrics import METRICS
+from dashboards.panels import PREFIX
+from dashboards.tracestore import UID
 
 BAKED = TEMPLATE / "{{cookiecutter.project_slug}}"
 PROVISIONING = "observability/grafana/provisioning"
@@ -86,18 +88,19 @@ def test_uids_are_the_ones_that_links_and_alerts_rely_on() -> None:
         path.relative_to(TEMPLATE) for folder in FOLDERS for path in (TEMPLATE / folder).glob("*")
     }
     for found in OF_STORE.values():
-        assert found.keys() == {"traces", "topology", "messaging", "service", "telemetry", "slo"}
+        names = ("traces", "topology", "messaging", "service", "telemetry", "slo")
+        assert found.keys() == {PREFIX + name for name in names}
         assert {uid: board["uid"] for uid, board in found.items()} == {uid: uid for uid in found}
 
 
 def test_only_what_shows_traces_differs_by_where_they_are_kept() -> None:
     """Panels that stand on metrics and logs are the same, wherever they are in all of them."""
-    for uid in ("traces", "service"):
+    for uid in (f"{PREFIX}traces", f"{PREFIX}service"):
         panels = [
             {
                 panel["title"]: panel
                 for panel in OF_STORE[store][uid]["panels"]
-                if panel.get("datasource", {}).get("uid") != "traces"
+                if panel.get("datasource", {}).get("uid") != UID
             }
             for store in STORES
         ]
@@ -114,9 +117,9 @@ def test_a_board_says_what_it_is_for_and_can_be_narrowed_down(board: Json) -> No
     first = board["panels"][0]
     assert first["type"] == "text"
     assert first["options"]["content"] == board["description"]
-    variables = board["templating"]["list"]
-    assert [one["name"] for one in variables[:3]] == ["environment", "service", "destination"]
-    for one in variables[:3]:
+    variables = [one for one in board["templating"]["list"] if one["type"] != "datasource"][:3]
+    assert [one["name"] for one in variables] == ["environment", "service", "destination"]
+    for one in variables:
         assert one["multi"]
         assert one["includeAll"]
         assert one["allValue"] == ".*"
@@ -158,19 +161,73 @@ def test_faults_belong_to_queries_that_there_are() -> None:
     assert set(NEEDS_FAULT) - asked == set()
 
 
-def test_every_data_source_is_provisioned() -> None:
+@pytest.mark.parametrize(
+    "board", [board for _, board in EVERY_BOARD], ids=[uid for uid, _ in EVERY_BOARD]
+)
+def test_a_board_asks_whatever_data_sources_a_grafana_has(board: Json) -> None:
+    """By variables alone, so that it can be imported anywhere; it has no variable in vain."""
+    variables = board["templating"]["list"]
+    kinds = {
+        f"${{{one['name']}}}": one["query"] for one in variables if one["type"] == "datasource"
+    }
+    assert {one["uid"]: one["type"] for one in values_of("datasource", board)} == kinds
+    choices = [one["type"] for one in variables]
+    assert choices == sorted(choices, key=lambda kind: kind != "datasource")  # others need them
+
+
+def test_the_provisioned_data_sources_are_the_boards_choice() -> None:
     for store, found in OF_STORE.items():
         settings = (TEMPLATE / overlay(store)).parent / "traces.env"
         variables = dict(re.findall(r"^(\w+)=(.+)$", settings.read_text("utf-8"), re.MULTILINE))
-        sources = [
-            {key: variables.get(str(value)[1:], value) for key, value in source.items()}
-            for path in (BAKED / PROVISIONING).glob("datasources/*.yaml")
-            for source in yaml.safe_load(path.read_text("utf-8"))["datasources"]
-        ]
-        assert all("$" not in f"{one['name']}{one['type']}{one['url']}" for one in sources)
-        used = {(one["type"], one["uid"]) for one in values_of("datasource", found)}
-        assert (store, "traces") in used
-        assert used - {(one["type"], one["uid"]) for one in sources} == set()
+        sources = {
+            one["uid"]: (one["name"], variables.get(one["type"].removeprefix("$"), one["type"]))
+            for file in provisioned()
+            for one in file["datasources"]
+        }
+        chosen = {
+            one["current"]["value"]: (one["current"]["text"], one["query"])
+            for board in found.values()
+            for one in board["templating"]["list"]
+            if one["type"] == "datasource"
+        }
+        assert chosen == sources
+        assert sources[f"{PREFIX}traces"][1] == store
+
+
+def test_provisioning_touches_no_data_source_of_others() -> None:
+    """Grafana finds by name what it updates, and refuses to start if the uid is another then."""
+    for file in provisioned():
+        assert file.keys() == {"apiVersion", "datasources"}
+        for one in file["datasources"]:
+            assert one["uid"].startswith(PREFIX)
+            assert one["name"].lower().replace(" ", "-") == one["uid"]
+            assert "$" not in one["name"]  # the same whatever keeps the traces
+    (provider,) = boards_provider()
+    assert provider["name"] == provider["folderUid"] == PREFIX.removesuffix("-")
+
+
+def provisioned() -> list[Json]:
+    paths = sorted((BAKED / PROVISIONING / "datasources").glob("*.yaml"))
+    return [yaml.safe_load(path.read_text("utf-8")) for path in paths]
+
+
+def boards_provider() -> list[Json]:
+    path = BAKED / PROVISIONING / "dashboards/boards.yaml"
+    return list(yaml.safe_load(path.read_text("utf-8"))["providers"])
+
+
+def test_every_link_of_a_data_source_leads_to_another_or_to_a_board() -> None:
+    uids = {one["uid"] for file in provisioned() for one in file["datasources"]}
+    named = [uid for file in provisioned() for uid in values_of("datasourceUid", file)]
+    assert named
+    assert set(named) - uids == set()
+    links = [
+        url
+        for file in provisioned()
+        for url in values_of("url", [one["jsonData"] for one in file["datasources"]])
+        if url.startswith("/")
+    ]
+    assert set(links) == {f"/d/{PREFIX}traces?var-traceId=$${{__value.raw}}"}
 
 
 def test_every_link_leads_to_a_board() -> None:
@@ -178,10 +235,10 @@ def test_every_link_leads_to_a_board() -> None:
     assert urls
     names = "|".join(uid for uid, _ in EVERY_BOARD)
     pages = {store.page["url"] for store in STORES.values() if store.page}
-    known = re.compile(rf"/d/(({names})\?|\$\{{__data\.fields\.board\}}\?)")
+    known = re.compile(rf"/d/(({names})\?|{PREFIX}\$\{{__data\.fields\.board\}}\?)")
     assert [url for url in urls if not known.match(url) and url not in pages] == []
     made = {
-        board
+        PREFIX + board
         for _, _, query in queries("prometheus")
         for board in re.findall(r'"board", "(\w+)"', query)
     }
@@ -256,9 +313,7 @@ def test_grafana_finds_the_boards_where_compose_mounts_them() -> None:
     grafana = compose["services"]["grafana"]
     mounts = dict(volume.split(":")[:2] for volume in grafana["volumes"])
     inside = mounts["./grafana/dashboards"]
-    (provider,) = yaml.safe_load(
-        (BAKED / PROVISIONING / "dashboards/boards.yaml").read_text("utf-8")
-    )["providers"]
+    (provider,) = boards_provider()
     assert provider["options"]["path"] == inside
     assert mounts["./grafana/provisioning/dashboards"] == "/etc/grafana/provisioning/dashboards"
     home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])

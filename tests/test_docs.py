@@ -106,15 +106,15 @@ def test_each_thing_of_the_tracing_page_is_somewhere_and_shown_by_a_test(project
         assert tests, thing
 
 
-# --- docs/production.md and docs/without-a-collector.md
+# --- docs/production.md, docs/without-a-collector.md and docs/joining.md
 
-PAGES = ["docs/production.md", "docs/without-a-collector.md"]
+PAGES = ["docs/production.md", "docs/without-a-collector.md", "docs/joining.md"]
 ALL_PAGES = sorted(
     path.name for path in (TEMPLATE / "{{cookiecutter.project_slug}}/docs").glob("*.md")
 )
 VARIABLE = re.compile(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`|^ {4}([A-Z0-9_]+)=", re.MULTILINE)
 # In what the page has the reader add.
-OF_THE_READER = {"ELSEWHERE_ENDPOINT", "ELSEWHERE_AUTHORIZATION", "COLLECTOR_NAME"}
+OF_THE_READER = {"COLLECTOR_NAME"}
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:yaml|py|toml))`")
 
 
@@ -145,13 +145,16 @@ def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None
 def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
     (package,) = (path.parent for path in (project / "src").glob("*/telemetry"))
-    named = set(PATH.findall(text)) - {"elsewhere.yaml"}
+    named = set(PATH.findall(text)) - {"collector-name.yaml"}
     made = {"observability/alertmanager/secrets/"}  # by whoever has secrets to keep there
+    collector = (project / "observability/otel-collector/config").rglob("*.yaml")
+    components = "\n".join(path.read_text("utf-8") for path in collector)
     gone = {
         name
         for name in named - made
         if not name.startswith("/")  # of a container
         and not any((root / name).exists() for root in (project, package))
+        and name not in components
     }
     assert gone == set()
 
@@ -170,7 +173,8 @@ def test_a_link_leads_to_a_page_and_a_section(project: Path, page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_panels_and_alerts_that_there_are(project: Path, page: str) -> None:
-    text = re.sub(r"```.*?```|`[^`]*`", "", (project / page).read_text("utf-8"), flags=re.DOTALL)
+    code = re.compile(r"```.*?```|`[^`]*`|^ {4}[^\n]*", re.DOTALL | re.MULTILINE)
+    text = code.sub("", (project / page).read_text("utf-8"))
     boards = (project / "observability/grafana/dashboards").glob("*.json")
     panels = {panel["title"] for one in boards for panel in json.loads(one.read_text())["panels"]}
     rules = (project / "observability/prometheus/rules").glob("*.yaml")
@@ -208,10 +212,11 @@ def test_the_queues_hold_the_outage_that_is_promised(default_project: Path) -> N
             assert f"#{name}={size}\n" in (default_project / example).read_text("utf-8")
 
 
-def shown(project: Path) -> list[str]:
-    """The files for the Collector that the page about production has the reader add."""
+def shown(project: Path) -> str:
+    """The file for the Collector that the page about production has the reader add."""
     text = (project / "docs/production.md").read_text("utf-8")
-    return re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (added,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return str(added)
 
 
 def validate(project: Path, bakery: Bakery, sampling: str, folder: Path, added: str) -> None:
@@ -222,41 +227,42 @@ def validate(project: Path, bakery: Bakery, sampling: str, folder: Path, added: 
     files = ["collector", "trace-backend", "otlp/tls/off", "otlp/auth/none", f"sampling/{sampling}"]
     bakery.run(
         project,
-        "env", "ELSEWHERE_ENDPOINT=otlp.example:4317", "ELSEWHERE_AUTHORIZATION=Bearer 0123",
-        "COLLECTOR_NAME=one", f"CONFIG_FOLDER={config}", f"QUEUE_DIRECTORY={folder / 'queue'}",
+        "env", "FORWARD_ENDPOINT=https://otlp.example", "COLLECTOR_NAME=one",
+        f"CONFIG_FOLDER={config}", f"QUEUE_DIRECTORY={folder / 'queue'}",
         collector, "validate",
         *(f"--config={config}/{name}.yaml" for name in files), f"--config={folder / 'added.yaml'}",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("sampling", ["all", "tail"])
-def test_the_collector_takes_the_files_that_the_page_adds(
+def test_the_collector_takes_the_file_that_the_page_adds(
     project: Path, bakery: Bakery, tmp_path: Path, sampling: str
 ) -> None:
-    files = shown(project)
-    assert len(files) == 2
-    for added in files:
-        validate(project, bakery, sampling, tmp_path, added)
+    validate(project, bakery, sampling, tmp_path, shown(project))
 
 
-def test_what_is_chosen_goes_elsewhere_only_where_something_chooses(
+def test_what_is_chosen_is_forwarded_only_where_something_chooses(
     project: Path, bakery: Bakery, tmp_path: Path
 ) -> None:
-    every = "      receivers: [forward/store]"
-    (elsewhere,) = (one for one in shown(project) if every in one)
-    chosen = elsewhere.replace(every, f"      processors: [tail_sampling]\n{every}")
-    validate(project, bakery, "tail", tmp_path, chosen)
+    """By the edit that the page tells of."""
+    chosen = "processors: [tail_sampling, batch/forward]"
+    assert f"`{chosen}`" in (project / "docs/production.md").read_text("utf-8")
+    config = project / "observability/otel-collector/config/forward/otlp.yaml"
+    edited = config.read_text("utf-8").replace("processors: [batch/forward]", chosen)
+    validate(project, bakery, "tail", tmp_path, edited)
     with pytest.raises(AssertionError, match='processor "tail_sampling" which is not configured'):
-        validate(project, bakery, "all", tmp_path, chosen)
+        validate(project, bakery, "all", tmp_path, edited)
 
 
 def test_a_collector_with_a_name_says_it_in_what_it_counts(
     default_project: Path, tmp_path: Path
 ) -> None:
-    (added,) = (one for one in shown(default_project) if "COLLECTOR_NAME" in one)
     label = '{"key":"collector","value":{"stringValue":"second"}}'
     with running(
-        default_project, tmp_path, added=yaml.safe_load(added), COLLECTOR_NAME="second"
+        default_project,
+        tmp_path,
+        added=yaml.safe_load(shown(default_project)),
+        COLLECTOR_NAME="second",
     ) as collector:
         collector.send_spans([span()], **{"service.name": "orders"})
         collector.wait_for("metrics", lambda text: label in text)

@@ -100,7 +100,7 @@ def fields(row: dict[str, str], *names: str) -> tuple[str, ...]:
 
 def queries() -> list[str]:
     """Return the query of the nodes and that of the edges."""
-    (text,) = (text for path, text in files().items() if path.stem == "topology")
+    (text,) = (text for path, text in files().items() if path.stem == "faststream-topology")
     panels = {panel["title"]: panel for panel in json.loads(text)["panels"]}
     targets = {one["refId"]: one["expr"] for one in panels["Services and topics"]["targets"]}
     return [targets["nodes"], targets["edges"]]

@@ -13,7 +13,16 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from ..board import Row
 from ..board import board as board_with
-from ..panels import PER_SECOND, SECONDS, SHARE, graph, joined_table, property_of
+from ..panels import (
+    KEPT,
+    PER_SECOND,
+    PREFIX,
+    SECONDS,
+    SHARE,
+    graph,
+    joined_table,
+    property_of,
+)
 from ..promql import (
     CALLS,
     DESTINATION,
@@ -302,7 +311,7 @@ def _linked(panel: nodegraph.Panel) -> nodegraph.Panel:
     """A click on a node leads to the board that tells more about it."""
     link = {
         "title": "Open the ${__data.fields.board} board",
-        "url": "/d/${__data.fields.board}?var-${__data.fields.variable}=${__data.fields.title}"
-        "&${environment:queryparam}&${__url_time_range}",
+        "url": f"/d/{PREFIX}${{__data.fields.board}}?var-${{__data.fields.variable}}="
+        f"${{__data.fields.title}}&{KEPT}",
     }
     return panel.override_by_name("title", [property_of("links", [link])])

@@ -217,7 +217,7 @@ class Grafana:
             return bool(response.status == 200)
 
     def query(self, source: str, query: str, seconds: int, *, instant: bool) -> Any:
-        """Return the frames of an answer; the data source's uid is that of its kind.
+        """Return the frames of an answer; the data source is the provisioned one of this kind.
 
         Raises:
             AssertionError: Grafana answers with an error.
@@ -225,7 +225,7 @@ class Grafana:
         now = int(time.time() * 1000)
         one = {
             "refId": "A",
-            "datasource": {"type": source, "uid": source},
+            "datasource": {"type": source, "uid": f"faststream-{source}"},
             "expr": query,
             "instant": instant,
             "range": not instant,

@@ -42,7 +42,7 @@ OTEL_EXPORTER_OTLP_TIMEOUT=10000
 # Zipkin keeps 100,000 spans in memory: what fills this queue must not push out the orders.
 FOR_ZIPKIN = "TRACE_QUEUE_SIZE=40000\n"
 
-FOREIGN = ("OTEL_", "OTLP_", "BROKER_", "KAFKA_", "COMPOSE_", "GRAFANA_")
+FOREIGN = ("OTEL_", "OTLP_", "FORWARD", "BROKER_", "KAFKA_", "COMPOSE_", "GRAFANA_")
 
 UP_SECONDS = 300
 COMMAND_SECONDS = 900

@@ -155,9 +155,9 @@ def test_boards_are_provisioned(grafana: Grafana, stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("uid", "path"),
     [
-        ("prometheus", "/api/v1/labels"),
-        ("loki", "/loki/api/v1/labels"),
-        ("traces", STORES[chosen()].ready),
+        ("faststream-prometheus", "/api/v1/labels"),
+        ("faststream-loki", "/loki/api/v1/labels"),
+        ("faststream-traces", STORES[chosen()].ready),
     ],
 )
 def test_datasource_works(grafana: Grafana, uid: str, path: str) -> None:
@@ -165,4 +165,4 @@ def test_datasource_works(grafana: Grafana, uid: str, path: str) -> None:
 
 
 def test_home_is_the_traces_board(grafana: Grafana) -> None:
-    assert grafana.home() == "traces"
+    assert grafana.home() == "faststream-traces"

@@ -26,7 +26,7 @@ def datasources(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 def leads_to_the_open_trace(url: str, uids: set[str]) -> bool:
-    found = re.fullmatch(r"/d/(\w+)\?var-traceId=\$\{__value\.raw\}", url)
+    found = re.fullmatch(r"/d/([\w-]+)\?var-traceId=\$\{__value\.raw\}", url)
     return found is not None and found[1] in uids
 
 
@@ -60,7 +60,7 @@ def test_exemplar_leads_to_its_trace(
     datasources: dict[str, Any], orders: dict[str, Order], prometheus: Prometheus,
     store: TraceStore, stack: Stack,
 ) -> None:  # fmt: skip
-    links = datasources["prometheus"]["exemplarTraceIdDestinations"]
+    links = datasources["faststream-prometheus"]["exemplarTraceIdDestinations"]
     assert {link["name"] for link in links} == {"trace_id"}
     assert {link["datasourceUid"] for link in links if "datasourceUid" in link} <= set(datasources)
     uids = set(boards(stack.folder))
@@ -74,7 +74,7 @@ def test_trace_leads_to_its_logs(
     datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, store: TraceStore,
     namespace: str,
 ) -> None:  # fmt: skip
-    link = datasources["traces"]["tracesToLogsV2"]
+    link = datasources["faststream-traces"]["tracesToLogsV2"]
     assert link["datasourceUid"] in datasources
     span = next(one for one in traces["good"] if one.service == "payments")
     query = filled(link["query"], link, span, namespace, store)
@@ -85,7 +85,7 @@ def test_log_record_leads_to_its_trace(
     datasources: dict[str, Any], traces: dict[str, list[Span]], loki: Loki, store: TraceStore,
     stack: Stack,
 ) -> None:  # fmt: skip
-    links = datasources["loki"]["derivedFields"]
+    links = datasources["faststream-loki"]["derivedFields"]
     assert {link["matcherType"] for link in links} == {"label"}
     assert {link["datasourceUid"] for link in links if "datasourceUid" in link} <= set(datasources)
     uids = set(boards(stack.folder))
@@ -107,7 +107,7 @@ def test_span_leads_to_the_metrics_of_its_kind(
     store: TraceStore,
     namespace: str,
 ) -> None:
-    link = datasources["traces"]["tracesToMetrics"]
+    link = datasources["faststream-traces"]["tracesToMetrics"]
     assert link["datasourceUid"] in datasources
     span = next(one for one in traces["failing"] if one.status == "ERROR")
     for one in link["queries"]:

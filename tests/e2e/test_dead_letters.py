@@ -57,7 +57,7 @@ def test_the_letter_says_what_happened(letter: dict[str, Any], orders: dict[str,
 
 
 def test_the_letter_leads_to_its_trace(letter: dict[str, Any], stack: Stack) -> None:
-    board = f"{stack.url('GRAFANA_PORT')}/d/traces?var-traceId={letter['trace_id']}"
+    board = f"{stack.url('GRAFANA_PORT')}/d/faststream-traces?var-traceId={letter['trace_id']}"
     assert letter["trace"].startswith(board)
 
 

@@ -22,15 +22,25 @@ pytestmark = pytest.mark.skipif(
 )
 
 SAID = ("name", "uid", "type", "url", "isDefault", "jsonData")
-PROVISIONED = "observability/grafana/provisioning/datasources/traces.yaml"
-AS_OF_0_1_0 = """\
+PROVISIONING = "observability/grafana/provisioning/datasources"
+OTHERS = """\
 apiVersion: 1
 datasources:
+  - name: Prometheus
+    uid: prometheus
+    type: prometheus
+    url: http://elsewhere:9090
+    isDefault: true
   - name: Tempo
-    uid: tempo
+    uid: traces
     type: tempo
-    url: http://tempo:3200
+    url: http://elsewhere:3200
+  - name: Jaeger
+    uid: jaeger
+    type: jaeger
+    url: http://elsewhere:16686
 """
+"""Those of an older project, and of its users."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,16 @@ class OneVolume:
         """Start the Grafana of another project, and return its folder.
 
         Args:
-            provisioned: What its file for the trace backend says, instead of what is baked.
+            provisioned: Its only file of data sources, instead of those that are baked.
         """
         self.first.compose("rm", "--stop", "--force", "grafana")
         stack = Stack.bake(Path(tempfile.mkdtemp(dir=self.home)), traces=traces)
         stack.project, stack.ports = self.first.project, self.first.ports
         shutil.copy(self.first.folder / ".env", stack.folder / ".env")
         if provisioned:
-            (stack.folder / PROVISIONED).write_text(provisioned)
+            for path in (stack.folder / PROVISIONING).iterdir():
+                path.unlink()
+            (stack.folder / PROVISIONING / "others.yaml").write_text(provisioned)
         stack.services = ["grafana"]
         stack.up()
         return stack.folder
@@ -77,12 +89,14 @@ def volume(tmp_path: Path) -> Iterator[OneVolume]:
 
 
 def test_the_traces_are_found_after_an_update_and_in_another_backend(volume: OneVolume) -> None:
-    """All else is as the files say, and none is left of what there was before."""
-    volume.start("tempo", AS_OF_0_1_0)
-    assert "tempo" in volume.found()
+    """Ours are as the files say, and all others as they were, but that ours is the default."""
+    volume.start("tempo", OTHERS)
+    others = volume.found()
+    assert others.keys() == {"prometheus", "traces", "jaeger"}
+    del others["prometheus"]["isDefault"]
     for traces in BACKENDS:
-        expected = data_sources(volume.start(traces))
-        assert expected["traces"]["type"] == traces
-        assert volume.found() == expected
+        ours = data_sources(volume.start(traces))
+        assert ours["faststream-traces"]["type"] == traces
+        assert volume.found() == others | ours
     volume.first.restart("grafana")
-    assert volume.found() == expected
+    assert volume.found() == others | ours
