@@ -279,7 +279,7 @@ def test_a_dead_letter_goes_back_byte_for_byte(headers: Headers, key: bytes, bat
     """But for what belongs to one publication: its trace, and when its flow began."""
     given = record(b'{"name": "bad"}', headers, key, topic="lists" if batch else "items", offset=7)
     store = MemoryStore()
-    store.channels = frozenset({"items", "lists"})
+    store.channels = {"items", "lists"}
 
     async def run() -> None:
         async with COUNTER.running():

@@ -55,7 +55,7 @@ class MemoryStore:
     """Dead letters in a list for each log. Ids look like those of no broker: `a#12`."""
 
     def __init__(self, logs: str = "a") -> None:
-        self.channels = frozenset({"events", "dead-letters"})
+        self.channels = {"events", "dead-letters"}
         self.logs: dict[str, list[Record]] = {log: [] for log in logs}
         self.sent: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self.fails: dict[bytes, Exception] = {}
@@ -81,6 +81,9 @@ class MemoryStore:
     def change(self, state: State, *ids: str, at: float | None = None) -> str:
         change = StateChange(state, ids)
         return self.put(change.headers, change.body, at=at or time.time())
+
+    async def exists(self, channel: str) -> bool:
+        return channel in self.channels
 
     def order(self, id: str) -> tuple[str, int]:
         log, hash_sign, place = id.partition("#")

@@ -79,7 +79,7 @@ async def _list(context: Context) -> int:
     states = frozenset(State) if options.all else TO_DO | {State.BEGUN}
     filter = Filter(channel=options.channel, error_type=options.error_type, states=states)
     async with context.broker.dead_letters() as store:
-        _warn_of_no_channel(context, store)
+        await _warn_of_no_channel(context, store)
         search = Search(store, filter)
         await search.prepare()
         limit = options.limit or (None if options.json else SHOWN)
@@ -140,7 +140,7 @@ async def _replay(context: Context) -> int:
     store = _store(context)
     async with store:
         search = await _chosen(context, store)
-        if options.to and options.to not in store.channels:
+        if options.to and not await store.exists(options.to):
             raise CannotContinue(f"There is no channel {options.to} (--to).")
         if options.dry_run:
             return await _show(context, search, "would be sent")
@@ -204,7 +204,7 @@ def _store(context: Context) -> DeadLetterStore:
 async def _chosen(context: Context, store: DeadLetterStore) -> Search:
     """Find the dead letters that the options choose."""
     options = context.options
-    _warn_of_no_channel(context, store)
+    await _warn_of_no_channel(context, store)
     states = frozenset(State) - {State.BEGUN} if getattr(options, "again", False) else TO_DO
     filter = Filter(frozenset(options.ids), options.channel, options.error_type, states)
     search = Search(store, filter)
@@ -248,8 +248,8 @@ def _conclude(search: Search, number: int, what: str, failed: int = 0) -> int:
     return 1 if failed else 0
 
 
-def _warn_of_no_channel(context: Context, store: DeadLetterStore) -> None:
-    if DEAD_LETTERS not in store.channels:
+async def _warn_of_no_channel(context: Context, store: DeadLetterStore) -> None:
+    if not await store.exists(DEAD_LETTERS):
         print(
             f"There is no channel {DEAD_LETTERS} at {context.broker.url} (BROKER_URL).",
             file=sys.stderr,

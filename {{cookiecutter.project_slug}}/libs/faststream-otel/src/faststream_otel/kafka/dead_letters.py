@@ -8,7 +8,7 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,8 +49,8 @@ class KafkaDeadLetters:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        self._topics: frozenset[str] = frozenset()
         self._partitions: list[int] = []
-        self.channels: Collection[str] = frozenset()
 
     async def __aenter__(self) -> Self:
         admin = AIOKafkaAdminClient(
@@ -62,7 +62,7 @@ class KafkaDeadLetters:
                 topics = await admin.describe_topics()
             finally:
                 await admin.close()
-        self.channels = frozenset(topic["topic"] for topic in topics)
+        self._topics = frozenset(topic["topic"] for topic in topics)
         self._partitions = [
             partition["partition"]
             for topic in topics
@@ -79,6 +79,9 @@ class KafkaDeadLetters:
     ) -> None:
         if self._producer:
             await self._producer.stop()
+
+    async def exists(self, channel: str) -> bool:
+        return channel in self._topics
 
     def order(self, id: str) -> tuple[str, int]:
         found = _ID.fullmatch(id)

@@ -1,16 +1,21 @@
 """Kafka: the lag of consumer groups, asked from outside of them."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
-from ..messages.broker import Lag
+from ..messages.broker import Lag, Unreachable
 from .security import client_options, reaching
 from .settings import KafkaSettings
 
 CLIENT = "lag"
 REQUEST_MS = 10_000
+ATTEMPTS = 10
+RETRY_SECONDS = 0.5
 
 
 async def lag(settings: KafkaSettings, groups: Sequence[tuple[str, str]]) -> list[Lag]:
@@ -56,6 +61,24 @@ async def _ready(
 ) -> int:
     first = await consumer.beginning_offsets(partitions)
     end = await consumer.end_offsets(partitions)
-    committed = await admin.list_consumer_group_offsets(group, partitions=[*partitions])
+    committed = await _committed(admin, group, partitions)
     # -1: nothing was committed. What retention has deleted is not waiting.
     return sum(end[one] - max(committed[one].offset, first[one]) for one in partitions)
+
+
+async def _committed(
+    admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, Any]:
+    for _ in range(ATTEMPTS):
+        # A new broker first has to make, and load, the topic in which groups keep their offsets.
+        try:
+            found = await admin.list_consumer_group_offsets(group, partitions=[*partitions])
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+        else:
+            # On an error of the group as a whole, aiokafka returns nothing.
+            if found.keys() >= {*partitions}:
+                return dict(found)
+        await asyncio.sleep(RETRY_SECONDS)
+    raise Unreachable(f"it does not say which offsets group {group} has committed")

@@ -72,14 +72,14 @@ class Replay:
             for outcome in await self._send_page(page):
                 yield outcome
 
-    def _refusal(self, dead_letter: DeadLetter) -> str:
+    async def _refusal(self, dead_letter: DeadLetter) -> str:
         """Why a dead letter cannot be sent; empty if it can."""
         destination = self._to or dead_letter.channel
         if not destination:
             return "it does not say which channel it came from; --to names one"
         if destination == DEAD_LETTERS:
             return f"it would go to {DEAD_LETTERS} again"
-        if destination not in self._store.channels:
+        if not await self._store.exists(destination):
             return f"there is no channel {destination}; --to names another"
         if dead_letter.truncated:
             return (
@@ -92,7 +92,7 @@ class Replay:
     async def _send_page(self, page: Sequence[DeadLetter]) -> list[Outcome]:
         outcomes, sendable = [], []
         for one in page:
-            if reason := self._refusal(one):
+            if reason := await self._refusal(one):
                 outcomes.append(Outcome(one, reason=reason))
             else:
                 sendable.append(one)

@@ -1,7 +1,7 @@
 """Where dead letters are kept, as each broker's folder answers it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
@@ -23,10 +23,6 @@ class DeadLetterStore(Protocol):
         Unreachable: On connecting, or by any method: the broker does not answer.
     """
 
-    @property
-    def channels(self) -> Collection[str]:
-        """All channels that existed on connecting, that of the dead letters among them."""
-
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
@@ -35,6 +31,9 @@ class DeadLetterStore(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+    async def exists(self, channel: str) -> bool:
+        """Whether there is such a channel; asked for every dead letter that is sent."""
 
     def order(self, id: str) -> tuple[str, int]:
         """The log that an id is of, and its place there. Needs no connection.
