@@ -36,6 +36,7 @@ async def _lag(context: Context) -> int:
     logging.getLogger().setLevel(logging.WARNING)
     quiet(context.broker)
     found = [one for service in services for one in await service.broker.lag()]
+    found.sort(key=lambda one: (one.channel, one.group))
     if context.options.json:
         for one in found:
             print(json.dumps(dataclasses.asdict(one)))

@@ -259,7 +259,7 @@ def _from_old(record: Record) -> Record:
     if _OLD_STATE in text and STATE not in text:
         try:
             offsets = json.loads(body or b"")["offsets"]
-            if all(type(one) is int for one in offsets):
+            if isinstance(offsets, list) and all(type(one) is int for one in offsets):
                 partition = record.id.partition("/")[0]
                 body = json.dumps({"ids": [f"{partition}/{one}" for one in offsets]}).encode()
                 added[STATE] = text[_OLD_STATE]
