@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..telemetry import prepare_environment
@@ -44,14 +43,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if options.command in development.COMMANDS:
-        if not find_spec("typer"):
-            extra = "dev" if options.command == "dev" else "cli"
-            print(
-                f"faststream-otel {options.command} needs the extra {extra}:"
-                f" pip install 'faststream-otel[{extra}]'",
-                file=sys.stderr,
-            )
-            return 2
         return development.main(options.app or None, [options.command, *rest])
     if rest:
         options.error(f"unrecognized arguments: {' '.join(rest)}")
