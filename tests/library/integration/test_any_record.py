@@ -6,12 +6,11 @@ from itertools import chain
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-
-from faststream_otel.service import Service
-from faststream_otel.settings import Settings
+from faststream_otel import Service
+from faststream_otel.kafka import KafkaSettings
+from faststream_otel.kafka.embedded import embedded_kafka
 
 from .conftest import PACKAGE, Start
-from faststream_otel.kafka.embedded import embedded_kafka
 
 Header = tuple[str, bytes | None]
 Record = tuple[bytes | None, bytes | None, list[Header]]
@@ -22,7 +21,7 @@ RECORDS: list[Record] = [
     (b"key", b"bad", [("content-type", b"text/plain"), ("correlation_id", b"c-1")]),
     (None, b"\xff\x00", [("x", None), ("x", b"\xff\xfe"), ("x", b""), ("", b"1")]),
     (b"", b"", [("content-type", b""), ("b", b"2"), ("a", b"1"), ("b", b"2")]),
-    (b"\x00\xff", None, [("dead-letter.topic", b"forged"), ("dead-letter.tombstone", b"true")]),
+    (b"\x00\xff", None, [("dead-letter.channel", b"forged"), ("dead-letter.tombstone", b"true")]),
     (b"key", b"bad", [("correlation_id", None), ("content-type", b"\xff"), ("é€", "é€".encode())]),
     (None, None, [("x", None), ("y", b"1")]),
     (b"key", b"bad", [("n", str(number).encode()) for number in range(300)]),
@@ -39,7 +38,8 @@ def kafka() -> Iterator[str]:
 @pytest.mark.parametrize("topic", ["numbers", "lists"])
 def test_what_failed_comes_back_byte_for_byte(kafka: str, start: Start, topic: str) -> None:
     assert asyncio.run(fail(kafka, topic)) == [1, 2]
-    replay = start("-m", PACKAGE, "replay", "--all", "--to", "back", OTEL_SDK_DISABLED="true")
+    command = ["-m", "faststream_otel.cli", "--app", PACKAGE, "replay", "--all", "--to", "back"]
+    replay = start(*command, OTEL_SDK_DISABLED="true")
     assert replay.popen.wait(30) == 0, replay.output.read_text()
 
     back = asyncio.run(read(kafka, "back"))
@@ -48,7 +48,7 @@ def test_what_failed_comes_back_byte_for_byte(kafka: str, start: Start, topic: s
 
 async def fail(broker: str, topic: str) -> list[int]:
     """Send all of them between two good ones, to a service that can handle but these two."""
-    service = Service("counting", Settings(broker_url=broker, retry_attempts=1))
+    service = Service("counting", KafkaSettings(broker_url=broker, retry_attempts=1))
     handled: list[int] = []
     done = asyncio.Event()
 
@@ -75,8 +75,8 @@ async def fail(broker: str, topic: str) -> list[int]:
                 await producer.send_batch(batch, topic, partition=0)
             else:
                 await producer.send(topic, value, key, partition=0, headers=headers)
-    async with service.broker, asyncio.timeout(20):
-        await service.broker.start()
+    async with service.broker.faststream as connected, asyncio.timeout(20):
+        await connected.start()
         await done.wait()
     return handled
 

@@ -1,10 +1,9 @@
-"""Dead letters are listed and sent back by the program itself, over a broker on TCP."""
+"""Dead letters are listed and sent back by the command line, over a broker on TCP."""
 
 import asyncio
 import json
 import re
 import sys
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,25 +11,34 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-
-from order_flow.__main__ import main
+from faststream_otel.cli.__main__ import main
+from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.kafka.embedded import embedded_kafka
 
 from ..ports import free_port
-from .conftest import PACKAGE, Process, Start
-from faststream_otel.kafka.embedded import embedded_kafka
-from faststream_otel.dev.sink import OtlpSink
+from .conftest import PACKAGE, Start
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-PUT_AWAY = {
+SENT = {
     "content-type": "text/plain",
     "traceparent": f"00-{TRACE}-b7ad6b7169203331-01",
-    "dead-letter.topic": "events",
-    "dead-letter.partition": "2",
-    "dead-letter.offset": "41",
+    "dead-letter.channel": "events",
+    "dead-letter.message-id": "2/41",
     "dead-letter.attempts": "3",
     "dead-letter.error.type": "shop.errors.NoCarrierError",
     "dead-letter.reason": "no carrier",
 }
+OLD = {
+    name: SENT[name]
+    for name in SENT
+    if name not in ("dead-letter.channel", "dead-letter.message-id")
+} | {
+    "dead-letter.topic": "events",
+    "dead-letter.partition": "2",
+    "dead-letter.offset": "41",
+}
+"""As version 0.1 and earlier wrote them."""
+CLI = ("-m", "faststream_otel.cli", "--app", PACKAGE)
 MANY = 3000
 
 Headers = list[tuple[str, bytes]]
@@ -57,15 +65,15 @@ Program = Callable[..., Done]
 def program(
     kafka: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Program:
-    """`python -m <package> <arguments>` on this broker, without telemetry, in this process."""
+    """`faststream-otel <arguments>` on this broker, without telemetry, in this process."""
     monkeypatch.setenv("BROKER_URL", kafka)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setenv("FASTSTREAM_OTEL_APP", PACKAGE)
 
     def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", [PACKAGE, *arguments])
         try:
-            code = main()
+            code = main(arguments)
         except SystemExit as ended:
             code = int(ended.code or 0)
         return Done(code, *capsys.readouterr())
@@ -73,7 +81,7 @@ def program(
     return run
 
 
-def letters(program: Program, *arguments: str) -> list[dict[str, Any]]:
+def dead_letters(program: Program, *arguments: str) -> list[dict[str, Any]]:
     done = program("dead-letters", "--json", *arguments)
     assert done.code == 0, done.err
     return [json.loads(line) for line in done.out.splitlines()]
@@ -83,12 +91,12 @@ def encoded(headers: dict[str, str]) -> Headers:
     return [(name, value.encode()) for name, value in headers.items()]
 
 
-def put(broker: str, *letters: tuple[bytes | None, Headers]) -> None:
+def put(broker: str, *records: tuple[bytes | None, Headers]) -> None:
     """Put records into the dead letters, all into one partition."""
 
     async def produce() -> None:
         async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
-            for value, headers in letters:
+            for value, headers in records:
                 await producer.send("dead-letters", value, b"key", partition=0, headers=headers)
 
     asyncio.run(produce())
@@ -110,15 +118,14 @@ def events(broker: str) -> list[Any]:
     return asyncio.run(consume())
 
 
-def ping(process: Process) -> str:
-    request = urllib.request.Request(f"http://127.0.0.1:{process.port}/ping", b"")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        trace_id: str = json.load(answer)["trace_id"]
-    return trace_id
+async def ping(broker: str) -> None:
+    headers = encoded({"traceparent": SENT["traceparent"], "content-type": "text/plain"})
+    async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
+        await producer.send_and_wait("pings", b"ping", headers=headers)
 
 
 def test_a_message_is_listed_mended_and_replayed(
-    sink: OtlpSink, start: Start, program: Program
+    kafka: str, sink: OtlpSink, start: Start, program: Program
 ) -> None:
     telemetry = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": sink.grpc_endpoint,
@@ -127,23 +134,22 @@ def test_a_message_is_listed_mended_and_replayed(
     }
     stubborn = ["-m", f"{__package__}.stubborn"]
     broken = start(*stubborn, **telemetry, BROKEN="yes", RETRY_BACKOFF_SECONDS="0.01")
-    probe = start("-m", f"{__package__}.probe", **telemetry)
     broken.wait_ready()
-    probe.wait_ready()
-    old = ping(probe)
-    put_away = sink.wait_for(
-        lambda sink: [one for one in sink.trace(old) if one.name == "send dead-letters"],
+    asyncio.run(ping(kafka))
+    sent_away = sink.wait_for(
+        lambda sink: [one for one in sink.trace(TRACE) if one.name == "send dead-letters"],
         "the dead letter's span",
         20,
     )
-    (letter,) = letters(program)
-    assert (letter["trace_id"], letter["topic"], letter["attempts"]) == (old, "pings", 3)
-    assert (letter["error_type"], letter["reason"]) == ("LookupError", "no use for a ping")
-    assert (letter["body"], letter["state"]) == ("ping", "open")
+    (found,) = dead_letters(program)
+    assert (found["trace_id"], found["channel"], found["attempts"]) == (TRACE, "pings", 3)
+    assert re.fullmatch("[0-3]/0", found["message_id"])
+    assert (found["error_type"], found["reason"]) == ("LookupError", "no use for a ping")
+    assert (found["body"], found["state"]) == ("ping", "open")
 
     assert broken.stop() == 0
     start(*stubborn, **telemetry).wait_ready()
-    replay = start("-m", PACKAGE, "replay", letter["letter"], **telemetry)
+    replay = start(*CLI, "replay", found["id"], **telemetry)
     assert replay.popen.wait(30) == 0
     (new,) = re.findall("[0-9a-f]{32}", replay.output.read_text())
 
@@ -154,23 +160,23 @@ def test_a_message_is_listed_mended_and_replayed(
     )
     (sent,) = (one for one in sink.trace(new) if one.name == "send pings")
     assert (sent.service, sent.kind, sent.parent_id) == ("replay", "PRODUCER", None)
-    assert sent.attributes["dead_letter.position"] == letter["letter"]
-    assert [(one.trace_id, one.span_id) for one in sent.links] == [(old, put_away[0].span_id)]
+    assert sent.attributes["dead_letter.id"] == found["id"]
+    assert [(one.trace_id, one.span_id) for one in sent.links] == [(TRACE, sent_away[0].span_id)]
     assert [(one.service, one.parent_id, one.status) for one in handled] == [
         ("stubborn", sent.span_id, "UNSET")
     ]
     assert any(one.service == "replay" and one.trace_id == new for one in sink.logs)
     assert not [point for point in sink.metrics if point.service == "replay"]
 
-    assert letters(program) == []
-    (replayed,) = letters(program, "--all")
+    assert dead_letters(program) == []
+    (replayed,) = dead_letters(program, "--all")
     assert replayed["state"] == "replayed"
 
 
-def test_each_letter_is_sent_once_however_many_there_are(
+def test_each_dead_letter_is_sent_once_however_many_there_are(
     kafka: str, start: Start, program: Program
 ) -> None:
-    put(kafka, *((str(n).encode(), encoded(PUT_AWAY)) for n in range(MANY)))
+    put(kafka, *((str(n).encode(), encoded(SENT)) for n in range(MANY)))
 
     listed = program("dead-letters")
     assert listed.out.count("\n      no carrier\n") == 20
@@ -180,7 +186,7 @@ def test_each_letter_is_sent_once_however_many_there_are(
     )
     assert f"\n0/{MANY - 1}  20" in listed.out
 
-    both = [start("-m", PACKAGE, "replay", "--all", OTEL_SDK_DISABLED="true") for _ in range(2)]
+    both = [start(*CLI, "replay", "--all", OTEL_SDK_DISABLED="true") for _ in range(2)]
     assert {one.popen.wait(60) for one in both} <= {0, 1}  # 1: some were left to the other
     bodies = Counter(record.value for record in events(kafka))
     assert bodies == {str(n).encode(): 1 for n in range(MANY)}
@@ -192,7 +198,7 @@ def test_each_letter_is_sent_once_however_many_there_are(
 
 def test_a_message_goes_back_as_it_was(kafka: str, program: Program) -> None:
     body = b"\x00\xff" * 500_000
-    put(kafka, (body, [*encoded(PUT_AWAY), ("tenant", b"acme"), ("flow-started", b"1")]))
+    put(kafka, (body, [*encoded(SENT), ("tenant", b"acme"), ("flow-started", b"1")]))
 
     assert program("replay", "0/0").code == 0
     (record,) = events(kafka)
@@ -202,8 +208,8 @@ def test_a_message_goes_back_as_it_was(kafka: str, program: Program) -> None:
 
 def test_a_tombstone_goes_back_as_one(kafka: str, program: Program) -> None:
     tombstone = ("dead-letter.tombstone", b"true")
-    put(kafka, (b"", [*encoded(PUT_AWAY), tombstone]), (b"", encoded(PUT_AWAY)))
-    assert [letter["body"] for letter in letters(program)] == [None, ""]
+    put(kafka, (b"", [*encoded(SENT), tombstone]), (b"", encoded(SENT)))
+    assert [one["body"] for one in dead_letters(program)] == [None, ""]
 
     assert program("replay", "--all").code == 0
     records = events(kafka)
@@ -215,23 +221,55 @@ def test_strangers_are_listed_and_stay(kafka: str, program: Program) -> None:
     put(
         kafka,
         (None, []),
-        (b"", [("dead-letter.topic", b"\xff\xfe"), ("dead-letter.mark", b"replayed")]),
+        (b"", [("dead-letter.channel", b"\xff\xfe"), ("dead-letter.state", b"replayed")]),
+        (b'{"ids": ["0/0", "0/1", "0/99"]}', [("dead-letter.state", b"replayed")]),
         (b'{"offsets": [0, 1, 2, 99]}', [("dead-letter.mark", b"replayed")]),
         (b"{" * 10_000, [("traceparent", b"\xff"), ("dead-letter.reason", b"\x1b[2J" * 9000)]),
-        (b"good", encoded(PUT_AWAY)),
+        (b"good", encoded(SENT)),
     )
-    assert [one["letter"] for one in letters(program)] == [f"0/{n}" for n in range(5)]
+    assert [one["id"] for one in dead_letters(program)] == [f"0/{n}" for n in range(6)]
     listed = program("dead-letters", "--body")
     assert listed.code == 0
     assert "\x1b" not in listed.out
 
     done = program("replay", "--all")
     assert done.code == 1
-    assert done.out.endswith("1 sent, 4 not\n")
-    assert "0/0 not sent: it does not say which topic it came from; --to names one\n" in done.err
+    assert done.out.endswith("1 sent, 5 not\n")
+    assert "0/0 not sent: it does not say which channel it came from; --to names one\n" in done.err
     assert [record.value for record in events(kafka)] == [b"good"]
-    assert program("discard", "0/0", "0/1", "0/2", "0/3").code == 0
-    assert letters(program) == []
+    assert program("discard", *(f"0/{n}" for n in range(5))).code == 0
+    assert dead_letters(program) == []
+
+
+def test_what_an_earlier_version_wrote_is_respected(kafka: str, program: Program) -> None:
+    def changed(state: bytes, *offsets: int) -> tuple[bytes, Headers]:
+        return json.dumps({"offsets": offsets}).encode(), [("dead-letter.mark", state)]
+
+    put(
+        kafka,
+        *((str(n).encode(), encoded(OLD)) for n in range(6)),
+        changed(b"begun", 0, 2, 4),
+        changed(b"replayed", 0),
+        changed(b"discarded", 1),
+        changed(b"open", 2),
+        changed(b"replayed", True, 3),  # no version wrote this
+        (b"forged", [*encoded(SENT), ("dead-letter.topic", b"elsewhere")]),
+    )
+    found = {one["id"]: one for one in dead_letters(program, "--all")}
+    assert {id: one["state"] for id, one in found.items()} == {
+        "0/0": "replayed", "0/1": "discarded", "0/2": "open", "0/3": "open", "0/4": "begun",
+        "0/5": "open", "0/10": "open", "0/11": "open",
+    }  # fmt: skip
+    assert (found["0/3"]["channel"], found["0/3"]["message_id"]) == ("events", "2/41")
+    assert found["0/11"]["channel"] == "events"
+    assert dict(found["0/3"]["headers"]) == {"content-type": "text/plain"}
+
+    done = program("replay", "--all")
+    assert done.out.endswith("4 sent, 1 not\n")
+    assert "Left alone: 1 whose replay was begun within a minute\n" in done.err
+    assert {record.value for record in events(kafka)} == {b"2", b"3", b"5", b"forged"}
+    assert all(dict(record.headers).keys() == {"content-type"} for record in events(kafka))
+    assert [one["id"] for one in dead_letters(program)] == ["0/4", "0/10"]
 
 
 @pytest.mark.parametrize(
@@ -240,19 +278,21 @@ def test_strangers_are_listed_and_stay(kafka: str, program: Program) -> None:
         (["replay"], 2, "say which: "),
         (["replay", "--all", "0/0"], 2, "not both"),
         (["replay", "0-0"], 2, "0-0 is no <partition>/<offset>, such as 0/12"),
+        (["discard", "00/0"], 2, "00/0 is no <partition>/<offset>"),
+        (["replay", "--topic", "x"], 2, "unrecognized arguments: --topic"),
         (["dead-letters", "--limit", "0"], 2, "0 is no number from 1"),
-        (["replay", "0/7"], 1, "There is no dead letter 0/7: partition 0 holds 0/0 to 0/1, marks"),
+        (["replay", "0/7"], 1, "There is no dead letter 0/7."),
         (["replay", "0/0", "0/1"], 1, "There is no dead letter 0/1"),
-        (["discard", "9/0"], 1, "There is no dead letter 9/0: partition 9 is empty, or not there."),
+        (["discard", "9/0"], 1, "There is no dead letter 9/0."),
         (["replay", "0/0"], 1, "0/0 was replayed already; replay --again sends it once more.\n"),
-        (["replay", "0/0", "--again", "--to", "gone"], 1, "There is no topic gone (--to).\n"),
+        (["replay", "0/0", "--again", "--to", "gone"], 1, "There is no channel gone (--to).\n"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_sent(
     kafka: str, program: Program, arguments: list[str], code: int, said: str
 ) -> None:
-    replayed = [("dead-letter.mark", b"replayed")]
-    put(kafka, (b"body", encoded(PUT_AWAY)), (b'{"offsets": [0]}', replayed))
+    replayed = [("dead-letter.state", b"replayed")]
+    put(kafka, (b"body", encoded(SENT)), (b'{"ids": ["0/0"]}', replayed))
     done = program(*arguments)
     assert (done.code, done.out) == (code, "")
     assert said in done.err
@@ -261,30 +301,30 @@ def test_what_cannot_be_done_is_said_and_nothing_is_sent(
 
 
 def test_a_dry_run_sends_nothing(kafka: str, program: Program) -> None:
-    put(kafka, (b"body", encoded(PUT_AWAY)))
+    put(kafka, (b"body", encoded(SENT)))
     for command, what in (("replay", "sent"), ("discard", "discarded")):
         done = program(command, "--error-type", "NoCarrierError", "--dry-run")
         assert done.out.startswith("0/0  ")
         assert done.out.endswith(f"\n1 would be {what}\n")
     assert events(kafka) == []
-    assert [one["state"] for one in letters(program)] == ["open"]
+    assert [one["state"] for one in dead_letters(program)] == ["open"]
 
 
 def test_without_a_collector_it_ends_all_the_same(kafka: str, start: Start) -> None:
-    put(kafka, (b"body", encoded(PUT_AWAY)))
+    put(kafka, (b"body", encoded(SENT)))
     nowhere = f"http://127.0.0.1:{free_port()}"
-    replay = start("-m", PACKAGE, "replay", "--all", OTEL_EXPORTER_OTLP_ENDPOINT=nowhere)
+    replay = start(*CLI, "replay", "--all", OTEL_EXPORTER_OTLP_ENDPOINT=nowhere)
     assert replay.popen.wait(40) == 0
     assert "1 spans and 1 log records are lost" in replay.output.read_text()
     assert len(events(kafka)) == 1
 
 
 def test_whoever_reads_the_list_may_stop(kafka: str, start: Start) -> None:
-    put(kafka, *((b"body", encoded(PUT_AWAY)) for _ in range(MANY)))
+    put(kafka, *((b"body", encoded(SENT)) for _ in range(MANY)))
     listing = start(
         "-c",
         f"import subprocess, sys; sys.exit(subprocess.call("
-        f"'{sys.executable} -m {PACKAGE} dead-letters --json | head -1', shell=True))",
+        f"'{sys.executable} {' '.join(CLI)} dead-letters --json | head -1', shell=True))",
     )
     assert listing.popen.wait(30) == 0
     assert listing.output.read_text().count("\n") == 1

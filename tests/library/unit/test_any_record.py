@@ -10,20 +10,18 @@ import pytest
 from aiokafka import ConsumerRecord
 from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
 from faststream.kafka.parser import AioKafkaBatchParser, AioKafkaParser
+from faststream_otel import Service
+from faststream_otel.kafka import KafkaSettings
+from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
+from faststream_otel.messages.dead_letters.show import Links, as_json, as_text
+from faststream_otel.messages.dead_letters.states import State
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry import propagate
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic import BaseModel
 
-from faststream_otel.messages.dead_letters.ledger import State
-from faststream_otel.messages.dead_letters.letter import Letter, Position, Record
-from faststream_otel.messages.dead_letters.search import Wanted
-from faststream_otel.messages.dead_letters.show import Links, as_json, as_text
-from faststream_otel.service import Service
-from faststream_otel.settings import Settings
-
-from .test_dead_letters import Desk, MemoryTopic
+from .test_dead_letters import MemoryStore, Operator
 
 Headers = Sequence[tuple[str, bytes | None]]
 Dead = Any
@@ -33,8 +31,8 @@ OURS = {"traceparent", "tracestate", "baggage", "flow-started"}
 """What belongs to one publication, and is not sent back."""
 
 NAMES = st.sampled_from(
-    [*OURS, "content-type", "correlation_id", "reply_to", "x", "", "dead-letter.topic",
-     "dead-letter.headers", "dead-letter.mark", "dead-letter.tombstone"]
+    [*OURS, "content-type", "correlation_id", "reply_to", "x", "", "dead-letter.channel",
+     "dead-letter.headers", "dead-letter.state", "dead-letter.tombstone"]
 ) | st.text(max_size=8)  # fmt: skip
 VALUES = (
     st.none()
@@ -76,13 +74,13 @@ def record(
 
 
 class Counter:
-    """A service that takes items, one by one and in batches: what it handled, and what it gave up.
+    """A service that takes items, one by one and in batches: what it handled, and what failed.
 
     It fails at those of the name `bad`.
     """
 
     def __init__(self) -> None:
-        self.service = service = Service("counter", Settings(retry_attempts=1))
+        self.service = service = Service("counter", KafkaSettings(retry_attempts=1))
         self.handled: list[str] = []
         self.dead: list[Dead] = []
 
@@ -100,9 +98,9 @@ class Counter:
             for item in items:
                 sell(item)
 
-        self.topic = KafkaBroker(decoder=lambda message: message.body)
+        self.dead_letters = KafkaBroker(decoder=lambda message: message.body)
 
-        @self.topic.subscriber("dead-letters")
+        @self.dead_letters.subscriber("dead-letters")
         async def keep(message: KafkaMessage) -> None:
             self.dead.append(message.raw_message)
 
@@ -110,13 +108,13 @@ class Counter:
     async def running(self) -> AsyncIterator["Counter"]:
         self.handled.clear()
         self.dead.clear()
-        async with TestKafkaBroker(self.service.broker, self.topic):
+        async with TestKafkaBroker(self.service.broker.faststream, self.dead_letters):
             yield self
 
     async def take(self, *records: Any) -> None:
         """Deliver these; several, or of `lists`, as one batch."""
         topic = records[0].topic
-        subscribers: Sequence[Any] = self.service.broker.subscribers
+        subscribers: Sequence[Any] = self.service.broker.faststream.subscribers
         (subscriber,) = (one for one in subscribers if topic in one.topic_names)
         await subscriber.process_message(records if topic == "lists" else records[0])
 
@@ -137,7 +135,7 @@ def bodies(dead: Sequence[Dead]) -> list[bytes | None]:
 
 
 def offsets(dead: Sequence[Dead]) -> list[int]:
-    return [int(dict(one.headers)["dead-letter.offset"]) for one in dead]
+    return [int(dict(one.headers)["dead-letter.message-id"].partition(b"/")[2]) for one in dead]
 
 
 @pytest.mark.parametrize("topic", ["items", "lists"])
@@ -280,22 +278,19 @@ def test_any_record_is_handled_or_dead_once_and_its_neighbours_are_handled(
 def test_a_dead_letter_goes_back_byte_for_byte(headers: Headers, key: bytes, batch: bool) -> None:
     """But for what belongs to one publication: its trace, and when its flow began."""
     given = record(b'{"name": "bad"}', headers, key, topic="lists" if batch else "items", offset=7)
-    topic = MemoryTopic()
-    topic.topics = frozenset({"items", "lists"})
+    store = MemoryStore()
+    store.channels = {"items", "lists"}
 
     async def run() -> None:
         async with COUNTER.running():
             await COUNTER.take(given)
         for one in COUNTER.dead:
-            topic.records[0].append(
-                Record(Position(0, 0), 1.0, one.key, one.value, tuple(one.headers))
-            )
-        desk = Desk(topic)
-        outcomes = await desk.replay(Wanted())
+            store.logs["a"].append(Record("a#0", 1.0, one.key, one.value, tuple(one.headers)))
+        outcomes = await Operator(store).replay()
         assert [one.reason for one in outcomes] == [""]
 
     asyncio.run(run())
-    ((destination, sent_key, value, sent),) = topic.sent
+    ((destination, sent_key, value, sent),) = store.sent
     assert (destination, sent_key, value) == (given.topic, key, given.value)
     own = [one for one in headers if one[0] not in OURS]
     assert [*sent][: len(own)] == own
@@ -306,7 +301,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
     lambda each: st.lists(each, max_size=3) | st.dictionaries(st.just("base64"), each),
     max_leaves=8,
-).map(lambda told: json.dumps(told).encode())
+).map(lambda value: json.dumps(value).encode())
 
 
 @quickly
@@ -315,9 +310,9 @@ def test_whatever_is_in_the_dead_letters_can_be_listed(
     headers: list[tuple[str, bytes | None]], exact: list[bytes], given: dict[str, Any]
 ) -> None:
     headers += [("dead-letter.headers", one) for one in exact]
-    letter = Letter(Record(Position(0, 0), 1.0, given["key"], given["value"], headers))
-    json.loads(as_json(letter, State.OPEN, Links("")))
-    text = as_text(letter, State.OPEN, Links(""), body=True)
+    found = DeadLetter(Record("0/0", 1.0, given["key"], given["value"], headers))
+    json.loads(as_json(found, State.OPEN, Links("")))
+    text = as_text(found, State.OPEN, Links(""), body=True)
     assert all(character.isprintable() for character in text.replace("\n", ""))
-    for name, _ in letter.headers:
+    for name, _ in found.headers:
         name.encode()

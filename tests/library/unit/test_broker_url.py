@@ -7,17 +7,16 @@ from unittest.mock import Mock
 import pytest
 from aiokafka.conn import collect_hosts
 from faststream.kafka import TestKafkaBroker
+from faststream_otel import Service, service
+from faststream_otel.cli.__main__ import main
+from faststream_otel.kafka import KafkaSettings
+from faststream_otel.kafka.bootstrap import parse
+from faststream_otel.kafka.security import client_options, refusal
+from faststream_otel.settings import BadSetting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from order_flow import __main__ as program
-from faststream_otel import service
-from faststream_otel.kafka.bootstrap import parse
-from faststream_otel.kafka.security import client_options, refusal
-from faststream_otel.service import Service
-from faststream_otel.settings import BadSetting, Settings
 
 SECRET = "hush,quiet:silent/mute"
 
@@ -73,7 +72,7 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "expected"), ACCEPTED.items())
 def test_what_people_write(text: str, expected: list[tuple[str, int]]) -> None:
     assert list(parse(text)) == expected
-    given_to_client = client_options(Settings(broker_url=text))["bootstrap_servers"]
+    given_to_client = client_options(KafkaSettings(broker_url=text))["bootstrap_servers"]
     assert [one[:2] for one in collect_hosts(given_to_client, randomize=False)] == expected
 
 
@@ -101,7 +100,7 @@ def test_a_service_refuses_it_before_it_has_telemetry(monkeypatch: pytest.Monkey
     made = Mock()
     monkeypatch.setattr(service, "Telemetry", made)
     with pytest.raises(BadSetting, match=r"^BROKER_URL"):
-        Service("refused", Settings(broker_url="kafka://kafka:9092"))
+        Service("refused", KafkaSettings(broker_url="kafka://kafka:9092"))
     made.assert_not_called()
 
 
@@ -123,20 +122,19 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         server.host.encode("idna")  # as looking it up does; else a ValueError at every attempt
 
 
-@pytest.mark.parametrize("command", ["topics", "dead-letters"])
-def test_the_program_says_so_in_a_line(
+@pytest.mark.parametrize("command", ["channels", "dead-letters", "lag"])
+def test_the_command_line_says_so_in_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     monkeypatch.setenv("BROKER_URL", "SASL_SSL://kafka:9093")
-    monkeypatch.setattr("sys.argv", ["program", command])
-    assert program.main() == 2
+    assert main(["--app", "order_flow", command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("BROKER_URL")
 
 
 def test_a_service_does_not_start_with_a_bad_one() -> None:
     with pytest.raises(BadSetting, match=r"^BROKER_URL"):
-        Service("misled", Settings(broker_url="kafka:nine"))
+        Service("misled", KafkaSettings(broker_url="kafka:nine"))
 
 
 @pytest.mark.parametrize(
@@ -148,15 +146,15 @@ def test_a_service_does_not_start_with_a_bad_one() -> None:
     ],
 )
 async def test_spans_say_where_the_broker_is(text: str, address: str, port: int) -> None:
-    service = Service("placed", Settings(broker_url=text))
+    service = Service("placed", KafkaSettings(broker_url=text))
     exporter = InMemorySpanExporter()
     service.telemetry.tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
 
     @service.subscriber("events")
     async def handle(body: str) -> None: ...
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish("event", "events")
+    async with TestKafkaBroker(service.broker.faststream) as connected:
+        await connected.publish("event", "events")
 
     spans = {span.name: dict(span.attributes or {}) for span in exporter.get_finished_spans()}
     for name in ("send events", "process events"):
@@ -171,5 +169,5 @@ async def test_each_server_is_asked_why_it_refuses(unused_tcp_port: int) -> None
 
     async with await asyncio.start_server(hang_up, "::1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        settings = Settings(broker_url=f"127.0.0.1:{unused_tcp_port}, [::1]:{port},")
+        settings = KafkaSettings(broker_url=f"127.0.0.1:{unused_tcp_port}, [::1]:{port},")
         assert "hangs up" in await refusal(settings)

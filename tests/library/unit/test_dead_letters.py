@@ -3,51 +3,47 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from faststream_otel.messages.broker import Headers, Raw, TooLarge, Unavailable, Unreachable
+from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
+from faststream_otel.messages.dead_letters.headers import HEADERS, encoded
+from faststream_otel.messages.dead_letters.replay import (
+    PAGE_DEAD_LETTERS,
+    Outcome,
+    Replay,
+    discard,
+)
+from faststream_otel.messages.dead_letters.search import Filter, NotFound, Search
+from faststream_otel.messages.dead_letters.sending import FailedMessage, cut, headers_of
+from faststream_otel.messages.dead_letters.show import Links, Summary, as_json, as_text
+from faststream_otel.messages.dead_letters.states import (
+    BEGUN_SECONDS,
+    TO_DO,
+    State,
+    StateChange,
+    States,
+)
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from faststream_otel.messages.dead_letters.ledger import BEGUN_SECONDS, TO_DO, Ledger, Mark, State
-from faststream_otel.messages.dead_letters.letter import (
-    HEADERS,
-    Headers,
-    Letter,
-    Position,
-    Record,
-    cut,
-    encoded,
-    headers_of,
-)
-from faststream_otel.messages.dead_letters.replay import (
-    PAGE_LETTERS,
-    Offsets,
-    Outcome,
-    Replay,
-    discard,
-)
-from faststream_otel.messages.dead_letters.search import NotThereError, Search, Wanted
-from faststream_otel.messages.dead_letters.show import Links, Summary, as_json, as_text
-from faststream_otel.messages.retry import DeadLetter
-
 from ..spans import context
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-PUT_AWAY = {
+SENT = {
     "content-type": "application/json",
     "correlation_id": "c-1",
     "tenant": "acme",
     "traceparent": f"00-{TRACE}-{SPAN}-01",
     "flow-started": "1700000000000",
-    "dead-letter.topic": "events",
-    "dead-letter.partition": "2",
-    "dead-letter.offset": "41",
+    "dead-letter.channel": "events",
+    "dead-letter.message-id": "2/41",
     "dead-letter.attempts": "3",
     "dead-letter.error.type": "shop.errors.NoCarrierError",
     "dead-letter.reason": "no carrier delivers to AQ",
@@ -55,85 +51,96 @@ PUT_AWAY = {
 NOW = 1_700_000_000.0
 
 
-class MemoryTopic:
-    """A topic of dead letters in a list per partition, as the broker's module offers it."""
+class MemoryStore:
+    """Dead letters in a list for each log. Ids look like those of no broker: `a#12`."""
 
-    def __init__(self, partitions: int = 1) -> None:
-        self.topics = frozenset({"events", "dead-letters"})
-        self.records: dict[int, list[Record]] = {number: [] for number in range(partitions)}
+    def __init__(self, logs: str = "a") -> None:
+        self.channels = {"events", "dead-letters"}
+        self.logs: dict[str, list[Record]] = {log: [] for log in logs}
         self.sent: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self.fails: dict[bytes, Exception] = {}
         """What sending this body raises."""
 
-    @property
-    def first(self) -> Offsets:
-        return dict.fromkeys(self.records, 0)
+    async def __aenter__(self) -> Self:
+        return self
 
-    @property
-    def end(self) -> Offsets:
-        return {partition: len(records) for partition, records in self.records.items()}
+    async def __aexit__(self, *_: object) -> None: ...
 
     def put(
         self,
-        headers: Mapping[str, str] = PUT_AWAY,
-        value: bytes | None = b"{}",
+        headers: Mapping[str, str] = SENT,
+        body: bytes | None = b"{}",
         *,
-        partition: int = 0,
+        log: str = "a",
         at: float = NOW,
-    ) -> Position:
-        position = Position(partition, len(self.records[partition]))
-        self.records[partition].append(Record(position, at, b"key", value, encoded(headers)))
-        return position
+    ) -> str:
+        id = f"{log}#{len(self.logs[log])}"
+        self.logs[log].append(Record(id, at, b"key", body, encoded(headers)))
+        return id
 
-    async def read(self, start: Offsets, end: Offsets) -> AsyncIterator[Record]:
-        for partition, offset in start.items():
-            for record in self.records[partition][offset : end[partition]]:
+    def change(self, state: State, *ids: str, at: float | None = None) -> str:
+        change = StateChange(state, ids)
+        return self.put(change.headers, change.body, at=at or time.time())
+
+    async def exists(self, channel: str) -> bool:
+        return channel in self.channels
+
+    def order(self, id: str) -> tuple[str, int]:
+        log, hash_sign, place = id.partition("#")
+        if not hash_sign or not place.isdecimal():
+            raise ValueError(f"{id} is no id such as a#12")
+        return log, int(place)
+
+    async def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:
+        begin = {log: self.order(id)[1] for log, id in (start or {}).items()}
+        for log in self.logs if start is None else begin:
+            for record in tuple(self.logs.get(log, ()))[begin.get(log, 0) :]:
                 yield record
 
-    async def mark(self, partition: int, mark: Mark) -> int:
-        return self.put(mark.headers, mark.value, partition=partition, at=time.time()).offset
+    async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
+        return self.put(headers, body, log=log, at=time.time())
 
-    async def send(self, topic: str, letter: Letter, headers: Headers) -> "asyncio.Future[object]":
-        self.sent.append((topic, letter.record.key, letter.value, headers))
-        future = asyncio.get_running_loop().create_future()
-        if error := self.fails.get(letter.value or b""):
+    async def send(
+        self, channel: str, dead_letter: DeadLetter, headers: Headers
+    ) -> "asyncio.Future[object]":
+        self.sent.append((channel, dead_letter.record.key, dead_letter.body, headers))
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if error := self.fails.get(dead_letter.body or b""):
             future.set_exception(error)
         else:
             future.set_result(None)
         return future
 
-    def attributes(self, topic: str, letter: Letter) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"messaging.destination.name": topic}, {"offset": letter.position.offset}
+    def attributes(
+        self, channel: str, dead_letter: DeadLetter
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"messaging.destination.name": channel}, {"id": dead_letter.id}
 
 
-class TooLargeError(Exception):
-    pass
+class Operator:
+    """Chooses dead letters, sends them back, and sees the spans of it."""
 
-
-class Desk:
-    """An operator: chooses letters, sends them, and sees the spans of it."""
-
-    def __init__(self, topic: MemoryTopic) -> None:
-        self.topic = topic
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
         self.spans = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self.tracer = provider.get_tracer("test")
 
-    async def find(self, wanted: Wanted) -> list[tuple[Position, State]]:
-        search = Search(self.topic, wanted)
+    async def find(self, filter: Filter | None = None) -> list[tuple[str, State]]:
+        search = Search(self.store, filter or Filter())
         await search.prepare()
-        return [(letter.position, state) async for letter, state in search.letters()]
+        return [(dead_letter.id, state) async for dead_letter, state in search.dead_letters()]
 
-    async def open(self) -> list[Position]:
-        return [position for position, _ in await self.find(Wanted(states=TO_DO))]
+    async def open(self) -> list[str]:
+        return [id for id, _ in await self.find(Filter(states=TO_DO))]
 
-    async def replay(self, wanted: Wanted | None = None, to: str | None = None) -> list[Outcome]:
-        search = Search(self.topic, wanted or Wanted(states=TO_DO))
+    async def replay(self, filter: Filter | None = None, to: str | None = None) -> list[Outcome]:
+        search = Search(self.store, filter or Filter(states=TO_DO))
         await search.prepare()
-        replay = Replay(self.topic, self.tracer, (TooLargeError,), to)
-        letters = (letter async for letter, _ in search.letters())
-        return [outcome async for outcome in replay.send(letters)]
+        replay = Replay(self.store, self.tracer, search.ends, to)
+        found = (dead_letter async for dead_letter, _ in search.dead_letters())
+        return [outcome async for outcome in replay.send(found)]
 
     def span(self) -> ReadableSpan:
         (span,) = self.spans.get_finished_spans()
@@ -141,48 +148,49 @@ class Desk:
 
 
 @pytest.fixture
-def topic() -> MemoryTopic:
-    return MemoryTopic()
+def store() -> MemoryStore:
+    return MemoryStore()
 
 
 @pytest.fixture
-def desk(topic: MemoryTopic) -> Desk:
-    return Desk(topic)
+def operator(store: MemoryStore) -> Operator:
+    return Operator(store)
 
 
-def letter(headers: Mapping[str, str] = PUT_AWAY, **record: Any) -> Letter:
-    known: dict[str, Any] = {"timestamp": NOW, "key": b"key", "value": b"{}"}
-    return Letter(Record(Position(0, 12), headers=encoded(headers), **(known | record)))
+def dead_letter(headers: Mapping[str, str] = SENT, **record: Any) -> DeadLetter:
+    known: dict[str, Any] = {"timestamp": NOW, "key": b"key", "body": b"{}"}
+    return DeadLetter(Record("a#12", headers=encoded(headers), **(known | record)))
 
 
-# --- A letter
+# --- A dead letter
 
 
-def put_away(headers: Headers, error: Exception | None = None) -> dict[str, str]:
+def sent_headers(headers: Headers, error: Exception | None = None) -> dict[str, str]:
     message: Any = SimpleNamespace(correlation_id="c-1")
-    return headers_of(DeadLetter(message, error or KeyError(), 3), "events", 2, 41, headers)
+    failed = FailedMessage(message, error or KeyError(), 3)
+    return headers_of(failed, Raw("events", "2/41", b"key", b"{}", headers))
 
 
 def test_what_a_service_writes_can_be_read() -> None:
     passing = [("traceparent", b"old"), ("flow-started", b"1"), ("baggage", b"a=b")]
-    own = [("tenant", b"acme"), ("dead-letter.topic", b"forged"), ("content-type", b"text/plain")]
-    read = letter(put_away([*passing, *own], KeyError("x" * 2000)))
+    own = [("tenant", b"acme"), ("dead-letter.channel", b"forged"), ("content-type", b"text/plain")]
+    read = dead_letter(sent_headers([*passing, *own], KeyError("x" * 2000)))
 
-    assert (read.topic, read.origin, read.attempts) == ("events", Position(2, 41), 3)
+    assert (read.channel, read.message_id, read.attempts) == ("events", "2/41", 3)
     assert read.error_type == "KeyError"
     assert 900 < len(read.reason) <= 1000
     assert read.headers == own
 
 
-def test_headers_that_are_text_are_told_once() -> None:
+def test_headers_that_are_text_are_written_once() -> None:
     own = [("content-type", b"text/plain"), ("correlation_id", b"c-1"), ("tenant", b"\xc3\xa9")]
-    headers = put_away([*own, ("traceparent", b"old")])
+    headers = sent_headers([*own, ("traceparent", b"old")])
     assert HEADERS not in headers
-    assert letter(headers).headers == own
+    assert dead_letter(headers).headers == own
 
 
 @pytest.mark.parametrize(
-    ("own", "told"),
+    ("own", "written"),
     [
         ([], "[]"),
         ([("n", b"1"), ("n", b"2")], '[["n","1"],["n","2"]]'),
@@ -193,18 +201,20 @@ def test_headers_that_are_text_are_told_once() -> None:
          '[["tenant","a"],["correlation_id","c"],["content-type","t"]]'),
     ],
 )  # fmt: skip
-def test_others_are_told_exactly_in_a_header_of_their_own(own: Headers, told: str) -> None:
-    headers = put_away(own)
-    assert headers[HEADERS] == told
-    assert letter(headers).headers == own
+def test_others_are_written_exactly_in_a_header_of_their_own(own: Headers, written: str) -> None:
+    headers = sent_headers(own)
+    assert headers[HEADERS] == written
+    assert dead_letter(headers).headers == own
 
 
 @pytest.mark.parametrize("repeated", [1, 2])
 def test_a_trace_context_does_not_go_back_however_its_name_is_written(repeated: int) -> None:
     own = [("content-type", b"text/plain"), ("correlation_id", b"c-1"), *[("n", b"1")] * repeated]
-    headers = put_away([*own, ("Traceparent", b"old"), ("TRACESTATE", b"old"), ("Baggage", b"old")])
+    headers = sent_headers(
+        [*own, ("Traceparent", b"old"), ("TRACESTATE", b"old"), ("Baggage", b"old")]
+    )
     assert (HEADERS in headers) == (repeated > 1)
-    assert letter(headers).headers == own
+    assert dead_letter(headers).headers == own
 
 
 @pytest.mark.parametrize(
@@ -217,112 +227,118 @@ def test_a_trace_context_does_not_go_back_however_its_name_is_written(repeated: 
 def test_headers_that_nobody_can_have_written_are_as_if_they_were_not_there(
     malformed: str,
 ) -> None:
-    read = letter(PUT_AWAY | {"dead-letter.headers": malformed})
-    assert read.headers == letter().headers
+    read = dead_letter(SENT | {"dead-letter.headers": malformed})
+    assert read.headers == dead_letter().headers
     assert json.loads(as_json(read, State.OPEN, Links("")))["headers"]["tenant"] == "acme"
 
 
 def test_headers_of_any_kind_can_be_seen() -> None:
-    read = letter(put_away([("tenant", b"acme"), ("n", b"1"), ("n", None), ("b", b"\xff\x1b")]))
-    told = json.loads(as_json(read, State.OPEN, Links("")))
-    assert told["headers"] == {"tenant": "acme", "n": ["1", None], "b": {"base64": "/xs="}}
+    read = dead_letter(
+        sent_headers([("tenant", b"acme"), ("n", b"1"), ("n", None), ("b", b"\xff\x1b")])
+    )
+    shown = json.loads(as_json(read, State.OPEN, Links("")))
+    assert shown["headers"] == {"tenant": "acme", "n": ["1", None], "b": {"base64": "/xs="}}
     text = as_text(read, State.OPEN, Links(""), body=True)
     assert '      headers: tenant: "acme", n: "1", n: null, b: {"base64": "/xs="}\n' in text
 
 
-@pytest.mark.parametrize(("key", "told"), [(None, None), (b"", ""), (b"\xffk", "\ufffdk")])
-def test_an_empty_key_is_not_none(key: bytes | None, told: str | None) -> None:
-    assert json.loads(as_json(letter(key=key), State.OPEN, Links("")))["key"] == told
+@pytest.mark.parametrize(("key", "shown"), [(None, None), (b"", ""), (b"\xffk", "\ufffdk")])
+def test_an_empty_key_is_not_none(key: bytes | None, shown: str | None) -> None:
+    assert json.loads(as_json(dead_letter(key=key), State.OPEN, Links("")))["key"] == shown
 
 
-def test_a_letter_tells_its_trace_and_its_time() -> None:
-    assert letter().trace_id == TRACE
-    assert letter().at == datetime.fromtimestamp(NOW, UTC)
+def test_a_dead_letter_has_its_trace_and_its_time() -> None:
+    assert dead_letter().trace_id == TRACE
+    assert dead_letter().at == datetime.fromtimestamp(NOW, UTC)
 
 
 @pytest.mark.parametrize(
     "headers",
     [
         {},
-        {"traceparent": "00-zz-zz-01", "dead-letter.partition": "-1", "dead-letter.attempts": "²"},
-        {"dead-letter.offset": "9" * 400, "baggage": "=,;=", "tracestate": "\x00"},
-        {"dead-letter.mark": "replayed"},
+        {"traceparent": "00-zz-zz-01", "dead-letter.attempts": "²"},
         {
-            "dead-letter.mark": "\x1b[2J",
+            "dead-letter.message-id": "9" * 400,
+            "dead-letter.body-size": "9" * 400,
+            "baggage": "=,;=",
+            "tracestate": "\x00",
+        },
+        {"dead-letter.state": "replayed"},
+        {
+            "dead-letter.state": "\x1b[2J",
             "dead-letter.reason": "\x1b[2J\r\n\x07",
             "content-type": "",
         },
     ],
 )
-@pytest.mark.parametrize(("timestamp", "value"), [(-0.001, None), (1e18, b"\xff\x00")])
+@pytest.mark.parametrize(("timestamp", "body"), [(-0.001, None), (1e18, b"\xff\x00")])
 def test_a_stranger_can_be_listed(
-    headers: dict[str, str], timestamp: float, value: bytes | None
+    headers: dict[str, str], timestamp: float, body: bytes | None
 ) -> None:
-    stranger = letter(headers, timestamp=timestamp, value=value, key=b"\xff")
+    stranger = dead_letter(headers, timestamp=timestamp, body=body, key=b"\xff")
 
     text = as_text(stranger, State.OPEN, Links("http://g/{trace_id}"), body=True)
     assert "not from a service" in text
     assert "no time" in text
     assert all(character.isprintable() for character in text.replace("\n", ""))
-    told = json.loads(as_json(stranger, State.OPEN, Links("")))
-    assert told["letter"] == "0/12"
-    assert (told["topic"], told["at"], told["trace"]) == (None, None, None)
+    shown = json.loads(as_json(stranger, State.OPEN, Links("")))
+    assert shown["id"] == "a#12"
+    assert (shown["channel"], shown["at"], shown["trace"]) == (None, None, None)
 
 
-def test_a_letter_is_told_in_a_few_lines() -> None:
+def test_a_dead_letter_is_shown_in_a_few_lines() -> None:
     links = Links("http://grafana/d/traces?trace={trace_id}&from=now-{age}")
-    first, reason, trace = as_text(letter(timestamp=time.time() - 7300), State.OPEN, links).split(
-        "\n"
-    )
+    text = as_text(dead_letter(timestamp=time.time() - 7300), State.OPEN, links)
+    first, reason, trace = text.split("\n")
 
-    assert first.startswith("0/12  ")
+    assert first.startswith("a#12  ")
     assert first.endswith("  events 2/41  NoCarrierError, 3 attempts")
     assert reason == "      no carrier delivers to AQ"
     assert trace == f"      http://grafana/d/traces?trace={TRACE}&from=now-4h"
 
 
-CUT = PUT_AWAY | {"dead-letter.truncated": "headers,body", "dead-letter.body-size": "5000"}
+CUT = SENT | {"dead-letter.truncated": "headers,body", "dead-letter.body-size": "5000"}
 
 
-def test_a_letter_that_was_cut_says_so() -> None:
-    text = as_text(letter(CUT, value=b"a" * 4000), State.OPEN, Links(""))
+def test_a_dead_letter_that_was_cut_says_so() -> None:
+    text = as_text(dead_letter(CUT, body=b"a" * 4000), State.OPEN, Links(""))
     assert "  [cut: headers, body (4000 of 5000 bytes)]\n" in text
-    told = json.loads(as_json(letter(CUT), State.OPEN, Links("")))
-    assert (told["truncated"], told["body_size"]) == (["headers", "body"], 5000)
-    whole = json.loads(as_json(letter(), State.OPEN, Links("")))
+    shown = json.loads(as_json(dead_letter(CUT), State.OPEN, Links("")))
+    assert (shown["truncated"], shown["body_size"]) == (["headers", "body"], 5000)
+    whole = json.loads(as_json(dead_letter(), State.OPEN, Links("")))
     assert (whole["truncated"], whole["body_size"]) == (None, None)
 
 
-@pytest.mark.parametrize("most", [0, 100, 900_000, 2_000_000])
+@pytest.mark.parametrize("limit", [0, 100, 900_000, 2_000_000])
 @pytest.mark.parametrize("key", [None, b"key", b"k" * 3_000_000])
 @pytest.mark.parametrize(
     "extra", [{}, {"note": "n" * 3_000_000}, {"a": "a" * 9000, "b": "b" * 9000}]
 )
-def test_what_is_cut_fits_and_keeps_what_tells_of_it(
-    most: int, key: bytes | None, extra: dict[str, str]
+def test_what_is_cut_fits_and_keeps_what_says_why(
+    limit: int, key: bytes | None, extra: dict[str, str]
 ) -> None:
-    kept_key, body, headers = cut(key, b"x" * 1_000_000, PUT_AWAY | extra, most)
+    kept_key, body, headers = cut(key, b"x" * 1_000_000, SENT | extra, limit)
 
-    told = {name: value for name, value in headers.items() if name.startswith("dead-letter.")}
-    own = {name: value for name, value in headers.items() if name not in told}
-    assert len(kept_key or b"") + len(body) + sum(map(len, [*own, *own.values()])) <= most
-    assert told.items() > {name: PUT_AWAY[name] for name in PUT_AWAY if name in told}.items()
-    read = letter(headers, key=kept_key, value=body)
+    shown = {name: value for name, value in headers.items() if name.startswith("dead-letter.")}
+    own = {name: value for name, value in headers.items() if name not in shown}
+    assert len(kept_key or b"") + len(body) + sum(map(len, [*own, *own.values()])) <= limit
+    assert shown.items() > {name: SENT[name] for name in SENT if name in shown}.items()
+    read = dead_letter(headers, key=kept_key, body=body)
     assert read.body_size == 1_000_000
     assert ("key" in read.truncated) == (kept_key != key)
     assert ("body" in read.truncated) == (len(body) < 1_000_000)
-    assert ("headers" in read.truncated) == (own.keys() != {*PUT_AWAY, *extra} - told.keys())
-    if most > 900_000:
+    assert ("headers" in read.truncated) == (own.keys() != {*SENT, *extra} - shown.keys())
+    if limit > 900_000:
         assert own["tenant"] == "acme"
         assert len(body) == 1_000_000
 
 
 @pytest.mark.parametrize("size", [10, 5_000, 20_000])
-def test_headers_that_are_told_exactly_are_cut_as_one(size: int) -> None:
+def test_headers_that_are_written_exactly_are_cut_as_one(size: int) -> None:
     own = [("short", b"1"), ("short", b"2"), ("long", b"\xff" * size)]
-    _, body, headers = cut(b"key", b"x" * 1_000_000, put_away(own), 900_000)
+    _, body, headers = cut(b"key", b"x" * 1_000_000, sent_headers(own), 900_000)
 
-    read = letter(headers, value=body)
+    read = dead_letter(headers, body=body)
     whole = size < 16_384 * 3 / 4
     assert ("headers" in read.truncated) == (not whole)
     assert ("short", b"2") in read.headers
@@ -332,89 +348,102 @@ def test_headers_that_are_told_exactly_are_cut_as_one(size: int) -> None:
 
 
 def test_without_an_address_the_trace_is_its_id() -> None:
-    assert as_text(letter(), State.OPEN, Links("")).endswith(f"\n      {TRACE}")
+    assert as_text(dead_letter(), State.OPEN, Links("")).endswith(f"\n      {TRACE}")
 
 
 def test_a_summary_stays_short() -> None:
     summary = Summary()
     for number in range(5000):
-        summary.add(letter(PUT_AWAY | {"dead-letter.topic": f"t{number}"}))
-    summary.add(letter())
+        summary.add(dead_letter(SENT | {"dead-letter.channel": f"t{number}"}))
+    summary.add(dead_letter())
     assert summary.total == 5001
     assert len(str(summary)) < 300
 
 
-@pytest.mark.parametrize(
-    "text", ["", "0", "0/", "/1", "0/-1", "0/1/2", " 0/1", "a/b", "1/" + "9" * 30]
-)
-def test_what_is_no_position_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="such as 0/12"):
-        Position.parse(text)
-
-
-# --- What became of letters
+# --- States
 
 
 @pytest.mark.parametrize(
-    "value",
-    [b"", b"[]", b"{}", b"\xff", b'{"offsets": 1}', b'{"offsets": [true]}', b'{"offsets": ["1"]}',
-     b'{"offsets": [-1]}', b'{"offsets": [12]}', b"[" * 100_000,
-     json.dumps({"offsets": list(range(1001))}).encode()],
+    "body",
+    [b"", b"[]", b"{}", b"\xff", b'{"ids": 1}', b'{"ids": [true]}', b'{"ids": ["1"]}',
+     b'{"ids": ["a#-1"]}', b'{"ids": ["a#12"]}', b'{"ids": ["b#1"]}', b"[" * 100_000,
+     json.dumps({"ids": ["a#1"] * 1001}).encode()],
 )  # fmt: skip
-def test_a_mark_that_cannot_be_one_is_a_letter(value: bytes) -> None:
-    record = Record(Position(0, 12), NOW, None, value, [("dead-letter.mark", b"replayed")])
-    assert not Ledger().note(record)
+def test_what_only_claims_to_be_a_change_of_state_is_a_dead_letter(body: bytes) -> None:
+    record = Record("a#12", NOW, None, body, [("dead-letter.state", b"replayed")])
+    states = States(MemoryStore("ab").order)
+    assert not states.note(record)
+    assert states.of("a#1") is states.of("b#1") is State.OPEN
 
 
 async def test_one_that_was_begun_is_free_again_after_a_while(
-    topic: MemoryTopic, desk: Desk
+    store: MemoryStore, operator: Operator
 ) -> None:
-    position = topic.put()
-    begun = Mark(State.BEGUN, [position.offset])
-    topic.put(begun.headers, begun.value, at=time.time() - 5)
-    assert await desk.find(Wanted()) == [(position, State.BEGUN)]
+    id = store.put()
+    store.change(State.BEGUN, id, at=time.time() - 5)
+    assert await operator.find() == [(id, State.BEGUN)]
 
-    topic.put(begun.headers, begun.value, at=time.time() - BEGUN_SECONDS - 1)
-    assert await desk.find(Wanted()) == [(position, State.UNCONFIRMED)]
-    text = as_text(letter(), State.UNCONFIRMED, Links(""), begun=NOW)
+    store.change(State.BEGUN, id, at=time.time() - BEGUN_SECONDS - 1)
+    assert await operator.find() == [(id, State.UNCONFIRMED)]
+    text = as_text(dead_letter(), State.UNCONFIRMED, Links(""), begun=NOW)
     assert "[replay begun at 22:13:20 UTC, may have been sent]" in text
+    assert [one.reason for one in await operator.replay()] == [""]
 
 
-async def test_letters_are_found_by_what_they_are(topic: MemoryTopic, desk: Desk) -> None:
-    first = topic.put()
-    other = topic.put(PUT_AWAY | {"dead-letter.topic": "others"})
-    third = topic.put(PUT_AWAY | {"dead-letter.error.type": "KeyError"})
-    for wanted, found in [
-        (Wanted(), [first, other, third]),
-        (Wanted(topic="others"), [other]),
-        (Wanted(error_type="NoCarrierError"), [first, other]),
-        (Wanted(error_type="shop.errors.NoCarrierError", topic="events"), [first]),
-        (Wanted(error_type="errors"), []),
-        (Wanted(positions=frozenset({third})), [third]),
-    ]:
-        assert [position for position, _ in await desk.find(wanted)] == found
+@pytest.mark.parametrize("begun", [-1.0, 1e18])
+def test_a_replay_that_was_begun_at_an_impossible_time_can_be_listed(begun: float) -> None:
+    text = as_text(dead_letter(), State.UNCONFIRMED, Links(""), begun=begun)
+    assert "[replay begun, may have been sent]" in text
 
 
-@pytest.mark.parametrize("position", [Position(0, 5), Position(0, 1), Position(7, 0)])
-async def test_a_letter_that_is_not_there_is_named(
-    topic: MemoryTopic, desk: Desk, position: Position
+async def test_dead_letters_are_found_by_what_they_are(
+    store: MemoryStore, operator: Operator
 ) -> None:
-    topic.put()
-    mark = Mark(State.DISCARDED, [0])
-    topic.put(mark.headers, mark.value)  # 0/1: no letter either
-    with pytest.raises(NotThereError, match=f"no dead letter {position}: partition"):
-        await desk.find(Wanted(positions=frozenset({Position(0, 0), position})))
+    first = store.put()
+    other = store.put(SENT | {"dead-letter.channel": "others"})
+    third = store.put(SENT | {"dead-letter.error.type": "KeyError"})
+    for filter, found in [
+        (Filter(), [first, other, third]),
+        (Filter(channel="others"), [other]),
+        (Filter(error_type="NoCarrierError"), [first, other]),
+        (Filter(error_type="shop.errors.NoCarrierError", channel="events"), [first]),
+        (Filter(error_type="errors"), []),
+        (Filter(ids=frozenset({third})), [third]),
+        (Filter(ids=frozenset({third, first})), [first, third]),
+    ]:
+        assert [id for id, _ in await operator.find(filter)] == found
+
+
+@pytest.mark.parametrize("id", ["a#5", "a#1", "b#0"])
+async def test_a_dead_letter_that_does_not_exist_is_named(
+    store: MemoryStore, operator: Operator, id: str
+) -> None:
+    there = store.put()
+    store.change(State.DISCARDED, there)  # a#1: a record, and no dead letter
+    with pytest.raises(NotFound, match=f"no dead letter {id}"):
+        await operator.find(Filter(ids=frozenset({there, id})))
+
+
+async def test_what_comes_while_it_is_read_is_left_for_the_next_time(
+    store: MemoryStore, operator: Operator
+) -> None:
+    id = store.put()
+    search = Search(store, Filter())
+    await search.prepare()
+    later = store.put()
+    store.change(State.DISCARDED, later)
+    assert [one.id async for one, _ in search.dead_letters()] == [id]
 
 
 # --- Sending back
 
 
-async def test_a_message_goes_back_as_it_was(topic: MemoryTopic, desk: Desk) -> None:
-    position = topic.put(value=b'{"n": 1}')
-    (outcome,) = await desk.replay()
+async def test_a_message_goes_back_as_it_was(store: MemoryStore, operator: Operator) -> None:
+    id = store.put(body=b'{"n": 1}')
+    (outcome,) = await operator.replay()
 
-    (sent,) = topic.sent
-    span = desk.span()
+    (sent,) = store.sent
+    span = operator.span()
     identity = context(span)
     assert sent[:3] == ("events", b"key", b'{"n": 1}')
     assert sent[3] == encoded({
@@ -425,164 +454,186 @@ async def test_a_message_goes_back_as_it_was(topic: MemoryTopic, desk: Desk) -> 
         f"-{identity.trace_flags:02x}",
     })  # fmt: skip
     assert (outcome.reason, outcome.trace_id) == ("", f"{identity.trace_id:032x}")
-    assert await desk.find(Wanted()) == [(position, State.REPLAYED)]
+    assert await operator.find() == [(id, State.REPLAYED)]
 
 
-async def test_the_new_trace_links_to_the_old_one(topic: MemoryTopic, desk: Desk) -> None:
-    topic.put()
-    await desk.replay()
+async def test_the_new_trace_links_to_the_old_one(store: MemoryStore, operator: Operator) -> None:
+    store.put()
+    await operator.replay()
 
-    span = desk.span()
+    span = operator.span()
     assert (span.name, span.kind, span.parent) == ("send events", SpanKind.PRODUCER, None)
     assert f"{context(span).trace_id:032x}" != TRACE
     (link,) = span.links
     assert f"{link.context.trace_id:032x}/{link.context.span_id:016x}" == f"{TRACE}/{SPAN}"
-    assert dict(link.attributes or {}) == {"offset": 0}
+    assert dict(link.attributes or {}) == {"id": "a#0"}
     assert dict(span.attributes or {}) == {
         "messaging.destination.name": "events",
-        "dead_letter.position": "0/0",
+        "dead_letter.id": "a#0",
         "dead_letter.error.type": "shop.errors.NoCarrierError",
     }
 
 
 async def test_baggage_travels_on_but_the_old_trace_does_not(
-    topic: MemoryTopic, desk: Desk
+    store: MemoryStore, operator: Operator
 ) -> None:
-    topic.put(PUT_AWAY | {"baggage": "tenant=acme,with_batch=True"})
-    await desk.replay()
-    headers = dict(topic.sent[0][3])
+    store.put(SENT | {"baggage": "tenant=acme,with_batch=True"})
+    await operator.replay()
+    headers = dict(store.sent[0][3])
     assert headers["baggage"] == b"tenant=acme"
     assert TRACE.encode() not in (headers["traceparent"] or b"")
 
 
-async def test_a_letter_without_a_trace_has_no_link(topic: MemoryTopic, desk: Desk) -> None:
-    topic.put({name: value for name, value in PUT_AWAY.items() if name != "traceparent"})
-    await desk.replay()
-    assert desk.span().links == ()
+async def test_a_dead_letter_without_a_trace_has_no_link(
+    store: MemoryStore, operator: Operator
+) -> None:
+    store.put({name: value for name, value in SENT.items() if name != "traceparent"})
+    await operator.replay()
+    assert operator.span().links == ()
 
 
-async def test_none_is_sent_twice(topic: MemoryTopic, desk: Desk) -> None:
-    for _ in range(2 * PAGE_LETTERS + 1):
-        topic.put()
-    assert len(await desk.replay()) == len(topic.sent) == 2 * PAGE_LETTERS + 1
-    assert await desk.replay() == []
-    assert await desk.open() == []
+async def test_none_is_sent_twice(store: MemoryStore, operator: Operator) -> None:
+    for _ in range(2 * PAGE_DEAD_LETTERS + 1):
+        store.put()
+    assert len(await operator.replay()) == len(store.sent) == 2 * PAGE_DEAD_LETTERS + 1
+    assert await operator.replay() == []
+    assert await operator.open() == []
 
-    again = Wanted(positions=frozenset({Position(0, 3)}))
-    assert len(await desk.replay(again)) == 1
-    assert len(topic.sent) == 2 * PAGE_LETTERS + 2
+    again = Filter(ids=frozenset({"a#3"}))
+    assert len(await operator.replay(again)) == 1
+    assert len(store.sent) == 2 * PAGE_DEAD_LETTERS + 2
 
 
-class Connection(MemoryTopic):
-    """What somebody has before them who came at this moment, and takes so long for each step."""
+class Connection(MemoryStore):
+    """Somebody's own connection to a store, on which each record takes so many seconds."""
 
-    def __init__(self, topic: MemoryTopic, pause: float) -> None:
-        self.topics, self.records, self.sent = topic.topics, topic.records, topic.sent
-        self.fails = topic.fails
-        self._end = dict(topic.end)
+    def __init__(self, store: MemoryStore, pause: float) -> None:
+        self.channels, self.logs = store.channels, store.logs
+        self.sent, self.fails = store.sent, store.fails
         self._pause = pause
 
-    @property
-    def end(self) -> Offsets:
-        return self._end
-
-    async def mark(self, partition: int, mark: Mark) -> int:
+    async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
         await asyncio.sleep(self._pause)
-        return await super().mark(partition, mark)
+        return await super().append(log, body, headers)
+
+
+BUSY = "another replay is sending it right now"
 
 
 @pytest.mark.parametrize("pause", [0, 0.002, 0.02])
-async def test_two_at_once_send_each_letter_once(pause: float) -> None:
-    topic = MemoryTopic(partitions=3)
-    for number in range(9 * PAGE_LETTERS):
-        topic.put(value=str(number).encode(), partition=number % 3)
-    first, second = Desk(Connection(topic, 0.001)), Desk(Connection(topic, pause))
+async def test_two_at_once_send_each_dead_letter_once(pause: float) -> None:
+    store = MemoryStore("abc")
+    for number in range(9 * PAGE_DEAD_LETTERS):
+        store.put(body=str(number).encode(), log="abc"[number % 3])
+    first, second = Operator(Connection(store, 0.001)), Operator(Connection(store, pause))
     outcomes = await asyncio.gather(first.replay(), second.replay())
 
-    bodies = [value for _, _, value, _ in topic.sent]
-    assert len(bodies) == len(set(bodies)) == 9 * PAGE_LETTERS
-    told = [outcome.reason for some in outcomes for outcome in some if outcome.reason]
-    assert told
-    assert set(told) == {"somebody else has it in hand just now"}
-    assert await Desk(topic).open() == []
+    bodies = [body for _, _, body, _ in store.sent]
+    assert len(bodies) == len(set(bodies)) == 9 * PAGE_DEAD_LETTERS
+    reasons = [outcome.reason for some in outcomes for outcome in some if outcome.reason]
+    assert reasons
+    assert set(reasons) == {BUSY}
+    assert await Operator(store).open() == []
 
 
-async def test_a_letter_that_cannot_go_back_stays_and_says_why(
-    topic: MemoryTopic, desk: Desk
+async def test_four_at_once_send_exactly_one(store: MemoryStore) -> None:
+    store.put()
+    operators = [Operator(Connection(store, 0.001 * number)) for number in range(4)]
+    outcomes = await asyncio.gather(*(operator.replay() for operator in operators))
+    assert sorted(outcome.reason for some in outcomes for outcome in some) == ["", *[BUSY] * 3]
+    assert len(store.sent) == 1
+
+
+async def test_nothing_is_sent_if_the_order_of_replays_is_unknown(
+    store: MemoryStore, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = topic.put(PUT_AWAY | {"dead-letter.topic": "gone"})
-    circular = topic.put(PUT_AWAY | {"dead-letter.topic": "dead-letters"})
-    stranger = topic.put({})
-    truncated = topic.put(CUT)
-    good = topic.put()
-    outcomes = {one.letter.position: one.reason for one in await desk.replay()}
+    """As over a connection to a replica that is behind."""
+    id = store.put()
+
+    async def append_elsewhere(log: str, body: bytes, headers: Mapping[str, str]) -> str:
+        return "a#7"
+
+    monkeypatch.setattr(store, "append", append_elsewhere)
+    with pytest.raises(Unreachable, match="a#7"):
+        await operator.replay()
+    assert store.sent == []
+    assert await operator.open() == [id]
+
+
+async def test_a_dead_letter_that_cannot_go_back_stays_and_says_why(
+    store: MemoryStore, operator: Operator
+) -> None:
+    gone = store.put(SENT | {"dead-letter.channel": "gone"})
+    circular = store.put(SENT | {"dead-letter.channel": "dead-letters"})
+    stranger = store.put({})
+    truncated = store.put(CUT)
+    good = store.put()
+    outcomes = {one.dead_letter.id: one.reason for one in await operator.replay()}
 
     assert outcomes == {
-        gone: "there is no topic gone; --to names another",
+        gone: "there is no channel gone; --to names another",
         circular: "it would go to dead-letters again",
-        stranger: "it does not say which topic it came from; --to names one",
-        truncated: "it was too large and lacks some of its headers and body; all of it is in events"
-        " at 2/41, for as long as that topic keeps it",
+        stranger: "it does not say which channel it came from; --to names one",
+        truncated: "it was too large and lacks some of its headers and body; all of it is message"
+        " 2/41 of events, for as long as that channel keeps it",
         good: "",
     }
-    assert await desk.open() == [gone, circular, stranger, truncated]
-    await desk.replay(to="events")
-    assert [topic for topic, *_ in topic.sent] == ["events"] * 4
-    assert await desk.open() == [truncated]
+    assert await operator.open() == [gone, circular, stranger, truncated]
+    await operator.replay(to="events")
+    assert [channel for channel, *_ in store.sent] == ["events"] * 4
+    assert await operator.open() == [truncated]
 
 
 async def test_one_that_fails_does_not_take_the_others_along(
-    topic: MemoryTopic, desk: Desk
+    store: MemoryStore, operator: Operator
 ) -> None:
-    topic.fails = {b"large": TooLargeError("too large"), b"lost": ConnectionError("no answer")}
-    positions = [topic.put(value=value) for value in (b"a", b"large", b"lost", b"b")]
-    outcomes = {one.letter.position: one.reason for one in await desk.replay()}
+    store.fails = {b"large": TooLarge("too large"), b"lost": Unavailable("no answer")}
+    ids = [store.put(body=body) for body in (b"a", b"large", b"lost", b"b")]
+    outcomes = {one.dead_letter.id: one.reason for one in await operator.replay()}
 
-    a, large, lost, b = positions
-    assert outcomes == {
-        a: "", large: "TooLargeError: too large", lost: "ConnectionError: no answer", b: "",
-    }  # fmt: skip
-    # Of the one that may have arrived it is said that its replay was begun.
-    assert await desk.find(Wanted()) == [
+    a, large, lost, b = ids
+    assert outcomes == {a: "", large: "too large", lost: "no answer", b: ""}
+    # The one that may have arrived is listed as begun.
+    assert await operator.find() == [
         (a, State.REPLAYED),
         (large, State.OPEN),
         (lost, State.BEGUN),
         (b, State.REPLAYED),
     ]
-    failed = [one for one in desk.spans.get_finished_spans()
+    failed = [one for one in operator.spans.get_finished_spans()
               if one.status.status_code is StatusCode.ERROR]  # fmt: skip
     assert {(one.attributes or {})["error.type"] for one in failed} == {
-        f"{__name__}.TooLargeError",
-        "ConnectionError",
+        f"{TooLarge.__module__}.TooLarge",
+        f"{Unavailable.__module__}.Unavailable",
     }
 
 
 async def test_what_was_sent_is_remembered_when_the_rest_is_interrupted(
-    topic: MemoryTopic, desk: Desk
+    store: MemoryStore, operator: Operator
 ) -> None:
-    unsent, sent = topic.put(value=b"never answered"), topic.put(value=b"a")
-    send = topic.send
+    unsent, sent = store.put(body=b"never answered"), store.put(body=b"a")
+    send = store.send
 
-    async def hang(t: str, one: Letter, headers: Headers) -> "asyncio.Future[object]":
-        if one.position == unsent:
+    async def hang(channel: str, one: DeadLetter, headers: Headers) -> "asyncio.Future[object]":
+        if one.id == unsent:
             return asyncio.get_running_loop().create_future()
-        return await send(t, one, headers)
+        return await send(channel, one, headers)
 
-    topic.send = hang  # type: ignore[assignment,method-assign]
-    task = asyncio.create_task(desk.replay())
+    store.send = hang  # type: ignore[assignment,method-assign]
+    task = asyncio.create_task(operator.replay())
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await desk.find(Wanted()) == [(unsent, State.BEGUN), (sent, State.REPLAYED)]
-    assert len(desk.spans.get_finished_spans()) == 2
+    assert await operator.find() == [(unsent, State.BEGUN), (sent, State.REPLAYED)]
+    assert len(operator.spans.get_finished_spans()) == 2
 
 
-async def test_discarded_ones_are_not_sent(topic: MemoryTopic, desk: Desk) -> None:
-    position = topic.put()
-    search = Search(topic, Wanted())
+async def test_discarded_ones_are_not_sent(store: MemoryStore, operator: Operator) -> None:
+    id = store.put()
+    search = Search(store, Filter())
     await search.prepare()
-    letters = (letter async for letter, _ in search.letters())
-    assert [one.position async for one in discard(topic, letters)] == [position]
-    assert await desk.replay() == []
-    assert await desk.find(Wanted()) == [(position, State.DISCARDED)]
+    found = (dead_letter async for dead_letter, _ in search.dead_letters())
+    assert [one.id async for one in discard(store, found)] == [id]
+    assert await operator.replay() == []
+    assert await operator.find() == [(id, State.DISCARDED)]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import trustme
 from faststream.security import SASLPlaintext, SASLScram256, SASLScram512
-from pydantic import ValidationError
-
-from order_flow import __main__ as program
+from faststream_otel import Service
+from faststream_otel.cli.__main__ import main
+from faststream_otel.kafka import KafkaSettings
 from faststream_otel.kafka.security import broker_security, client_options, refusal
-from faststream_otel.service import Service
-from faststream_otel.settings import BadSetting, Settings
+from faststream_otel.settings import BadSetting
+from pydantic import ValidationError
 
 PASSWORD = "a-password-of-nobody"
 SASL = {
@@ -24,7 +24,7 @@ SASL = {
 }
 
 Variables = dict[str, str]
-Read = Callable[[Variables], Settings]
+Read = Callable[[Variables], KafkaSettings]
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def files(tmp_path: Path) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch, files: Path) -> Read:
     """Settings from these variables; {files} in a value is the folder."""
 
-    def settings(variables: Variables) -> Settings:
+    def settings(variables: Variables) -> KafkaSettings:
         for name, value in variables.items():
             monkeypatch.setenv(name, value.format(files=files))
-        return Settings()
+        return KafkaSettings()
 
     return settings
 
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_named_with_a_good_value(
         (SASL | {"BROKER_SECURITY_PROTOCOL": "TLS"}, "BROKER_SECURITY_PROTOCOL: Input should be"),
     ],
 )
-def test_the_program_says_so_in_a_line(
+def test_the_command_line_says_so_in_a_line(
     read: Read,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -156,8 +156,7 @@ def test_the_program_says_so_in_a_line(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.argv", ["program", "topics"])
-    assert program.main() == 2
+    assert main(["--app", "order_flow", "channels"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(said)
     assert PASSWORD not in line
@@ -174,7 +173,7 @@ def test_a_password_is_shown_nowhere(
         str(settings),
         settings.model_dump_json(),
         repr(service.broker),
-        str(service.app.schema.to_specification().to_jsonable()),
+        str(service.faststream.schema.to_specification().to_jsonable()),
         caplog.text,
     ]
     assert "scramSha512" in shown[4]
@@ -182,7 +181,7 @@ def test_a_password_is_shown_nowhere(
 
     monkeypatch.setenv("RETRY_ATTEMPTS", "none")
     with pytest.raises(ValidationError) as raised:
-        Settings()
+        KafkaSettings()
     assert PASSWORD not in str(raised.value)
 
 

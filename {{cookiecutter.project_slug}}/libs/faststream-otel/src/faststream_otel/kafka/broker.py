@@ -15,7 +15,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Lag, Progress, Publisher
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, MessageSerializer
@@ -23,6 +23,7 @@ from ..settings import BadSetting
 from . import _aiokafka
 from .bootstrap import bootstrap_servers
 from .dead_letters import KafkaDeadLetters
+from .lag import lag
 from .messages import (
     MAX_DEAD_LETTER_BYTES,
     MAX_MESSAGE_BYTES,
@@ -32,7 +33,7 @@ from .messages import (
     parse,
 )
 from .prometheus import KafkaPrometheusMiddleware
-from .security import broker_security, client_options, refusal
+from .security import broker_security, client_options, reaching, refusal
 from .settings import KafkaSettings
 from .telemetry import KafkaTelemetryMiddleware
 
@@ -56,7 +57,7 @@ class Kafka(KafkaMessages):
     """
 
     system = "kafka"
-    unreachable = UNREACHABLE
+    unreachable: tuple[type[Exception], ...] = UNREACHABLE
     # aiokafka logs every failed attempt to reach a broker that is down, several times a second. A
     # logger's filters are not its children's.
     noisy_loggers: Mapping[str, str] = {
@@ -159,15 +160,13 @@ class Kafka(KafkaMessages):
 
     async def create_channels(self, channels: Collection[str]) -> None:
         admin = AIOKafkaAdminClient(**client_options(self._settings))
-        try:
-            await admin.start()
-            for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
-                await _create_topic(admin, channel)
-        except UNREACHABLE as error:
-            reason = await refusal(self._settings)
-            raise Unreachable(reason or str(error) or type(error).__name__) from error
-        finally:
-            await admin.close()
+        async with reaching(self._settings):
+            try:
+                await admin.start()
+                for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
+                    await _create_topic(admin, channel)
+            finally:
+                await admin.close()
 
     async def obstacle(self, error: Exception) -> str:
         return await refusal(self._settings) or str(error)
@@ -207,22 +206,8 @@ class Kafka(KafkaMessages):
         return dict(zip(consumers, found, strict=True))
 
     async def lag(self) -> list[Lag]:
-        found = []
-        for channel, subscriber in self._subscribers():
-            consumer = subscriber.consumer
-            partitions = consumer.assignment() if consumer else ()
-            if not partitions:
-                continue
-            ends = await consumer.end_offsets(partitions)
-            starts = await consumer.beginning_offsets(partitions)
-            ready = in_flight = 0
-            for one in partitions:
-                position = await consumer.position(one)
-                committed = await consumer.committed(one)
-                ready += ends[one] - position
-                in_flight += position - (starts[one] if committed is None else committed)
-            found.append(Lag(channel, subscriber.group_id, ready, in_flight))
-        return found
+        groups = [(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+        return await lag(self._settings, groups)
 
     def dead_letters(self) -> KafkaDeadLetters:
         return KafkaDeadLetters(self._settings)
@@ -295,7 +280,7 @@ async def _create_topic(admin: AIOKafkaAdminClient, channel: str) -> None:
 async def _progress_soon(member: _Member, consumer: AIOKafkaConsumer | None) -> Progress:
     try:
         return await asyncio.wait_for(_progress(member, consumer), 5)
-    except (*UNREACHABLE, TimeoutError):
+    except UNREACHABLE:  # a TimeoutError too, which is an OSError
         return Progress(attached=True, waiting=True, reached="no answer")
 
 

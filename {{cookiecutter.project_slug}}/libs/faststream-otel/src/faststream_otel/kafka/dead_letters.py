@@ -1,92 +1,74 @@
-"""Kafka: the topic of dead letters, read without a consumer group and so without any lag."""
+"""Kafka: the topic of dead letters, read without a consumer group and so without consumer lag.
+
+A log is a partition, an id is `<partition>/<offset>`.
+"""
 
 import asyncio
+import json
 import random
+import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from opentelemetry.semconv.attributes import server_attributes as server
 
-from ..messages.broker import Headers
+from ..messages.broker import Headers, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
-from ..messages.dead_letters.ledger import Mark
-from ..messages.dead_letters.letter import (
+from ..messages.dead_letters.dead_letter import DeadLetter, Record
+from ..messages.dead_letters.headers import (
+    CHANNEL,
     CORRELATION_ID,
-    Letter,
-    Position,
-    Record,
+    MESSAGE_ID,
+    PREFIX,
+    STATE,
     encoded,
 )
 from ..messages.middleware import Attributes
 from ..telemetry import semconv as messaging
 from .bootstrap import bootstrap_servers
-from .messages import MAX_DEAD_LETTER_BYTES
-from .security import client_options
+from .messages import MAX_DEAD_LETTER_BYTES, publishing
+from .security import client_options, reaching
 from .settings import KafkaSettings
 from .telemetry import KafkaConventions, text_of
 
 CLIENT = "dead-letters"
 STALLED_SECONDS = 15.0
-"""Without any record of those that there are, before reading gives up."""
+"""Without any of the records that there are, before reading gives up."""
 REQUEST_MS = 10_000
 
-Offsets = Mapping[int, int]
-"""By partition."""
-
-NotSent = (MessageSizeTooLargeError,)
-"""What sending raises when the message certainly was not sent; after other errors it may have."""
+_ID = re.compile("(0|[1-9][0-9]{0,8})/(0|[1-9][0-9]{0,17})")
 
 
 class KafkaDeadLetters:
-    """What is in the topic of dead letters, and the way out of it; `async with` connects.
-
-    Attributes:
-        topics: All topics that there are.
-        first: The oldest offset that each partition still has.
-        end: The offset after the newest one of each partition; both as they were on connecting.
-
-    Raises:
-        messaging.Unreachable: On connecting, or by any method: the broker does not answer.
-    """
+    """See `faststream_otel.messages.dead_letters.store.DeadLetterStore`."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
-        self.topics: frozenset[str] = frozenset()
-        self.first: Offsets = {}
-        self.end: Offsets = {}
+        self._topics: frozenset[str] = frozenset()
+        self._partitions: list[int] = []
 
     async def __aenter__(self) -> Self:
         admin = AIOKafkaAdminClient(
             **client_options(self._settings), client_id=CLIENT, request_timeout_ms=REQUEST_MS
         )
-        try:
-            await admin.start()
-            topics = await admin.describe_topics()
-        finally:
-            await admin.close()
-        self.topics = frozenset(topic["topic"] for topic in topics)
-        partitions = [
-            TopicPartition(DEAD_LETTERS, partition["partition"])
+        async with reaching(self._settings):
+            try:
+                await admin.start()
+                topics = await admin.describe_topics()
+            finally:
+                await admin.close()
+        self._topics = frozenset(topic["topic"] for topic in topics)
+        self._partitions = [
+            partition["partition"]
             for topic in topics
             if topic["topic"] == DEAD_LETTERS
             for partition in topic["partitions"]
         ]
-        if partitions:
-            consumer = self._consumer()
-            try:
-                await consumer.start()
-                first = await consumer.beginning_offsets(partitions)
-                end = await consumer.end_offsets(partitions)
-            finally:
-                await consumer.stop()
-            self.first = {one.partition: offset for one, offset in first.items()}
-            self.end = {one.partition: offset for one, offset in end.items()}
         return self
 
     async def __aexit__(
@@ -98,84 +80,84 @@ class KafkaDeadLetters:
         if self._producer:
             await self._producer.stop()
 
-    async def read(self, start: Offsets, end: Offsets) -> AsyncIterator[Record]:
-        """Read each partition of `start` from there to before its `end`, in its order."""
-        left = {
-            TopicPartition(DEAD_LETTERS, partition): end[partition]
-            for partition, offset in start.items()
-            if offset < end[partition]
+    async def exists(self, channel: str) -> bool:
+        return channel in self._topics
+
+    def order(self, id: str) -> tuple[str, int]:
+        found = _ID.fullmatch(id)
+        if found is None:
+            raise ValueError(f"{id} is no <partition>/<offset>, such as 0/12")
+        return found[1], int(found[2])
+
+    async def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:
+        if start is None:
+            offsets = dict.fromkeys(self._partitions, 0)
+        else:
+            offsets = {int(log): self.order(id)[1] for log, id in start.items()}
+        found = {
+            TopicPartition(DEAD_LETTERS, partition): offset
+            for partition, offset in offsets.items()
+            if partition in self._partitions
         }
-        if not left:
+        if not found:
             return
         consumer = self._consumer()
-        try:
-            await consumer.start()
-            consumer.assign(list(left))
-            for one in left:
-                consumer.seek(one, start[one.partition])
-            moved = time.monotonic()
-            while left:
-                found = await consumer.getmany(timeout_ms=500, max_records=500)
-                if found:
-                    moved = time.monotonic()
-                for one, records in found.items():
-                    for record in records:
-                        if record.offset < end[one.partition]:
-                            yield _record(record)
-                for one in tuple(left):
-                    # Not by the last record: what a transaction leaves behind has offsets too.
-                    if await consumer.position(one) >= left[one]:
-                        del left[one]
-                        consumer.pause(one)
-                if time.monotonic() - moved > STALLED_SECONDS:
-                    raise KafkaTimeoutError(f"the broker sends no more of {DEAD_LETTERS}")
-        finally:
-            await consumer.stop()
+        async with reaching(self._settings):
+            try:
+                await consumer.start()
+                first = await consumer.beginning_offsets([*found])
+                end = await consumer.end_offsets([*found])
+                left = {
+                    one: (max(offset, first[one]), end[one])
+                    for one, offset in found.items()
+                    if max(offset, first[one]) < end[one]
+                }
+                async for record in _read(consumer, left):
+                    yield record
+            finally:
+                await consumer.stop()
 
-    async def mark(self, partition: int, mark: Mark) -> int:
-        """Write a mark, and return its offset."""
-        producer = await self._started()
-        sent = await producer.send_and_wait(
-            DEAD_LETTERS, mark.value, partition=partition, headers=encoded(mark.headers)
-        )
-        return int(sent.offset)
+    async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
+        async with reaching(self._settings):
+            producer = await self._started()
+            sent = await producer.send_and_wait(
+                DEAD_LETTERS, body, partition=int(log), headers=encoded(headers)
+            )
+        return f"{sent.partition}/{sent.offset}"
 
-    async def send(self, topic: str, letter: Letter, headers: Headers) -> "asyncio.Future[object]":
-        """Publish a letter's message; what is returned is done when the broker has it.
+    async def send(
+        self, channel: str, dead_letter: DeadLetter, headers: Headers
+    ) -> "asyncio.Future[object]":
+        async with reaching(self._settings):
+            producer = await self._started()
+        body, key = dead_letter.body, dead_letter.record.key
+        with publishing():
+            if body is None and key is None:
+                sent = await _send_neither(producer, channel, headers)
+            else:
+                sent = await producer.send(channel, body, key, headers=[*headers])
+        return asyncio.ensure_future(_confirmed(sent))
 
-        Messages of one key go the way they always go, and keep the order of these calls.
-
-        Raises:
-            NotSent: It is too large, say.
-        """
-        producer = await self._started()
-        sent: asyncio.Future[object]
-        if letter.value is None and letter.record.key is None:
-            sent = await _send_neither(producer, topic, headers)
-        else:
-            sent = await producer.send(topic, letter.value, letter.record.key, headers=[*headers])
-        return sent
-
-    def attributes(self, topic: str, letter: Letter) -> tuple[Attributes, Attributes]:
-        """What a span says of sending a letter, and what its link says of the letter."""
+    def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
         broker = bootstrap_servers(self._settings)[0]
         span: Attributes = {
             messaging.MESSAGING_SYSTEM: KafkaConventions.system,
             messaging.MESSAGING_OPERATION_NAME: "send",
             messaging.MESSAGING_OPERATION_TYPE: "send",
-            messaging.MESSAGING_DESTINATION_NAME: topic,
-            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(letter.value or b""),
+            messaging.MESSAGING_DESTINATION_NAME: channel,
+            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(dead_letter.body or b""),
             server.SERVER_ADDRESS: broker.host,
             server.SERVER_PORT: broker.port,
         }
-        if letter.record.key is not None:
-            span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(letter.record.key)
-        if conversation := letter.record.text.get(CORRELATION_ID):
+        if dead_letter.record.key is not None:
+            span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(dead_letter.record.key)
+        if conversation := dead_letter.record.text.get(CORRELATION_ID):
             span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(conversation)
+        partition, offset = self.order(dead_letter.id)
         link: Attributes = {
             messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,
-            messaging.MESSAGING_DESTINATION_PARTITION_ID: str(letter.position.partition),
-            messaging.MESSAGING_KAFKA_OFFSET: letter.position.offset,
+            messaging.MESSAGING_DESTINATION_PARTITION_ID: partition,
+            messaging.MESSAGING_KAFKA_OFFSET: offset,
         }
         return span, link
 
@@ -184,7 +166,7 @@ class KafkaDeadLetters:
             **client_options(self._settings),
             client_id=CLIENT,
             group_id=None,
-            auto_offset_reset="earliest",  # of what the topic forgets while it is being read
+            auto_offset_reset="earliest",  # where retention deletes what is being read
             max_partition_fetch_bytes=MAX_DEAD_LETTER_BYTES,
             request_timeout_ms=REQUEST_MS,
         )
@@ -208,6 +190,37 @@ class KafkaDeadLetters:
         return self._producer
 
 
+async def _read(
+    consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, tuple[int, int]]
+) -> AsyncGenerator[Record, None]:
+    """Read each partition from its first offset to before its second, in its order."""
+    left = {one: end for one, (_, end) in offsets.items()}
+    consumer.assign([*left])
+    for one, (start, _) in offsets.items():
+        consumer.seek(one, start)
+    moved = time.monotonic()
+    while left:
+        found = await consumer.getmany(timeout_ms=500, max_records=500)
+        if found:
+            moved = time.monotonic()
+        for one, records in found.items():
+            for record in records:
+                if record.offset < offsets[one][1]:
+                    yield _record(record)
+        for one in tuple(left):
+            # Not by the last record: a transaction's markers have offsets too.
+            if await consumer.position(one) >= left[one]:
+                del left[one]
+                consumer.pause(one)
+        if time.monotonic() - moved > STALLED_SECONDS:
+            raise Unreachable(f"it sends no more of {DEAD_LETTERS}")
+
+
+async def _confirmed(sent: "asyncio.Future[object]") -> object:
+    with publishing():
+        return await sent
+
+
 async def _send_neither(producer: AIOKafkaProducer, topic: str, headers: Headers) -> Any:
     """Send a message without key and value, which Kafka takes and `producer.send` refuses."""
     batch = producer.create_batch()
@@ -217,10 +230,42 @@ async def _send_neither(producer: AIOKafkaProducer, topic: str, headers: Headers
 
 
 def _record(record: Any) -> Record:
-    return Record(
-        Position(record.partition, record.offset),
-        (record.timestamp or 0) / 1000,  # negative where the sender left it out
-        record.key,
-        record.value,
-        tuple(record.headers),
+    return _from_old(
+        Record(
+            f"{record.partition}/{record.offset}",
+            (record.timestamp or 0) / 1000,  # negative where the sender left it out
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
     )
+
+
+# What version 0.1 and earlier wrote.
+_OLD_TOPIC = f"{PREFIX}topic"
+_OLD_PARTITION = f"{PREFIX}partition"
+_OLD_OFFSET = f"{PREFIX}offset"
+_OLD_STATE = f"{PREFIX}mark"
+
+
+def _from_old(record: Record) -> Record:
+    """Translate a record of version 0.1 or earlier; one of today stays as it is."""
+    text, added, body = record.text, {}, record.body
+    if _OLD_TOPIC in text and CHANNEL not in text:
+        added[CHANNEL] = text[_OLD_TOPIC]
+        message_id = f"{text.get(_OLD_PARTITION)}/{text.get(_OLD_OFFSET)}"
+        if _ID.fullmatch(message_id):
+            added[MESSAGE_ID] = message_id
+    if _OLD_STATE in text and STATE not in text:
+        try:
+            offsets = json.loads(body or b"")["offsets"]
+            if isinstance(offsets, list) and all(type(one) is int for one in offsets):
+                partition = record.id.partition("/")[0]
+                body = json.dumps({"ids": [f"{partition}/{one}" for one in offsets]}).encode()
+                added[STATE] = text[_OLD_STATE]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass  # not what this library wrote
+    if not added:
+        return record
+    headers = (*record.headers, *encoded(added))
+    return Record(record.id, record.timestamp, record.key, body, headers)

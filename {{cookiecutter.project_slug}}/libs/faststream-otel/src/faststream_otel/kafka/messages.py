@@ -1,8 +1,13 @@
 """Kafka's messages: how to read them whatever is in them, and how to send one."""
 
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -14,16 +19,27 @@ from faststream.kafka import KafkaBroker
 from faststream.message import StreamMessage
 
 from ..messages.broker import Raw, TooLarge, Unavailable
-from ..messages.dead_letters.letter import header_text
 from ..messages.time_limit import TimeLimit
+from ..telemetry.values import decoded
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 2 * 1_048_576
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
 """The channel of dead letters takes what any other does, plus the headers that say why."""
 
-UNREACHABLE = (KafkaError, IncorrectState, OSError)
+UNREACHABLE: tuple[type[Exception], ...] = (KafkaError, IncorrectState, OSError)
 """What the client raises while the broker cannot be reached."""
+
+
+@contextmanager
+def publishing() -> Iterator[None]:
+    """Raise TooLarge or Unavailable in place of what the client raises."""
+    try:
+        yield
+    except MessageSizeTooLargeError as error:
+        raise TooLarge(str(error)) from error
+    except UNREACHABLE as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 
 class KafkaMessages:
@@ -31,7 +47,7 @@ class KafkaMessages:
 
     takes_options = False
     # What any other channel takes, then what one takes that somebody else has made.
-    dead_letter_sizes = (MAX_MESSAGE_BYTES, 900_000, 0)
+    dead_letter_sizes: Sequence[int] = (MAX_MESSAGE_BYTES, 900_000, 0)
 
     def __init__(self, broker: KafkaBroker | None = None) -> None:
         self._broker = broker
@@ -63,13 +79,10 @@ class KafkaMessages:
             # The client's own limit is 40 s, and a shorter one would also end its requests to join
             # a consumer group, which rightly take as long as the other members need.
             async with TimeLimit(PUBLISH_TIMEOUT_SECONDS):
-                yield
-        except MessageSizeTooLargeError as error:
-            raise TooLarge(str(error)) from error
+                with publishing():
+                    yield
         except TimeoutError as error:
             raise Unavailable(f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
-        except UNREACHABLE as error:
-            raise Unavailable(f"{type(error).__name__}: {error}") from error
 
     def settled(self) -> Exception:
         return RejectMessage()
@@ -178,6 +191,6 @@ def _readable(message: Any) -> Any:
         for _, value in message.headers:
             value.decode()
     except (AttributeError, UnicodeDecodeError):
-        headers = ((name, header_text(value).encode()) for name, value in message.headers)
+        headers = ((name, decoded(value).encode()) for name, value in message.headers)
         return replace(message, headers=tuple(headers))
     return message

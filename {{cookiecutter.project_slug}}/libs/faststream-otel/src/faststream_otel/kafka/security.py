@@ -1,7 +1,8 @@
 """How a client of Kafka proves who it is, and makes sure of whom it talks to: `BROKER_*`."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from aiokafka.errors import (
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from ..messages.broker import Unreachable
 from ..settings import BadSetting
 from ._aiokafka import connect_once
 from .bootstrap import bootstrap_servers
+from .messages import UNREACHABLE
 from .settings import KafkaSettings
 
 MECHANISMS = {
@@ -70,6 +73,16 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     security = parse_security(broker_security(settings))
     servers = [str(server) for server in bootstrap_servers(settings)]
     return {"bootstrap_servers": servers, **security}
+
+
+@asynccontextmanager
+async def reaching(settings: KafkaSettings) -> AsyncIterator[None]:
+    """Raise Unreachable, which says why, in place of what the client raises."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        reason = await refusal(settings)
+        raise Unreachable(reason or str(error) or type(error).__name__) from error
 
 
 async def refusal(settings: KafkaSettings) -> str:

@@ -72,7 +72,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What a consumer group still has to do in a channel, in messages."""
+    """Messages of a channel that a consumer group has not acknowledged."""
 
     channel: str
     group: str
@@ -225,7 +225,13 @@ class Broker(Messages, Protocol):
         """How each consumer stands, by channel. One that cannot be asked has made no progress."""
 
     async def lag(self) -> list[Lag]:
-        """The lag of each consumer of the service."""
+        """The lag of each consumer group of the service, whether anything runs in it or not.
+
+        Asks the broker from outside: joins no group, and needs no connection of the service.
+
+        Raises:
+            Unreachable: Says why.
+        """
 
     def dead_letters(self) -> "DeadLetterStore":
         """Where dead letters are kept."""

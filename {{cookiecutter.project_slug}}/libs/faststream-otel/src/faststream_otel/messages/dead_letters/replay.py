@@ -1,224 +1,198 @@
 """Sends dead letters back to where they came from, each in a new trace that links to its old one.
 
-At least once, as all delivery here: if this is interrupted after a letter was sent and before its
-mark was written, it is sent again by the next replay of all.
+At least once, as all delivery here: if this is interrupted after a dead letter was sent and before
+that was recorded, the next replay of all sends it again.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanKind, Tracer
-from opentelemetry.util.types import AttributeValue
 
 from ...telemetry.errors import fail
 from ...telemetry.propagation import inject
-from ..broker import Headers
+from ..broker import TooLarge, Unavailable, Unreachable
 from . import DEAD_LETTERS
-from .ledger import MOST_LETTERS, Ledger, Mark, State
-from .letter import Letter, Record, encoded
+from .dead_letter import DeadLetter
+from .headers import encoded
+from .states import MAX_IDS, State, StateChange, States
+from .store import DeadLetterStore
 
-PAGE_LETTERS = 100
+PAGE_DEAD_LETTERS = 100
 PAGE_BYTES = 8 * 1_048_576
 PAGE_SECONDS = 30.0
 """For sending one page: less than the time for which others leave it alone."""
 
-Attributes = dict[str, AttributeValue]
-Offsets = Mapping[int, int]
-
 logger = logging.getLogger(__name__)
 
-assert PAGE_LETTERS <= MOST_LETTERS
-
-
-class Topic(Protocol):
-    """What this needs of the topic of dead letters; the broker's module has it."""
-
-    @property
-    def topics(self) -> frozenset[str]: ...
-    @property
-    def first(self) -> Offsets: ...
-    @property
-    def end(self) -> Offsets: ...
-    def read(self, start: Offsets, end: Offsets) -> AsyncIterator[Record]: ...
-    async def mark(self, partition: int, mark: Mark) -> int: ...
-    async def send(
-        self, topic: str, letter: Letter, headers: Headers
-    ) -> "asyncio.Future[object]": ...
-    def attributes(self, topic: str, letter: Letter) -> tuple[Attributes, Attributes]: ...
+assert PAGE_DEAD_LETTERS <= MAX_IDS
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one letter: where it went, in which trace, or else why it did not."""
+    """The result for one dead letter: where it was sent, in which trace, or why it was not."""
 
-    letter: Letter
-    topic: str = ""
+    dead_letter: DeadLetter
+    channel: str = ""
     trace_id: str = ""
     reason: str = ""
 
 
 class Replay:
-    """Sends letters back, page by page.
+    """Sends dead letters back, page by page.
 
     Args:
-        topic: Of the dead letters.
+        store: Where they are kept.
         tracer: Makes the spans.
-        certain: The errors after which a message certainly was not sent.
-        to: Where to send them, instead of where they came from.
+        ends: By log the last id that was read to find these dead letters: `Search.ends`.
+        to: The channel to send them to, instead of the one that they came from.
     """
 
     def __init__(
         self,
-        topic: Topic,
+        store: DeadLetterStore,
         tracer: Tracer,
-        certain: tuple[type[Exception], ...],
+        ends: Mapping[str, str],
         to: str | None = None,
     ) -> None:
-        self._topic = topic
+        self._store = store
         self._tracer = tracer
-        self._certain = certain
         self._to = to
-        self._seen = dict(topic.end)
-        """How far marks are known that were written meanwhile, by partition."""
-        self._meanwhile = Ledger()
-        """Of others, who may be pages ahead; and of this one, about pages that are done."""
+        self._seen = dict(ends)
+        self._meanwhile = States(store.order)
+        """What was recorded after that: by others, who may be pages ahead, and by this replay."""
 
-    async def send(self, letters: AsyncIterator[Letter]) -> AsyncIterator[Outcome]:
-        """Send letters, and tell of each as soon as that is certain. Holds one page in memory."""
-        async for page in _pages(letters):
+    async def send(self, dead_letters: AsyncIterator[DeadLetter]) -> AsyncIterator[Outcome]:
+        """Send dead letters, and yield each outcome once it is certain. Holds a page in memory."""
+        async for page in _pages(dead_letters):
             for outcome in await self._send_page(page):
                 yield outcome
 
-    def refusal(self, letter: Letter) -> str:
-        """Why a letter cannot be sent; empty if it can."""
-        destination = self._to or letter.topic
+    async def _refusal(self, dead_letter: DeadLetter) -> str:
+        """Why a dead letter cannot be sent; empty if it can."""
+        destination = self._to or dead_letter.channel
         if not destination:
-            return "it does not say which topic it came from; --to names one"
+            return "it does not say which channel it came from; --to names one"
         if destination == DEAD_LETTERS:
             return f"it would go to {DEAD_LETTERS} again"
-        if destination not in self._topic.topics:
-            return f"there is no topic {destination}; --to names another"
-        if letter.truncated:
+        if not await self._store.exists(destination):
+            return f"there is no channel {destination}; --to names another"
+        if dead_letter.truncated:
             return (
-                f"it was too large and lacks some of its {' and '.join(letter.truncated)}; all of"
-                f" it is in {letter.topic} at {letter.origin}, for as long as that topic keeps it"
+                f"it was too large and lacks some of its {' and '.join(dead_letter.truncated)}; all"
+                f" of it is message {dead_letter.message_id} of {dead_letter.channel}, for as long"
+                " as that channel keeps it"
             )
         return ""
 
-    async def _send_page(self, page: Sequence[Letter]) -> list[Outcome]:
-        refused = {letter.position: self.refusal(letter) for letter in page}
-        outcomes = [
-            Outcome(letter, reason=refused[letter.position])
-            for letter in page
-            if refused[letter.position]
-        ]
-        mine = [letter for letter in page if not refused[letter.position]]
-        await self._begin(mine)
-        free = {
-            letter.position
-            for letter in mine
-            if self._meanwhile.state(letter.position) is State.OPEN
-        }
-        outcomes += [
-            Outcome(letter, reason="somebody else has it in hand just now")
-            for letter in mine
-            if letter.position not in free
-        ]
-        mine = [letter for letter in mine if letter.position in free]
+    async def _send_page(self, page: Sequence[DeadLetter]) -> list[Outcome]:
+        outcomes, sendable = [], []
+        for one in page:
+            if reason := await self._refusal(one):
+                outcomes.append(Outcome(one, reason=reason))
+            else:
+                sendable.append(one)
+        await self._begin(sendable)
+        mine = []
+        for one in sendable:
+            if self._meanwhile.of(one.id) is State.OPEN:
+                mine.append(one)
+            else:
+                outcomes.append(Outcome(one, reason="another replay is sending it right now"))
         sendings: list[_Sending] = []
         try:
             async with asyncio.timeout(PAGE_SECONDS):
-                # All are handed over before the first is waited for, in the order of the letters.
-                for letter in mine:
-                    sendings.append(await self._start(letter))  # noqa: PERF401 (kept if it ends)
+                # All are handed over before the first is waited for, in their order.
+                for one in mine:
+                    sendings.append(await self._start(one))  # noqa: PERF401 (kept if it ends)
                 outcomes += [await self._finish(sending) for sending in sendings]
         except TimeoutError as error:
-            raise TimeoutError(
+            raise Unreachable(
                 f"not all was confirmed within {PAGE_SECONDS:g} s; what may have been sent is"
                 " listed as such"
             ) from error
         finally:
-            # Also when this is being ended: what was sent should not be sent again.
+            # Also when this is cancelled: what was sent should not be sent again.
             for sending in sendings:
                 if sending.span.is_recording():
                     sending.span.end()
-            await self._mark(State.REPLAYED, [one.letter for one in sendings if one.confirmed])
-            handed_over = {one.letter.position for one in sendings if not one.certainly_unsent}
-            unsent = [letter for letter in mine if letter.position not in handed_over]
-            await self._mark(State.OPEN, unsent)
+            confirmed = [one.dead_letter for one in sendings if one.confirmed]
+            await _record(self._store, State.REPLAYED, confirmed)
+            handed_over = {one.dead_letter.id for one in sendings if not one.certainly_unsent}
+            unsent = [one for one in mine if one.id not in handed_over]
+            await _record(self._store, State.OPEN, unsent)
         return outcomes
 
-    async def _begin(self, letters: Sequence[Letter]) -> None:
-        """Mark letters as begun, and learn what others have marked before that."""
-        for partition, offsets in _by_partition(letters).items():
-            own = await self._topic.mark(partition, Mark(State.BEGUN, offsets))
-            async for record in self._topic.read(
-                {partition: self._seen[partition]}, {partition: own}
-            ):
-                self._meanwhile.note(record)
-            self._seen[partition] = own + 1
+    async def _begin(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Record replays as begun, and read what others have recorded before that.
 
-    async def _mark(self, state: State, letters: Sequence[Letter]) -> None:
-        for partition, offsets in _by_partition(letters).items():
-            await self._topic.mark(partition, Mark(state, offsets))
+        Raises:
+            Unreachable: The broker does not show this record: somebody may have been first.
+        """
+        for log, own in (await _record(self._store, State.BEGUN, dead_letters)).items():
+            seen = self._store.order(self._seen[log])
+            async with aclosing(self._store.read({log: self._seen[log]})) as records:
+                async for record in records:
+                    if record.id == own:
+                        break
+                    if self._store.order(record.id) > seen:
+                        self._meanwhile.note(record)
+                else:
+                    raise Unreachable(
+                        f"{DEAD_LETTERS} does not show record {own}; nothing was sent"
+                    )
+            self._seen[log] = own
 
-    async def _start(self, letter: Letter) -> "_Sending":
-        """Hand a letter to the client, in the order of these calls."""
-        destination = self._to or letter.topic
-        attributes, of_letter = self._topic.attributes(destination, letter)
-        context = letter.baggage
+    async def _start(self, dead_letter: DeadLetter) -> "_Sending":
+        """Hand a dead letter to the client, in the order of these calls."""
+        destination = self._to or dead_letter.channel
+        attributes, of_link = self._store.attributes(destination, dead_letter)
+        context = dead_letter.baggage
         span = self._tracer.start_span(
             f"send {destination}",
             context=context,
             kind=SpanKind.PRODUCER,
             attributes=attributes
             | {
-                "dead_letter.position": str(letter.position),
-                "dead_letter.error.type": letter.error_type,
+                "dead_letter.id": dead_letter.id,
+                "dead_letter.error.type": dead_letter.error_type,
             },
-            links=[Link(letter.cause, of_letter)] if letter.cause else [],
+            links=[Link(dead_letter.cause, of_link)] if dead_letter.cause else [],
         )
         added: dict[str, str] = {}
         inject(added, trace.set_span_in_context(span, context))
-        headers = [*letter.headers, *encoded(added)]
-        sending = _Sending(letter, destination, span)
+        headers = [*dead_letter.headers, *encoded(added)]
+        sending = _Sending(dead_letter, destination, span)
         try:
-            sending.sent = await self._topic.send(destination, letter, headers)
+            sending.sent = await self._store.send(destination, dead_letter, headers)
         except Exception as error:
-            self._fail(sending, error)
+            sending.fail(error)
         return sending
 
     async def _finish(self, sending: "_Sending") -> Outcome:
-        letter, span = sending.letter, sending.span
+        dead_letter, span = sending.dead_letter, sending.span
         if sending.sent:
             try:
                 await sending.sent
             except Exception as error:
-                self._fail(sending, error)
+                sending.fail(error)
         with trace.use_span(span, end_on_exit=True):
             if sending.failure:
-                logger.info("Dead letter %s not sent: %s", letter.position, sending.failure)
-                return Outcome(letter, sending.destination, reason=sending.failure)
-            logger.info("Dead letter %s sent to %s", letter.position, sending.destination)
+                logger.info("Dead letter %s not sent: %s", dead_letter.id, sending.failure)
+                return Outcome(dead_letter, sending.destination, reason=sending.failure)
+            logger.info("Dead letter %s sent to %s", dead_letter.id, sending.destination)
         identity = span.get_span_context()
         trace_id = trace.format_trace_id(identity.trace_id) if identity.is_valid else ""
-        return Outcome(letter, sending.destination, trace_id)
-
-    def _fail(self, sending: "_Sending", error: Exception) -> None:
-        fail(sending.span, error)
-        # Not the error itself, nor its future: its traceback leads back to what holds the letters.
-        sending.sent = None
-        sending.failure = f"{type(error).__name__}: {error}"
-        sending.certainly_unsent = isinstance(error, self._certain)
+        return Outcome(dead_letter, sending.destination, trace_id)
 
 
 @dataclass
 class _Sending:
-    letter: Letter
+    dead_letter: DeadLetter
     destination: str
     span: Span
     sent: "asyncio.Future[object] | None" = None
@@ -230,31 +204,46 @@ class _Sending:
         sent = self.sent
         return bool(sent and sent.done() and not sent.cancelled() and not sent.exception())
 
+    def fail(self, error: Exception) -> None:
+        fail(self.span, error)
+        # Keep neither the error nor the future: a traceback refers to the dead letters' bodies.
+        self.sent = None
+        ours = isinstance(error, (TooLarge, Unavailable))
+        self.failure = str(error) if ours else f"{type(error).__name__}: {error}"
+        self.certainly_unsent = isinstance(error, TooLarge)
 
-async def discard(topic: Topic, letters: AsyncIterator[Letter]) -> AsyncIterator[Letter]:
-    """Mark letters as ones that nobody will send back, and tell of each."""
-    async for page in _pages(letters):
-        for partition, offsets in _by_partition(page).items():
-            await topic.mark(partition, Mark(State.DISCARDED, offsets))
-        for letter in page:
-            yield letter
+
+async def discard(
+    store: DeadLetterStore, dead_letters: AsyncIterator[DeadLetter]
+) -> AsyncIterator[DeadLetter]:
+    """Record dead letters as discarded: nobody will send them back. Yields each one then."""
+    async for page in _pages(dead_letters):
+        await _record(store, State.DISCARDED, page)
+        for dead_letter in page:
+            yield dead_letter
 
 
-async def _pages(letters: AsyncIterator[Letter]) -> AsyncIterator[list[Letter]]:
-    page: list[Letter] = []
+async def _pages(dead_letters: AsyncIterator[DeadLetter]) -> AsyncIterator[list[DeadLetter]]:
+    page: list[DeadLetter] = []
     size = 0
-    async for letter in letters:
-        page.append(letter)
-        size += len(letter.value or b"")
-        if len(page) == PAGE_LETTERS or size >= PAGE_BYTES:
+    async for dead_letter in dead_letters:
+        page.append(dead_letter)
+        size += len(dead_letter.body or b"")
+        if len(page) == PAGE_DEAD_LETTERS or size >= PAGE_BYTES:
             yield page
             page, size = [], 0
     if page:
         yield page
 
 
-def _by_partition(letters: Sequence[Letter]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for letter in letters:
-        found.setdefault(letter.position.partition, []).append(letter.position.offset)
-    return found
+async def _record(
+    store: DeadLetterStore, state: State, dead_letters: Sequence[DeadLetter]
+) -> dict[str, str]:
+    """Record the state of dead letters. Returns by log the id of the new record."""
+    by_log: dict[str, list[str]] = {}
+    for dead_letter in dead_letters:
+        by_log.setdefault(store.order(dead_letter.id)[0], []).append(dead_letter.id)
+    changes = {log: StateChange(state, ids) for log, ids in by_log.items()}
+    return {
+        log: await store.append(log, change.body, change.headers) for log, change in changes.items()
+    }

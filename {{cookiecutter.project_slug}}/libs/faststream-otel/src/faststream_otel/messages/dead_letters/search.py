@@ -1,97 +1,99 @@
-"""Which letters are meant: by name, by what they are about, by what became of them."""
+"""Finds dead letters: by id, by channel and error, by what happened to them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 
-from .ledger import Ledger, Mark, State
-from .letter import Letter, Position
-from .replay import Offsets, Topic
+from .dead_letter import DeadLetter, Record
+from .states import State, StateChange, States
+from .store import DeadLetterStore
 
 
-class NotThereError(Exception):
-    """There is no such letter; says what there is."""
+class NotFound(Exception):
+    """There is no such dead letter."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which letters to take; empty: any.
+class Filter:
+    """Which dead letters to take; a field that is empty takes any.
 
     Attributes:
-        positions: Those that were named.
-        topic: That they came from.
+        ids: Those that were named.
+        channel: That the message was consumed from.
         error_type: The class of the error, with or without its module.
-        states: What may have become of them.
+        states: That a dead letter may be in.
     """
 
-    positions: frozenset[Position] = frozenset()
-    topic: str = ""
+    ids: frozenset[str] = frozenset()
+    channel: str = ""
     error_type: str = ""
     states: frozenset[State] = field(default_factory=lambda: frozenset(State))
 
-    def takes(self, letter: Letter, state: State) -> bool:
+    def takes(self, dead_letter: DeadLetter, state: State) -> bool:
+        error_type = dead_letter.error_type
         return (
-            (not self.positions or letter.position in self.positions)
-            and self.topic in ("", letter.topic)
-            and self.error_type in ("", letter.error_type, letter.error_type.rpartition(".")[2])
+            (not self.ids or dead_letter.id in self.ids)
+            and self.channel in ("", dead_letter.channel)
+            and self.error_type in ("", error_type, error_type.rpartition(".")[2])
             and state in self.states
         )
 
 
 class Search:
-    """Reads the topic twice: what became of a letter stands after it, and the topic may be large.
+    """Reads twice: what happened to a dead letter stands after it, and there may be many.
 
-    Memory does not grow with the letters, but for what `Ledger` keeps.
+    Memory does not grow with the number of dead letters, but for what `States` keeps.
+
+    Attributes:
+        states: Known after `prepare`.
+        ends: The last id of each log that `prepare` read. What came later is not found.
+        counts: How many dead letters there are, taken or not, by state; known after
+            `dead_letters`.
     """
 
-    def __init__(self, topic: Topic, wanted: Wanted) -> None:
-        self._topic = topic
-        self._wanted = wanted
-        self.ledger = Ledger()
+    def __init__(self, store: DeadLetterStore, filter: Filter) -> None:
+        self._store = store
+        self._filter = filter
+        self.states = States(store.order)
+        self.ends: dict[str, str] = {}
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
-        """How many letters there are, wanted or not, by what became of them; known at the end."""
 
     async def prepare(self) -> None:
-        """Learn what became of the letters.
+        """Read what happened to the dead letters.
 
         Raises:
-            NotThereError: One that was named is not there.
+            NotFound: One that was named does not exist.
         """
-        missing = set(self._wanted.positions)
-        async for record in self._topic.read(self._start(), self._topic.end):
-            if not self.ledger.note(record):
-                missing.discard(record.position)
-        for position in sorted(missing):
-            raise NotThereError(f"There is no dead letter {position}{self._range(position)}.")
+        missing = set(self._filter.ids)
+        async for record in self._store.read(self._start()):
+            self.ends[self._store.order(record.id)[0]] = record.id
+            if not self.states.note(record):
+                missing.discard(record.id)
+        for id in self.sorted(missing):
+            raise NotFound(f"There is no dead letter {id}.")
 
-    async def letters(self) -> AsyncIterator[tuple[Letter, State]]:
-        """Those that are wanted, in the order of each partition."""
-        async for record in self._topic.read(self._start(), self._topic.end):
-            if Mark.read(record):
+    async def dead_letters(self) -> AsyncIterator[tuple[DeadLetter, State]]:
+        """Those that the filter takes, in the order of each log."""
+        async for record in self._store.read(self._start()):
+            if self._is_later(record) or StateChange.read(record, self._store.order):
                 continue
-            letter = Letter(record)
-            state = self.ledger.state(letter.position)
+            dead_letter = DeadLetter(record)
+            state = self.states.of(dead_letter.id)
             self.counts[state] += 1
-            if self._wanted.takes(letter, state):
-                yield letter, state
+            if self._filter.takes(dead_letter, state):
+                yield dead_letter, state
 
-    def _start(self) -> Offsets:
-        """From the first of those that are named, or from the beginning."""
-        if not self._wanted.positions:
-            return self._topic.first
-        start: dict[int, int] = {}
-        for partition, offset in self._wanted.positions:
-            if partition in self._topic.first:
-                start[partition] = max(
-                    min(offset, start.get(partition, offset)), self._topic.first[partition]
-                )
+    def sorted(self, ids: Collection[str]) -> list[str]:
+        return sorted(ids, key=self._store.order)
+
+    def _start(self) -> dict[str, str] | None:
+        """From the first one that is named in each log, or else from the beginning."""
+        if not self._filter.ids:
+            return None
+        start: dict[str, str] = {}
+        for id in self.sorted(self._filter.ids):
+            start.setdefault(self._store.order(id)[0], id)
         return start
 
-    def _range(self, position: Position) -> str:
-        first = self._topic.first.get(position.partition, 0)
-        end = self._topic.end.get(position.partition, 0)
-        if first == end:
-            return f": partition {position.partition} is empty, or not there"
-        return (
-            f": partition {position.partition} holds {Position(position.partition, first)} to"
-            f" {Position(position.partition, end - 1)}, marks of earlier replays among them"
-        )
+    def _is_later(self, record: Record) -> bool:
+        log, place = self._store.order(record.id)
+        return log not in self.ends or place > self._store.order(self.ends[log])[1]

@@ -7,8 +7,9 @@ import time
 from collections import Counter
 from typing import Any
 
-from .ledger import State
-from .letter import Letter, Position, readable
+from .dead_letter import DeadLetter, moment
+from .headers import readable
+from .states import State
 
 INDENT = "      "
 MOST_LINES = 4
@@ -23,7 +24,7 @@ class Links:
 
     Args:
         url: An address with `{trace_id}` in it, and perhaps `{age}`: how far back the page has to
-            look, as Grafana writes it (`3h`). Empty: not known.
+            look, as Grafana writes it (`3h`). Empty: unknown.
     """
 
     def __init__(self, url: str) -> None:
@@ -43,67 +44,70 @@ class Links:
 
 
 def as_text(
-    letter: Letter, state: State, links: Links, *, begun: float | None = None, body: bool = False
+    dead_letter: DeadLetter,
+    state: State,
+    links: Links,
+    *,
+    begun: float | None = None,
+    body: bool = False,
 ) -> str:
-    """A few lines: what it is, why it was given up, and where its trace is."""
-    facts = [str(letter.position), _time(letter)]
-    if letter.topic:
-        origin = f" {letter.origin}" if letter.origin else ""
-        facts.append(f"{clean(letter.topic)}{origin}")
-        facts.append(f"{_short(letter.error_type)}{_attempts(letter)}")
+    """A few lines: what it is, why it failed, and where its trace is."""
+    facts = [dead_letter.id, _time(dead_letter)]
+    if dead_letter.channel:
+        facts.append(clean(f"{dead_letter.channel} {dead_letter.message_id}".rstrip()))
+        facts.append(f"{_short(dead_letter.error_type)}{_attempts(dead_letter)}")
     else:
         facts.append("not from a service")
-    if letter.truncated:
-        facts.append(f"[cut: {_cut(letter)}]")
+    if dead_letter.truncated:
+        facts.append(f"[cut: {_cut(dead_letter)}]")
     if state is not State.OPEN:
         facts.append(f"[{_state(state, begun)}]")
     lines = ["  ".join(facts)]
-    if letter.reason:
-        lines += _wrapped(letter.reason)
+    if dead_letter.reason:
+        lines += _wrapped(dead_letter.reason)
     if body:
-        lines += _wrapped(f"headers: {_listed(letter)}" if letter.headers else "no headers")
-        told = _decoded(letter.value)
-        lines += _wrapped("no body" if told is None else f"body: {told[:BODY_CHARACTERS]}")
-    lines.append(INDENT + (_trace(letter, links) or "no trace"))
+        headers = _listed(dead_letter)
+        lines += _wrapped(f"headers: {headers}" if headers else "no headers")
+        text = _decoded(dead_letter.body)
+        lines += _wrapped("no body" if text is None else f"body: {text[:BODY_CHARACTERS]}")
+    lines.append(INDENT + (_trace(dead_letter, links) or "no trace"))
     return "\n".join(lines)
 
 
-def as_json(letter: Letter, state: State, links: Links) -> str:
-    """One line. Key and body are text, in which what is not UTF-8 is replaced, or null.
+def as_json(dead_letter: DeadLetter, state: State, links: Links) -> str:
+    """One line. Key and body are null or text, in which what is not UTF-8 is replaced.
 
     A header is text, null, or `{"base64": …}`; a list of them if its name is repeated.
     """
-    origin = letter.origin or Position(0, 0)
     content: dict[str, Any] = {
-        "letter": str(letter.position),
+        "id": dead_letter.id,
         "state": state.value,
-        "at": letter.at.isoformat() if letter.at else None,
-        "topic": letter.topic or None,
-        "partition": origin.partition if letter.origin else None,
-        "offset": origin.offset if letter.origin else None,
-        "attempts": letter.attempts,
-        "error_type": letter.error_type or None,
-        "reason": letter.reason or None,
-        "trace_id": letter.trace_id or None,
-        "trace": _trace(letter, links) or None,
-        "key": _decoded(letter.record.key),
-        "body": _decoded(letter.value),
-        "truncated": letter.truncated or None,
-        "body_size": letter.body_size,
-        "headers": _headers(letter),
+        "at": dead_letter.at.isoformat() if dead_letter.at else None,
+        "channel": dead_letter.channel or None,
+        "message_id": dead_letter.message_id or None,
+        "attempts": dead_letter.attempts,
+        "error_type": dead_letter.error_type or None,
+        "reason": dead_letter.reason or None,
+        "trace_id": dead_letter.trace_id or None,
+        "trace": _trace(dead_letter, links) or None,
+        "key": _decoded(dead_letter.record.key),
+        "body": _decoded(dead_letter.body),
+        "truncated": dead_letter.truncated or None,
+        "body_size": dead_letter.body_size,
+        "headers": _headers(dead_letter),
     }
     return json.dumps(content)
 
 
 class Summary:
-    """Counts letters by where they came from and why they were given up."""
+    """Counts dead letters by channel and error."""
 
     def __init__(self) -> None:
         self._kinds: Counter[tuple[str, str]] = Counter()
 
-    def add(self, letter: Letter) -> None:
-        kind = (letter.topic, letter.error_type)
-        # Strangers may name anything: what is beyond a thousand kinds is one.
+    def add(self, dead_letter: DeadLetter) -> None:
+        kind = (dead_letter.channel, dead_letter.error_type)
+        # Anybody may name anything: what is beyond a thousand kinds is counted as one.
         self._kinds[kind if kind in self._kinds or len(self._kinds) < 1000 else ("", "")] += 1
 
     @property
@@ -112,57 +116,58 @@ class Summary:
 
     def __str__(self) -> str:
         common = self._kinds.most_common(MOST_KINDS)
-        told = [
-            f"{number} x {_short(error)}" + (f" from {clean(topic)}" if topic else "")
-            for (topic, error), number in common
+        kinds = [
+            f"{number} x {_short(error)}" + (f" from {clean(channel)}" if channel else "")
+            for (channel, error), number in common
         ]
         more = self.total - sum(number for _, number in common)
-        return ", ".join([*told, *([f"{more} x others"] if more else [])])
+        return ", ".join([*kinds, *([f"{more} x others"] if more else [])])
 
 
 def _state(state: State, begun: float | None) -> str:
     if state not in (State.BEGUN, State.UNCONFIRMED):
         return state.value
-    when = f" at {time.strftime('%H:%M:%S', time.gmtime(begun))} UTC" if begun else ""
+    at = moment(begun or 0)
+    when = f" at {at:%H:%M:%S} UTC" if at else ""
     return f"replay begun{when}" + (", may have been sent" if state is State.UNCONFIRMED else "")
 
 
-def _cut(letter: Letter) -> str:
-    kept = len(letter.value or b"")
-    of_body = f" ({kept} of {letter.body_size} bytes)" if "body" in letter.truncated else ""
-    return ", ".join(letter.truncated) + of_body
+def _cut(dead_letter: DeadLetter) -> str:
+    kept = len(dead_letter.body or b"")
+    size = f" ({kept} of {dead_letter.body_size} bytes)" if "body" in dead_letter.truncated else ""
+    return ", ".join(dead_letter.truncated) + size
 
 
-def _time(letter: Letter) -> str:
-    return letter.at.strftime("%Y-%m-%d %H:%M:%S UTC") if letter.at else "no time"
+def _time(dead_letter: DeadLetter) -> str:
+    return dead_letter.at.strftime("%Y-%m-%d %H:%M:%S UTC") if dead_letter.at else "no time"
 
 
-def _attempts(letter: Letter) -> str:
-    if letter.attempts is None:
+def _attempts(dead_letter: DeadLetter) -> str:
+    if dead_letter.attempts is None:
         return ""
-    return f", {letter.attempts} attempt{'s' if letter.attempts != 1 else ''}"
+    return f", {dead_letter.attempts} attempt{'s' if dead_letter.attempts != 1 else ''}"
 
 
-def _trace(letter: Letter, links: Links) -> str:
-    return links.to(letter.trace_id, letter.at.timestamp() if letter.at else None)
+def _trace(dead_letter: DeadLetter, links: Links) -> str:
+    return links.to(dead_letter.trace_id, dead_letter.at.timestamp() if dead_letter.at else None)
 
 
 def _decoded(value: bytes | None) -> str | None:
     return None if value is None else value.decode(errors="replace")
 
 
-def _headers(letter: Letter) -> dict[str, Any]:
-    """By name; of one that is repeated a list."""
+def _headers(dead_letter: DeadLetter) -> dict[str, Any]:
+    """By name; a list where a name is repeated."""
     found: dict[str, list[Any]] = {}
-    for name, value in letter.headers:
+    for name, value in dead_letter.headers:
         found.setdefault(name, []).append(readable(value))
     return {name: each[0] if len(each) == 1 else each for name, each in found.items()}
 
 
-def _listed(letter: Letter) -> str:
+def _listed(dead_letter: DeadLetter) -> str:
     return ", ".join(
         f"{name}: {json.dumps(readable(value), ensure_ascii=False)}"
-        for name, value in letter.headers
+        for name, value in dead_letter.headers
     )
 
 
@@ -184,5 +189,5 @@ def _wrapped(text: str) -> list[str]:
 
 
 def clean(text: str) -> str:
-    """Without what would move the cursor: this comes from anywhere."""
+    """Replace what would move the cursor: this text may come from anybody."""
     return "".join(character if character.isprintable() else "·" for character in text)

@@ -1,31 +1,27 @@
 """Where dead letters are kept, as each broker's folder answers it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from opentelemetry.util.types import AttributeValue
 
 from ..broker import Headers
-from .letter import Letter, Record
+from .dead_letter import DeadLetter, Record
 
-Attributes = dict[str, AttributeValue]
+Attributes: TypeAlias = dict[str, AttributeValue]
 
 
 class DeadLetterStore(Protocol):
-    """Logs of records that are only appended to, and the way out of them; `async with` connects.
+    """Logs of records that are only appended to, and the way back; `async with` connects.
 
-    A record is a dead letter, or says what happened to others of its log. The records of one log
-    have a total order. Ids are opaque texts, unique in the store.
+    A record is a dead letter, or says what happened to others of its log. The records of a log have
+    a total order. A record has one id: an opaque text, unique in the store.
 
     Raises:
         Unreachable: On connecting, or by any method: the broker does not answer.
     """
-
-    @property
-    def channels(self) -> Collection[str]:
-        """All channels that existed on connecting, that of the dead letters among them."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -36,33 +32,43 @@ class DeadLetterStore(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
+    async def exists(self, channel: str) -> bool:
+        """Whether there is such a channel; asked for every dead letter that is sent."""
+
     def order(self, id: str) -> tuple[str, int]:
-        """The log that an id is of, and its place there. Raises ValueError for what is no id."""
+        """The log that an id is of, and its place there. Needs no connection.
 
-    def read(self, after: Mapping[str, str] | None = None) -> AsyncIterator[Record]:
-        """Read up to what is the end now, each log in its order, without consuming anything.
-
-        Args:
-            after: By log the id after which to begin; other logs are left out. Default: all logs
-                from their beginning.
+        Raises:
+            ValueError: It is no id; says what one looks like.
         """
 
-    async def get(self, id: str) -> Record | None:
-        """The record with this id; None where there is none."""
+    def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:
+        """Read each log in its order, without consuming anything.
 
-    async def append(self, log: str, value: bytes, headers: Mapping[str, str]) -> str:
+        Ends at what is the end now: all records that were confirmed before this call are read.
+
+        Args:
+            start: By log the id to begin with, or with the first one after it where that record is
+                gone; other logs are left out. Default: all logs from their beginning.
+        """
+
+    async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
         """Append a record to a log, and return its id once the broker has confirmed it."""
 
     async def send(
-        self, channel: str, letter: Letter, headers: Headers
+        self, channel: str, dead_letter: DeadLetter, headers: Headers
     ) -> "asyncio.Future[object]":
-        """Publish a dead letter's message; what is returned is done when the broker has it.
+        """Publish a dead letter's key and body with these headers.
 
         Messages of one key keep the order of these calls where the broker can do that.
 
+        Returns:
+            Done once the broker has confirmed it; fails with the errors below.
+
         Raises:
-            TooLarge: It was not sent. After any other error it may have been.
+            TooLarge: It was not sent.
+            Unavailable: It may have been sent.
         """
 
-    def attributes(self, channel: str, letter: Letter) -> tuple[Attributes, Attributes]:
-        """What a span says of sending a dead letter, and what its link says of the dead letter."""
+    def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
+        """Attributes of the span that sends a dead letter, and of its link to the dead letter."""

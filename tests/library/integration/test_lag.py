@@ -1,0 +1,114 @@
+"""The lag of consumer groups is asked from outside: nothing joins them, whether they run or not."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faststream_otel import Service
+from faststream_otel.cli.__main__ import main
+from faststream_otel.kafka import KafkaSettings
+from faststream_otel.kafka.embedded import embedded_kafka
+from faststream_otel.messages.broker import Lag, Unreachable
+
+from ..ports import refusing_port
+
+
+@pytest.fixture
+def kafka() -> Iterator[str]:
+    with embedded_kafka(["numbers"]) as address:
+        yield address
+
+
+async def send(broker: str, *numbers: int) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
+        for number in numbers:
+            await producer.send_and_wait("numbers", str(number).encode())
+
+
+def counting(broker: str) -> tuple[Service, asyncio.Queue[int]]:
+    service = Service("counting", KafkaSettings(broker_url=broker))
+    taken: asyncio.Queue[int] = asyncio.Queue()
+
+    @service.subscriber("numbers")
+    async def count(number: int) -> None:
+        taken.put_nowait(number)
+
+    @service.subscriber("nowhere")
+    async def ignore(number: int) -> None: ...
+
+    return service, taken
+
+
+async def test_lag_counts_what_was_not_acknowledged(kafka: str) -> None:
+    service, taken = counting(kafka)
+    await send(kafka, 1, 2, 3)
+    assert Lag("numbers", "counting.numbers", 3, 0) in await service.broker.lag()
+
+    async with asyncio.timeout(30), service.broker.faststream as connected:
+        await connected.start()
+        for _ in range(3):
+            await taken.get()
+        acknowledged = Lag("numbers", "counting.numbers", 0, 0)
+        while acknowledged not in await service.broker.lag():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # the client commits in the background
+        # The group has gone on undisturbed.
+        await send(kafka, 4)
+        assert await taken.get() == 4
+        assert service.broker.joined()
+    await send(kafka, 5)
+    assert Lag("numbers", "counting.numbers", 1, 0) in await service.broker.lag()
+
+
+async def test_a_channel_that_does_not_exist_has_no_lag(kafka: str) -> None:
+    service, _ = counting(kafka)
+    assert [one.channel for one in await service.broker.lag()] == ["numbers"]
+
+
+async def test_a_broker_that_is_away_is_said_to_be() -> None:
+    with refusing_port() as port:
+        service, _ = counting(f"127.0.0.1:{port}")
+        with pytest.raises(Unreachable):
+            await service.broker.lag()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kafka: str) -> Iterator[str]:
+    """A package with one service, `counting`."""
+    services = tmp_path / "tallying" / "services"
+    services.mkdir(parents=True)
+    (services / "__init__.py").touch()
+    (services.parent / "settings.py").write_text(
+        "from faststream_otel.kafka import KafkaSettings as Settings\n"
+    )
+    (services / "counting.py").write_text(
+        "from faststream_otel import Service\n"
+        "from ..settings import Settings\n"
+        "service = Service('counting', Settings())\n"
+        "@service.subscriber('numbers')\n"
+        "async def count(number: int) -> None: ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BROKER_URL", kafka)
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    yield "tallying"
+    for name in [name for name in sys.modules if name.startswith("tallying")]:
+        del sys.modules[name]
+
+
+def test_the_command_prints_each_group(
+    project: str, kafka: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(send(kafka, 1, 2))
+    assert main(["--app", project, "lag"]) == 0
+    assert capfd.readouterr().out == (
+        "channel  group             ready  in flight\nnumbers  counting.numbers      2          0\n"
+    )
+    assert main(["--app", project, "lag", "--json"]) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "channel": "numbers", "group": "counting.numbers", "ready": 2, "in_flight": 0,
+    }  # fmt: skip

@@ -1,0 +1,70 @@
+"""A project, as the command line sees it: `--app <package>`."""
+
+import pkgutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..settings import BadSetting, Settings
+
+if TYPE_CHECKING:
+    from ..service import Service
+
+VARIABLE = "FASTSTREAM_OTEL_APP"
+
+
+@dataclass(frozen=True)
+class App:
+    """A project's package, and what is where in it by convention.
+
+    Raises:
+        BadSetting: By any method: there is no such package, or it lacks this.
+    """
+
+    package: str
+
+    def settings(self) -> Settings:
+        """Of `<package>.settings.Settings`."""
+        made: Settings = self._find("settings", "Settings")()
+        return made
+
+    def channels(self) -> Collection[str]:
+        """`<package>.channels.CHANNELS`."""
+        channels: Collection[str] = self._find("channels", "CHANNELS")
+        return channels
+
+    def service_names(self) -> list[str]:
+        """The modules of `<package>.services`, each with hyphens for underscores."""
+        modules = pkgutil.iter_modules(self._find("services", "__path__"))
+        return sorted(module.name.replace("_", "-") for module in modules)
+
+    def service(self, name: str) -> "Service":
+        """`<package>.services.<name>.service`, which this imports."""
+        service: Service = self._find(f"services.{name.replace('-', '_')}", "service")
+        return service
+
+    def _find(self, module: str, name: str) -> Any:
+        if not self.package:
+            raise BadSetting(
+                f"Which project? Name its package: --app order_flow, or {VARIABLE}=order_flow"
+            )
+        path = f"{self.package}.{module}"
+        if not all(part.isidentifier() for part in path.split(".")):
+            raise self._bad("is no name of a Python package")
+        try:
+            found = import_module(path)
+        except ModuleNotFoundError as error:
+            if not error.name or not f"{path}.".startswith(f"{error.name}."):
+                raise  # the module is there, and misses another one
+            what = "package" if self.package.startswith(error.name) else "module"
+            raise self._bad(f"does not fit: there is no {what} {error.name} here") from error
+        if not hasattr(found, name):
+            raise self._bad(f"does not fit: {path} has no {name}")
+        return getattr(found, name)
+
+    def _bad(self, reason: str) -> BadSetting:
+        return BadSetting(
+            f"--app {self.package} ({VARIABLE}) {reason}: set it to the project's package, the"
+            " folder with settings.py in it, for example --app order_flow"
+        )

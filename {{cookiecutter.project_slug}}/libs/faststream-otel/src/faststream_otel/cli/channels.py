@@ -1,0 +1,55 @@
+"""The commands `channels` and `lag`."""
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from contextlib import redirect_stdout
+
+from ..messages.broker import Lag
+from ..messages.dead_letters import DEAD_LETTERS
+from .command import Context, Subparsers, add_command, quiet
+
+COLUMNS = ("channel", "group", "ready", "in flight")
+
+
+def add_to(commands: Subparsers) -> None:
+    """Add these commands to those of the program."""
+    add_command(commands, "channels", _channels, "create the channels that do not exist yet")
+    text = "list how many messages each consumer group has not acknowledged"
+    lag = add_command(commands, "lag", _lag, text, lists=True)
+    lag.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+async def _channels(context: Context) -> int:
+    channels = list(dict.fromkeys((*context.app.channels(), DEAD_LETTERS)))
+    await context.broker.create_channels(channels)
+    print(f"{context.broker.system} at {context.broker.url} has {', '.join(channels)}")
+    return 0
+
+
+async def _lag(context: Context) -> int:
+    os.environ["OTEL_SDK_DISABLED"] = "true"  # services make their telemetry when imported
+    with redirect_stdout(sys.stderr):  # and their logging
+        services = [context.app.service(name) for name in context.app.service_names()]
+    logging.getLogger().setLevel(logging.WARNING)
+    quiet(context.broker)
+    found = [one for service in services for one in await service.broker.lag()]
+    found.sort(key=lambda one: (one.channel, one.group))
+    if context.options.json:
+        for one in found:
+            print(json.dumps(dataclasses.asdict(one)))
+    else:
+        _print_table(found)
+    return 0
+
+
+def _print_table(found: list[Lag]) -> None:
+    rows = [COLUMNS, *((one.channel, one.group, one.ready, one.in_flight) for one in found)]
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(COLUMNS))]
+    for channel, group, ready, in_flight in rows:
+        print(
+            f"{channel:<{widths[0]}}  {group:<{widths[1]}}"
+            f"  {ready:>{widths[2]}}  {in_flight:>{widths[3]}}"
+        )

@@ -1,0 +1,23 @@
+"""What every command says of a bad setting: one line on stderr, and exit code 2."""
+
+import sys
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from ..settings import BadSetting
+from ..telemetry import BadVariable
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """Run this and return its exit code, or 2 if an environment variable or `--app` is wrong."""
+    try:
+        return run()
+    except (BadSetting, BadVariable) as error:
+        print(error, file=sys.stderr)
+    except ValidationError as error:
+        if not error.title.endswith("Settings"):
+            raise
+        for one in error.errors():
+            print(f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}", file=sys.stderr)
+    return 2
