@@ -194,15 +194,21 @@ def test_without_services_it_says_what_to_write(pytester: pytest.Pytester) -> No
 
 
 def test_it_works_in_strict_mode_too(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
+    pytester.makeconftest(
         """
         import pytest
         from faststream_otel import Service
         from faststream_otel.kafka import KafkaSettings
+        from faststream_otel.testing import Trace  # no name in it hides a fixture
 
         @pytest.fixture
         def services():
             return [Service("one", KafkaSettings())]
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
 
         @pytest.mark.asyncio
         async def test(publish, trace):

@@ -38,7 +38,7 @@ except ImportError:
 if TYPE_CHECKING:
     from ..service import Service
     from .flow import Client, DeadLetter, Publish, ServiceFlow
-    from .trace import Log, Trace
+    from .recording import Log, Trace
 
 __all__ = ("Client", "DeadLetter", "Log", "Publish", "ServiceFlow", "Trace")
 
@@ -47,9 +47,9 @@ def __getattr__(name: str) -> Any:
     """Import OpenTelemetry and FastStream on use: test suites that don't use them don't wait."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import flow, trace
+    from . import flow, recording
 
-    return getattr(trace if name in ("Log", "Trace") else flow, name)
+    return getattr(recording if name in ("Log", "Trace") else flow, name)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -89,7 +89,7 @@ def trace() -> "Iterator[Trace]":
     It records the services of `service_flow`. For a Telemetry without a Service, call
     `trace.record(telemetry.tracer_provider)`.
     """
-    from .trace import recording
+    from .recording import recording
 
     with recording() as recorded:
         yield recorded
@@ -101,8 +101,7 @@ async def service_flow(
 ) -> "AsyncIterator[ServiceFlow]":
     """The services, connected in memory: publishing returns when all that follows is done.
 
-    Retries, dead letters and spans are those of production. A batch holds one message, unless the
-    test publishes several at once.
+    Retries, dead letters and spans are those of production. A batch holds one message.
     """
     from .flow import connected
 

@@ -12,7 +12,7 @@ from ..messages.broker import Broker
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.dead_letters.letter import ATTEMPTS, CHANNEL, ERROR_TYPE, REASON
 from ..service import Service
-from .trace import Trace
+from .recording import Trace
 
 if TYPE_CHECKING:
     from httpx import AsyncClient
