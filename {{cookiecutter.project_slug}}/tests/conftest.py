@@ -24,7 +24,12 @@ os.environ["RETRY_BACKOFF_SECONDS"] = "0"
 @pytest.fixture
 def services() -> Sequence[Service]:
     """All of them; those of a new service's module belong here too."""
-    from {{ cookiecutter.package_name }}.services import notifications, orders, payments, shipping
+    from {{ cookiecutter.package_name }}.services import (
+        notifications,
+        orders,
+        payments,
+        shipping,
+    )
 
     return [module.service for module in (orders, payments, shipping, notifications)]
 

@@ -5,7 +5,11 @@ from faststream_otel import Service
 from faststream_otel.testing import Publish, Trace
 
 from {{ cookiecutter.package_name }}.channels import DECLINES, SHIPMENTS
-from {{ cookiecutter.package_name }}.contracts import Event, OrderDispatched, PaymentDeclined
+from {{ cookiecutter.package_name }}.contracts import (
+    Event,
+    OrderDispatched,
+    PaymentDeclined,
+)
 from {{ cookiecutter.package_name }}.services import notifications
 
 
