@@ -193,7 +193,13 @@ def test_without_services_it_says_what_to_write(pytester: pytest.Pytester) -> No
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_it_works_in_strict_mode_too(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("marker", "options"),
+    [("asyncio", ["-o", "asyncio_mode=strict"]), ("anyio", ["-p", "no:asyncio"])],
+)
+def test_it_works_with_each_plugin_for_asynchronous_tests(
+    pytester: pytest.Pytester, marker: str, options: list[str]
+) -> None:
     pytester.makeconftest(
         """
         import pytest
@@ -202,21 +208,25 @@ def test_it_works_in_strict_mode_too(pytester: pytest.Pytester) -> None:
         from faststream_otel.testing import Trace  # no name in it hides a fixture
 
         @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.fixture
         def services():
             return [Service("one", KafkaSettings())]
         """
     )
     pytester.makepyfile(
-        """
+        f"""
         import pytest
 
-        @pytest.mark.asyncio
+        @pytest.mark.{marker}
         async def test(publish, trace):
             await publish("channel", "text")
             assert trace.roots() == ["send channel"]
         """
     )
-    pytester.runpytest_subprocess("-o", "asyncio_mode=strict").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*options).assert_outcomes(passed=1)
 
 
 def test_a_suite_without_it_pays_nothing(pytester: pytest.Pytester) -> None:
