@@ -57,4 +57,8 @@ def test_an_order_arrives_as_one_trace_of_all_services(run: Local) -> None:
         ),
         "a log record of each service with the order's trace id",
     )
+    run.receiver.wait_for(
+        lambda receiver: {point.service for point in receiver.metrics} == set(PROJECT.services),
+        "metrics of each service",
+    )
     assert run.receiver.problems == []
