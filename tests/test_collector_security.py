@@ -39,7 +39,7 @@ Variables = dict[str, str]
 SENDER = """
 import io, json, logging, os, sys
 
-from order_flow.telemetry import Telemetry
+from faststream_otel import Telemetry
 
 common = dict(os.environ)
 for mark, variables in json.load(sys.stdin).items():

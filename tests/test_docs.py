@@ -43,12 +43,17 @@ def rows(project: Path) -> list[list[str]]:
     return [row for row in cells if row[0] not in {"On the page", "Thing", "---"}]
 
 
+def roots(project: Path) -> list[Path]:
+    """The folders that a path on a page may begin in."""
+    (services,) = (project / "src").glob("*/services")
+    return [project, services.parent, project / "libs/faststream-otel/src/faststream_otel"]
+
+
 def located(project: Path, name: str) -> Path:
     """The file that a page means by this name."""
     if name.startswith("template:"):
         return TEMPLATE / name.removeprefix("template:")
-    (package,) = (path.parent for path in (project / "src").glob("*/telemetry"))
-    return next((root / name for root in (project, package) if (root / name).is_file()), Path(name))
+    return next((root / name for root in roots(project) if (root / name).is_file()), Path(name))
 
 
 def defined(tree: ast.AST, symbol: str) -> bool:
@@ -84,7 +89,9 @@ def test_the_tracing_page_names_what_there_is(project: Path) -> None:
 
 
 def test_a_wrong_name_is_noticed(project: Path) -> None:
-    good = "`telemetry/providers.py::Telemetry.close` `tests/memory.py::in_memory`"
+    good = (
+        "`telemetry/providers.py::Telemetry.close` `tests/test_flow.py::test_an_order_is_one_trace`"
+    )
     bad = (
         "`telemetry/provider.py` `telemetry/providers.py::Telemetry.end`"
         " `template:tests/test_docs.py::test_nothing`"
@@ -109,9 +116,15 @@ def test_each_thing_of_the_tracing_page_is_somewhere_and_shown_by_a_test(project
 # --- docs/production.md, docs/without-a-collector.md and docs/joining.md
 
 PAGES = ["docs/production.md", "docs/without-a-collector.md", "docs/joining.md"]
-ALL_PAGES = sorted(
-    path.name for path in (TEMPLATE / "{{cookiecutter.project_slug}}/docs").glob("*.md")
-)
+LIBRARY_PAGES = "libs/faststream-otel/docs"
+ALL_PAGES = [
+    "README.md",
+    *(
+        f"{folder}/{path.name}"
+        for folder in ("docs", LIBRARY_PAGES)
+        for path in sorted((TEMPLATE / "{{cookiecutter.project_slug}}" / folder).glob("*.md"))
+    ),
+]
 VARIABLE = re.compile(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`|^ {4}([A-Z0-9_]+)=", re.MULTILINE)
 # In what the page has the reader add.
 OF_THE_READER = {"COLLECTOR_NAME"}
@@ -124,6 +137,7 @@ def settable(project: Path) -> str:
         project / ".env.example",
         *project.rglob("compose*.yaml"),
         *(project / "src").rglob("*.py"),
+        *(project / "libs").rglob("*.py"),
     ]
     return "\n".join(path.read_text("utf-8") for path in files)
 
@@ -144,7 +158,6 @@ def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
-    (package,) = (path.parent for path in (project / "src").glob("*/telemetry"))
     named = set(PATH.findall(text)) - {"collector-name.yaml"}
     made = {"observability/alertmanager/secrets/"}  # by whoever has secrets to keep there
     collector = (project / "observability/otel-collector/config").rglob("*.yaml")
@@ -153,7 +166,7 @@ def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
         name
         for name in named - made
         if not name.startswith("/")  # of a container
-        and not any((root / name).exists() for root in (project, package))
+        and not any((root / name).exists() for root in roots(project))
         and name not in components
     }
     assert gone == set()
@@ -161,10 +174,10 @@ def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
 
 @pytest.mark.parametrize("page", ALL_PAGES)
 def test_a_link_leads_to_a_page_and_a_section(project: Path, page: str) -> None:
-    folder = project / "docs"
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", (folder / page).read_text("utf-8")):
+    here = project / page
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", here.read_text("utf-8")):
         file, _, section = target.partition("#")
-        path = folder / (file or page)
+        path = here.parent / file if file else here
         assert path.is_file(), target
         heads = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}

@@ -7,12 +7,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from faststream_otel.telemetry import environment
+
 TEMPLATE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
 PACKAGE = "{{cookiecutter.package_name}}"
 
 # Before any service is imported: no test sends telemetry anywhere by accident.
 for signal in ("TRACES", "METRICS", "LOGS"):
     os.environ[f"OTEL_{signal}_EXPORTER"] = "none"
+environment.default_exporter = "otlp"  # which `faststream_otel.testing` changes, and tests check
 os.environ["RETRY_BACKOFF_SECONDS"] = "0.01"
 for name in [name for name in os.environ if name.startswith("BROKER_")]:
     del os.environ[name]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,6 +147,12 @@ class Kafka(KafkaMessages):
 
     def publisher(self, channel: str, schema: Any | None) -> Publisher:
         return _CheckedPublisher(self, self.faststream.publisher(channel, schema=schema))
+
+    def in_memory(self, *others: "Kafka") -> AbstractAsyncContextManager[object]:
+        from faststream.kafka import TestKafkaBroker
+
+        brokers = (broker.faststream for broker in (self, *others))
+        return TestKafkaBroker(*brokers, connect_only=False)
 
     def check(self) -> None:
         """Look at all handlers, also those that FastStream's broker itself has decorated."""

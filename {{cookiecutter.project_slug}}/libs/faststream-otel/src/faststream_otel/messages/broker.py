@@ -192,6 +192,12 @@ class Broker(Messages, Protocol):
     def publisher(self, channel: str, schema: Any | None) -> Publisher:
         """Declare a channel to publish to."""
 
+    def in_memory(self, *others: Any) -> AbstractAsyncContextManager[object]:
+        """Connect this broker, and others of its kind, in memory and without a server: for tests.
+
+        Publishing returns when every handler that follows from it has returned.
+        """
+
     def check(self) -> None:
         """Look at all handlers before the start. Raises BatchPublisherError."""
 

@@ -22,6 +22,9 @@ SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 Queue = Literal["OTEL_BSP", "OTEL_BLRP"]
 QUEUES: tuple[Queue, ...] = ("OTEL_BSP", "OTEL_BLRP")
 
+default_exporter = "otlp"
+"""Of OTEL_{TRACES,METRICS,LOGS}_EXPORTER. `faststream_otel.testing` makes it `none`."""
+
 LOG_LEVELS = {
     "trace": "DEBUG",
     "debug": "DEBUG",
@@ -122,7 +125,7 @@ def environment_warnings() -> list[str]:
 
 def exporter_names(signal: Signal) -> list[str]:
     """What OTEL_{TRACES,METRICS,LOGS}_EXPORTER names: `otlp`, `console`, both or nothing."""
-    names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER") or "otlp"
+    names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER") or default_exporter
     return [] if names == "none" else names.split(",")
 
 

@@ -1,1 +1,0 @@
-"""A pytest plugin: services in memory, and the traces that they make."""

@@ -1,0 +1,163 @@
+"""Services that are connected in memory, and what they publish."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
+
+from faststream import BaseMiddleware, ContextRepo, PublishCommand
+
+from ..messages.broker import Broker
+from ..messages.dead_letters import DEAD_LETTERS
+from ..messages.dead_letters.headers import ATTEMPTS, CHANNEL, ERROR_TYPE, REASON
+from ..service import Service
+from .recording import Trace
+
+if TYPE_CHECKING:
+    from httpx import AsyncClient
+
+Client: TypeAlias = "Callable[[Service], AsyncClient]"
+"""What the fixture `http_client` is."""
+
+
+class Publish(Protocol):
+    """What the fixture `publish` is."""
+
+    async def __call__(
+        self, channel: str, event: Any, *, headers: Mapping[str, str] | None = None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that no attempt could handle.
+
+    Attributes:
+        channel: Where it was consumed from.
+        attempts: How often it was tried.
+        error_type: Class of the error, with its module.
+        reason: What the error says.
+        body: The message's, to the byte.
+        headers: As text, those that say what happened included.
+    """
+
+    channel: str
+    attempts: int
+    error_type: str
+    reason: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class ServiceFlow:
+    """Services that are connected in memory."""
+
+    def __init__(self, services: Sequence[Service], stack: AsyncExitStack) -> None:
+        self.services = services
+        self.dead_letters: list[DeadLetter] = []
+        """What went to the dead letters."""
+        self._published: dict[str, list[Any]] = {}
+        self._clients: dict[str, AsyncClient] = {}
+        self._stack = stack
+
+    async def publish(
+        self, channel: str, event: Any, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Publish, and return when all that follows is done.
+
+        It goes through the broker of the first service, so the `send` span is that service's.
+
+        Args:
+            channel: Where to.
+            event: Whatever FastStream publishes: a model, JSON's types, or bytes as they are.
+            headers: Of the message.
+        """
+        broker = self.services[0].broker.faststream
+        await broker.publish(event, channel, headers=dict(headers or {}))
+
+    def published(self, channel: str) -> list[Any]:
+        """What was published to a channel, before it was encoded, in order."""
+        return self._published.get(channel, []).copy()
+
+    def client(self, service: Service) -> "AsyncClient":
+        """An httpx client of a service's HTTP, for as long as the services are connected."""
+        from httpx import ASGITransport, AsyncClient
+
+        if service.name not in self._clients:
+            client = AsyncClient(
+                transport=ASGITransport(app=service.app), base_url=f"http://{service.name}"
+            )
+            self._stack.push_async_callback(client.aclose)
+            self._clients[service.name] = client
+        return self._clients[service.name]
+
+    def note(self, cmd: PublishCommand) -> None:
+        """Remember what is about to be published."""
+        self._published.setdefault(cmd.destination, []).extend(cmd.batch_bodies)
+        if cmd.destination == DEAD_LETTERS:
+            headers = {name: str(value) for name, value in cmd.headers.items()}
+            self.dead_letters.append(
+                DeadLetter(
+                    channel=headers.get(CHANNEL, ""),
+                    attempts=int(headers.get(ATTEMPTS, 0)),
+                    error_type=headers.get(ERROR_TYPE, ""),
+                    reason=headers.get(REASON, ""),
+                    body=cmd.body,
+                    headers=headers,
+                )
+            )
+
+
+class _Observer:
+    """FastStream's middleware that tells a flow of each publication."""
+
+    flow: ServiceFlow | None = None
+
+    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> BaseMiddleware[Any]:
+        return _Publications(msg, context=context, flow=self.flow)
+
+
+class _Publications(BaseMiddleware[PublishCommand]):
+    def __init__(
+        self, msg: Any | None, /, *, context: ContextRepo, flow: ServiceFlow | None
+    ) -> None:
+        super().__init__(msg, context=context)
+        self._flow = flow
+
+    async def publish_scope(
+        self, call_next: Callable[[PublishCommand], Awaitable[Any]], cmd: PublishCommand
+    ) -> Any:
+        if self._flow is not None:
+            self._flow.note(cmd)
+        return await call_next(cmd)
+
+
+_observers: "WeakKeyDictionary[Any, _Observer]" = WeakKeyDictionary()
+
+
+def _observer(broker: Any) -> _Observer:
+    """That of one of FastStream's brokers, from which it cannot be taken away again."""
+    if broker not in _observers:
+        _observers[broker] = _Observer()
+        broker.add_middleware(_observers[broker])
+    return _observers[broker]
+
+
+@asynccontextmanager
+async def connected(services: Sequence[Service], trace: Trace) -> AsyncIterator[ServiceFlow]:
+    """Connect services in memory, and record what they do."""
+    if not services:
+        raise ValueError("no services to connect; give at least one, such as [orders.service]")
+    async with AsyncExitStack() as stack:
+        flow = ServiceFlow(services, stack)
+        kinds: dict[type, list[Broker]] = {}
+        for service in services:
+            trace.record(service.telemetry.tracer_provider)
+            observer = _observer(service.broker.faststream)
+            observer.flow = flow
+            stack.callback(setattr, observer, "flow", None)
+            kinds.setdefault(type(service.broker), []).append(service.broker)
+        for first, *others in kinds.values():
+            await stack.enter_async_context(first.in_memory(*others))
+        yield flow

@@ -1,0 +1,49 @@
+"""The services, connected in memory by the fixtures of `faststream_otel.testing`."""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from faststream_otel import Service
+from faststream_otel.testing import Client
+
+from {{ cookiecutter.package_name }}.contracts import OrderAccepted
+
+Place = Callable[..., Awaitable[OrderAccepted]]
+
+ORDER = {"sku": "keyboard", "quantity": 1, "amount_cents": 12900, "country": "FI"}
+DECLINED = {"amount_cents": 100_001}
+FAILING = {"country": "AQ"}  # no carrier goes there
+
+# Before any service is imported, since that is when it reads its settings.
+for name in [name for name in os.environ if name.startswith("BROKER_")]:
+    del os.environ[name]
+os.environ["RETRY_BACKOFF_SECONDS"] = "0"
+
+
+@pytest.fixture
+def services() -> Sequence[Service]:
+    """All of them; those of a new service's module belong here too."""
+    from {{ cookiecutter.package_name }}.services import (
+        notifications,
+        orders,
+        payments,
+        shipping,
+    )
+
+    return [module.service for module in (orders, payments, shipping, notifications)]
+
+
+@pytest.fixture
+def place(http_client: Client) -> Place:
+    """Place an order over HTTP; it returns when all that follows from the order is done."""
+    from {{ cookiecutter.package_name }}.services import orders
+
+    async def place(*, key: str | None = None, **fields: object) -> OrderAccepted:
+        answer = await http_client(orders.service).post(
+            "/orders", json=ORDER | fields, headers={"Idempotency-Key": key} if key else {}
+        )
+        assert answer.status_code == 202, answer.text
+        return OrderAccepted.model_validate_json(answer.content)
+
+    return place

@@ -1,0 +1,64 @@
+"""The whole of it, as `make dev` runs it: processes, a broker over TCP, telemetry over OTLP."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from faststream_otel.dev.local import Local, run_locally
+from faststream_otel.dev.project import Project
+
+from .conftest import ORDER
+from .test_flow import EDGES
+
+ON_THE_WAY = {"orders", "payments", "shipping"}
+PROJECT = Project(Path(__file__).parents[1], "{{ cookiecutter.package_name }}")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
+    with socket.socket() as free:  # `make dev` may have the usual one
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv(PROJECT.entrance_port, str(free.getsockname()[1]))
+    shown: list[str] = []
+    with run_locally(shown.append, PROJECT) as run:
+        run.wait_until_ready()
+        yield run
+    assert shown == []  # such as: payments did not stop and was killed
+
+
+def test_an_order_arrives_as_one_trace_of_all_services(run: Local) -> None:
+    answer = httpx.post(f"{run.urls['orders']}/orders", json=ORDER, trust_env=False)
+    trace_id = answer.json()["trace_id"]
+
+    run.receiver.wait_for(
+        lambda receiver: len(receiver.trace(trace_id)) > len(EDGES), "the order's trace"
+    )
+    spans = run.receiver.trace(trace_id)
+    names = {span.span_id: span.name for span in spans}
+    edges = [(names[span.parent_id], span.name) for span in spans if span.parent_id]
+    assert sorted(edges) == sorted(EDGES)
+    assert {span.service for span in spans} == ON_THE_WAY
+
+    (sent,) = (span.span_id for span in spans if span.name == "send shipments.dispatched")
+    run.receiver.wait_for(
+        lambda receiver: any(
+            link.span_id == sent
+            for span in receiver.spans
+            for link in span.links
+            if span.service == "notifications"
+        ),
+        "the batch that links to it",
+    )
+    run.receiver.wait_for(
+        lambda receiver: (
+            {log.service for log in receiver.logs if log.trace_id == trace_id} == ON_THE_WAY
+        ),
+        "a log record of each service with the order's trace id",
+    )
+    run.receiver.wait_for(
+        lambda receiver: {point.service for point in receiver.metrics} == set(PROJECT.services),
+        "metrics of each service",
+    )
+    assert run.receiver.problems == []

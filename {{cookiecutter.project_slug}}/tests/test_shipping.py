@@ -1,0 +1,43 @@
+"""Shipping: what was paid for is dispatched, or ends in the dead letters."""
+
+import pytest
+from faststream_otel import Service
+from faststream_otel.testing import DeadLetter, Publish, ServiceFlow
+
+from {{ cookiecutter.package_name }}.channels import PAYMENTS, SHIPMENTS
+from {{ cookiecutter.package_name }}.contracts import PaymentAuthorized
+from {{ cookiecutter.package_name }}.services import shipping
+
+PAYMENT = PaymentAuthorized(
+    order_id="1", authorization_id="a", sku="keyboard", quantity=1, country="FI"
+)
+
+
+@pytest.fixture
+def services() -> list[Service]:
+    """This one alone."""
+    return [shipping.service]
+
+
+async def test_a_paid_order_is_dispatched_under_the_same_number_each_time(
+    publish: Publish, service_flow: ServiceFlow
+) -> None:
+    await publish(PAYMENTS, PAYMENT)
+    await publish(PAYMENTS, PAYMENT)
+
+    first, second = service_flow.published(SHIPMENTS)
+    assert first == second
+    assert first.carrier == "acme-express"
+
+
+async def test_an_order_without_a_carrier_is_tried_three_times(
+    publish: Publish, service_flow: ServiceFlow, dead_letters: list[DeadLetter]
+) -> None:
+    await publish(PAYMENTS, PAYMENT.model_copy(update={"country": "AQ"}))
+
+    (letter,) = dead_letters
+    assert (letter.channel, letter.attempts) == (PAYMENTS, 3)
+    assert letter.error_type.endswith(".NoCarrierError")
+    assert letter.reason == "no carrier delivers to AQ"
+    assert PaymentAuthorized.model_validate_json(letter.body).order_id == "1"
+    assert service_flow.published(SHIPMENTS) == []
