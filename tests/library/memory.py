@@ -19,6 +19,6 @@ async def in_memory(*services: Service) -> AsyncIterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     for service in services:
         service.telemetry.tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
-    async with TestKafkaBroker(*(service.broker for service in services)):
+    async with TestKafkaBroker(*(service.broker.faststream for service in services)):
         yield exporter
     exporter.shutdown()  # a processor cannot be taken away again

@@ -27,7 +27,7 @@ async def block(request: Request) -> AsgiResponse:
 @post
 async def stick(request: Request) -> AsgiResponse:
     """Let the consumer take nothing any more, though it stays in its group."""
-    subscriber: Any = service.broker.subscribers[0]
+    subscriber: Any = service.broker.faststream.subscribers[0]
     consumer = subscriber.consumer
     consumer.pause(*consumer.assignment())
     return AsgiResponse(b"", 204)

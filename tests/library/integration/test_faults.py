@@ -89,7 +89,7 @@ def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
     wait_until(lambda: status(process, "/health/live") == 503, process)
     assert status(process, "/health/ready") in {503, 0}
     assert process.popen.wait(40) == EX_SOFTWARE
-    assert "the consumer of pokes has not got on for" in process.output.read_text()
+    assert "the consumer of pokes has made no progress for" in process.output.read_text()
 
 
 def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:

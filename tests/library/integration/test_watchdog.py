@@ -76,4 +76,4 @@ def test_a_cluster_that_has_moved_ends_the_service(start: Start, kafka: str) -> 
         process = patient(start, first, timeout=4)
         old.close()
         assert process.popen.wait(60) == EX_SOFTWARE, process.output.read_text()
-    assert "the consumer of pokes has not got on for" in process.output.read_text()
+    assert "the consumer of pokes has made no progress for" in process.output.read_text()

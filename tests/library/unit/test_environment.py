@@ -710,7 +710,7 @@ def test_propagators(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("OTEL_PROPAGATORS", chosen)
     script = (
-        "from order_flow.telemetry import prepare_environment\n"
+        "from faststream_otel.telemetry import prepare_environment\n"
         "prepare_environment()\n"
         "from opentelemetry import propagate\n"
         "print(len(propagate.get_global_textmap()._propagators))\n"

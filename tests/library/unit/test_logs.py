@@ -399,7 +399,7 @@ def test_a_warning_is_printed_also_where_nobody_configured_logging(
 
 LATE = """
 import logging
-from order_flow.telemetry import Telemetry
+from faststream_otel.telemetry import Telemetry
 
 telemetry = Telemetry("tested", make_global=False)
 logging.getLogger("early").error("early")

@@ -301,8 +301,8 @@ def broken(part: Part) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_said() -> None:
-    """What is said once in a process is said in each test."""
+def nothing_logged() -> None:
+    """What is logged once in a process is logged in each test."""
     for say in (_opentelemetry._say_missing, connections._say_missing):
         say.cache_clear()
 

@@ -14,8 +14,8 @@ from faststream.kafka import KafkaBroker
 from faststream.message import StreamMessage
 
 from ..messages.broker import Raw, TooLarge, Unavailable
-from ..messages.dead_letters.letter import header_text
 from ..messages.time_limit import TimeLimit
+from ..telemetry.values import decoded
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 2 * 1_048_576
@@ -178,6 +178,6 @@ def _readable(message: Any) -> Any:
         for _, value in message.headers:
             value.decode()
     except (AttributeError, UnicodeDecodeError):
-        headers = ((name, header_text(value).encode()) for name, value in message.headers)
+        headers = ((name, decoded(value).encode()) for name, value in message.headers)
         return replace(message, headers=tuple(headers))
     return message

@@ -96,7 +96,7 @@ class Delivery:
                 "OpenTelemetry %s cannot be exported (is the Collector up, and does it take these"
                 " credentials? see OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS and _CERTIFICATE;"
                 " OTEL_LOG_LEVEL=info shows each failure); the service goes on, its telemetry"
-                " waits in a bounded queue. This is said once until it recovers.",
+                " waits in a bounded queue. Logged once until it recovers.",
                 signal,
             )
         elif before and not after:

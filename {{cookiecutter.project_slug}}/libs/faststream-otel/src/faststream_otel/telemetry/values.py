@@ -39,6 +39,11 @@ def text(of: object) -> str:
         return shown(of)
 
 
+def decoded(of: bytes | None) -> str:
+    """Bytes as text, with replacement characters for what is not UTF-8; empty for None."""
+    return (of or b"").decode(errors="replace")
+
+
 def shown(of: object) -> str:
     """`repr`, cut where it is long. Never raises."""
     try:
