@@ -5,9 +5,10 @@ from typing import Any
 
 from faststream.asgi import AsgiResponse, Request, post
 
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
 
-service = Service("patient")
+service = Service("patient", KafkaSettings())
 poked = service.publisher("pokes")
 app = service.app
 
@@ -36,12 +37,12 @@ async def stick(request: Request) -> AsgiResponse:
 @post
 async def poke(request: Request) -> AsgiResponse:
     """Send this service itself a message."""
-    await poked.publish("poke")
+    await service.send(poked, "poke")
     return AsgiResponse(b"", 204)
 
 
 for path, handler in {"/block": block, "/poke": poke, "/stick": stick}.items():
-    service.route(path, handler)
+    app.mount(path, handler)
 
 if __name__ == "__main__":
     service.run()

@@ -2,9 +2,10 @@
 
 import os
 
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
 
-service = Service("stubborn")
+service = Service("stubborn", KafkaSettings())
 
 
 @service.subscriber("pings")

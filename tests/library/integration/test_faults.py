@@ -77,7 +77,7 @@ def test_a_blocked_event_loop_ends_the_process_and_says_what_blocked_it(
     output = process.output.read_text()
     assert "the event loop has been blocked" in output
     assert "time.sleep(60)" in output
-    assert {span.name for span in sink.spans} >= {"POST /poke", "send pokes"}
+    assert "send pokes" in {span.name for span in sink.spans}
 
 
 def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
