@@ -36,7 +36,6 @@ from faststream_otel.messages import retry
 from faststream_otel.messages.broker import Raw, Unavailable
 from faststream_otel.messages.consumers import Consumers
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
-from faststream_otel.messages.dead_letters.letter import ATTEMPTS, ERROR_TYPE, MESSAGE_ID, REASON
 from faststream_otel.messages.prometheus import MessagingMetrics
 from faststream_otel.messages.retry import RetryMiddleware, RetryPolicy
 
@@ -94,8 +93,8 @@ class Broker:
         self.sent.append((channel, body, headers))
 
 
-class Letter(NamedTuple):
-    """What a dead letter says."""
+class DeadLetter(NamedTuple):
+    """What its headers say."""
 
     id: str
     attempts: int
@@ -136,11 +135,14 @@ class Bench:
             return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
 
     @property
-    def dead_letters(self) -> list[Letter]:
+    def dead_letters(self) -> list[DeadLetter]:
         assert all(channel == DEAD_LETTERS for channel, _, _ in self.broker.sent)
         return [
-            Letter(
-                headers[MESSAGE_ID], int(headers[ATTEMPTS]), headers[ERROR_TYPE], headers[REASON]
+            DeadLetter(
+                headers["dead-letter.message-id"],
+                int(headers["dead-letter.attempts"]),
+                headers["dead-letter.error.type"],
+                headers["dead-letter.reason"],
             )
             for _, _, headers in self.broker.sent
         ]
@@ -205,8 +207,8 @@ async def test_what_cannot_be_read_is_not_tried_again() -> None:
     with pytest.raises(RejectMessage):
         await bench.handle(handler, unreadable)
     handler.assert_not_called()
-    (letter,) = bench.dead_letters
-    assert (letter.reason, letter.attempts) == ("not JSON", 1)
+    (dead_letter,) = bench.dead_letters
+    assert (dead_letter.reason, dead_letter.attempts) == ("not JSON", 1)
 
 
 async def test_a_handler_that_fails_twice_succeeds_at_last() -> None:
@@ -232,8 +234,8 @@ async def test_a_handler_that_hangs_is_given_up_after_its_attempts() -> None:
     with pytest.raises(RejectMessage):
         await bench.handle(handler, message())
     assert len(calls) == 3
-    (letter,) = bench.dead_letters
-    assert (letter.error, letter.attempts) == ("TimeoutError", 3)
+    (dead_letter,) = bench.dead_letters
+    assert (dead_letter.error, dead_letter.attempts) == ("TimeoutError", 3)
 
 
 async def test_a_fault_of_the_broker_is_not_held_against_the_message(
@@ -260,8 +262,8 @@ async def test_a_result_that_cannot_be_published_sends_its_message_to_the_dead_l
 
     with pytest.raises(RejectMessage):
         await bench.publish_result(publish, message(7))
-    (letter,) = bench.dead_letters
-    assert (letter.id, letter.attempts) == ("7", 1)
+    (dead_letter,) = bench.dead_letters
+    assert (dead_letter.id, dead_letter.attempts) == ("7", 1)
     assert len(published) == 1
 
 
@@ -445,7 +447,7 @@ async def test_one_bad_message_does_not_take_its_batch_along() -> None:
 
     with pytest.raises(RejectMessage):
         await bench.handle(handler, batch(5))
-    assert [letter.id for letter in bench.dead_letters] == ["2"]
+    assert [one.id for one in bench.dead_letters] == ["2"]
     assert set(handled) == {0, 1, 3, 4}
 
 
@@ -464,7 +466,7 @@ async def test_a_batch_that_hangs_is_let_go_within_its_bound() -> None:
     # Each of 100 messages on its own would be 300 time-outs; the bound is 13 of them.
     assert bench.policy.longest(100) == pytest.approx(13 * 0.02)
     assert len(calls) <= 3 + retry.BATCH_TIMEOUTS + 1, took
-    assert [letter.id for letter in bench.dead_letters] == [str(n) for n in range(100)]
+    assert [one.id for one in bench.dead_letters] == [str(n) for n in range(100)]
     assert "others of its batch" in bench.dead_letters[-1].reason
 
 
