@@ -23,7 +23,6 @@ atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 for source in (TEMPLATE / "src" / PACKAGE, TEMPLATE / "overlays/broker/kafka/src" / PACKAGE):
     shutil.copytree(source, f"{_folder}/order_flow", dirs_exist_ok=True)
 sys.path.insert(0, _folder)
-# For processes that tests start: these services, and modules of the tests themselves.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [_folder, str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
-)
+# What the tests start finds them, and its own module.
+_path = [_folder, str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _path))

@@ -42,9 +42,9 @@ async def test_a_message_without_a_body_is_not_an_empty_one(rig: Rig, find: Find
 async def test_a_batch_is_taken_apart(rig: Rig) -> None:
     channel, go_on = rig.named("batch"), asyncio.Event()
     rig.handle(channel, lambda _: go_on.wait())  # type: ignore[arg-type, return-value]
-    await rig.publish(channel, "0")
+    await rig.publish(channel, "0", key="same")
     await rig.delivered(channel, 1)
-    await rig.publish(channel, "1", "2", "3")
+    await rig.publish(channel, "1", "2", "3", key="same")
     go_on.set()
     seen = rig.seen[channel]
     await until(lambda: sum(map(rig.broker.count, seen)) == 4, "all messages")

@@ -4,6 +4,8 @@ import time
 from typing import Any
 
 from faststream.asgi import AsgiResponse, Request, post
+from faststream.asgi.response import JSONResponse
+from opentelemetry.trace import format_trace_id
 
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
@@ -36,9 +38,11 @@ async def stick(request: Request) -> AsgiResponse:
 
 @post
 async def poke(request: Request) -> AsgiResponse:
-    """Send this service itself a message."""
-    await service.send(poked, "poke")
-    return AsgiResponse(b"", 204)
+    """Send this service itself a message, and answer with its trace."""
+    with service.tracer.start_as_current_span("poke") as span:
+        await service.send(poked, "poke")
+    trace_id = format_trace_id(span.get_span_context().trace_id)
+    return JSONResponse({"trace_id": trace_id}, 202)
 
 
 for path, handler in {"/block": block, "/poke": poke, "/stick": stick}.items():

@@ -48,7 +48,7 @@ def test_http_answers_while_there_is_no_broker_and_works_when_there_is(
         assert process.output.read_text().count("Unable connect") <= 1  # said once in a while
     with relay(port, kafka):
         process.wait_ready()
-        assert status(process, "/poke", b"") == 204
+        assert status(process, "/poke", b"") == 202
         assert process.stop() == 0
 
 
@@ -70,7 +70,7 @@ def test_a_blocked_event_loop_ends_the_process_and_says_what_blocked_it(
         OTEL_BSP_SCHEDULE_DELAY="60000",
     )  # fmt: skip
     process.wait_ready()
-    assert status(process, "/poke", b"") == 204
+    assert status(process, "/poke", b"") == 202
     threading.Thread(target=status, args=(process, "/block", b""), daemon=True).start()
 
     assert process.popen.wait(30) == EX_SOFTWARE
@@ -84,7 +84,7 @@ def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
     process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="6", OTEL_SDK_DISABLED="true")
     process.wait_ready()
     assert status(process, "/stick", b"") == 204
-    assert status(process, "/poke", b"") == 204
+    assert status(process, "/poke", b"") == 202
 
     wait_until(lambda: status(process, "/health/live") == 503, process)
     assert status(process, "/health/ready") in {503, 0}
@@ -96,7 +96,7 @@ def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
     process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="2", OTEL_SDK_DISABLED="true")
     process.wait_ready()
     for _ in range(4):
-        assert status(process, "/poke", b"") == 204
+        assert status(process, "/poke", b"") == 202
         time.sleep(1.5)
     assert process.popen.poll() is None, process.output.read_text()
     assert status(process, "/health/live") == 204

@@ -16,23 +16,27 @@ from faststream_otel.dev.sink import OtlpSink
 
 MODULE = f"{__package__}.probe"
 APP = f"{MODULE}:app"
+PLAIN = f"{__package__}.patient:app"  # without routes of FastAPI's
+HTTP_SPANS = "/ping", {"POST /ping", "send pings"}
+PLAIN_SPANS = "/poke", {"poke", "send pokes"}
 WAYS = {
-    "own": ["-m", MODULE],
-    "uvicorn": ["-m", "uvicorn", APP, "--port", "{port}"],
-    "workers": ["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"],
-    "faststream": ["-m", "faststream", "run", APP, "--port", "{port}"],
+    "own": (["-m", MODULE], *HTTP_SPANS),
+    "uvicorn": (["-m", "uvicorn", APP, "--port", "{port}"], *HTTP_SPANS),
+    "workers": (["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"], *HTTP_SPANS),
+    "faststream": (["-m", "faststream", "run", PLAIN, "--port", "{port}"], *PLAIN_SPANS),
+    "uvicorn, plain": (["-m", "uvicorn", PLAIN, "--port", "{port}"], *PLAIN_SPANS),
 }
 PINGS = 25
 CLUMSY = f"{__package__}.clumsy"
 ADOPTED = f"{__package__}.adopted"
 
 
-def ping(process: Process, timeout: float = 30.0) -> str:
+def ping(process: Process, path: str = "/ping", timeout: float = 30.0) -> str:
     """Have a message sent; return its trace id.
 
     Of several workers the one that takes it may not have met the broker yet, and is asked again.
     """
-    url = f"http://127.0.0.1:{process.port}/ping"
+    url = f"http://127.0.0.1:{process.port}{path}"
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -48,20 +52,19 @@ def ping(process: Process, timeout: float = 30.0) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_span_leaves(sink: OtlpSink, start: Start, way: str, number: signal.Signals) -> None:
+    command, path, names = WAYS[way]
     process = start(
-        *WAYS[way],
+        *command,
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
         OTEL_BSP_SCHEDULE_DELAY="60000",  # so that spans leave at the end, or never
     )
     process.wait_ready()
-    traces = [ping(process) for _ in range(PINGS)]
+    traces = [ping(process, path) for _ in range(PINGS)]
     process.stop(number)
 
     for trace_id in traces:
-        assert sorted(span.name for span in sink.trace(trace_id)) == [
-            "POST /ping",
-            "send pings",
-        ], process.output.read_text()
+        sent = [span.name for span in sink.trace(trace_id) if span.kind != "CONSUMER"]
+        assert sorted(sent) == sorted(names), process.output.read_text()
     assert "Traceback" not in process.output.read_text()
 
 

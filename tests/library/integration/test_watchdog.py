@@ -27,7 +27,7 @@ def test_it_opens_no_connection(start: Start, kafka: str) -> None:
     port = free_port()
     with relay(port, kafka) as way:
         process = patient(start, port, timeout=4)
-        assert status(process, "/poke", b"") == 204
+        assert status(process, "/poke", b"") == 202
         time.sleep(1)
         own = way.accepted
         for _ in range(4):
@@ -37,7 +37,7 @@ def test_it_opens_no_connection(start: Start, kafka: str) -> None:
 
         # Nor while it makes sure that the broker is there, and a consumer to blame.
         assert status(process, "/stick", b"") == 204
-        assert status(process, "/poke", b"") == 204
+        assert status(process, "/poke", b"") == 202
         wait_until(lambda: status(process, "/health/live") == 503, process)
         assert way.accepted == own
         assert process.popen.wait(40) == EX_SOFTWARE
@@ -64,7 +64,7 @@ def test_a_broker_that_is_of_no_use_ends_no_service(start: Start, kafka: str, fa
         else:
             way.moves.set()
         process.wait_ready()
-        wait_until(lambda: status(process, "/poke", b"") == 204, process)
+        wait_until(lambda: status(process, "/poke", b"") == 202, process)
         assert process.stop() == 0
 
 
