@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from faststream import BaseMiddleware
 from faststream.message import StreamMessage
-
 from faststream_otel.messages.broker import Broker, Raw
 
 from .features import Features, Row

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
-
 from faststream_otel.kafka.embedded import embedded_kafka
 from faststream_otel.messages.broker import Headers
 

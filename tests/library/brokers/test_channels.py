@@ -1,7 +1,6 @@
 """Channels are created when asked for."""
 
 import pytest
-
 from faststream_otel.messages.broker import Unreachable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-
 from faststream_otel.messages.broker import Unreachable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
@@ -116,10 +115,9 @@ async def test_its_span_has_the_attributes_of_any_other(rig: Rig, store: DeadLet
 
 
 async def test_without_a_broker_the_reason_is_given(row: Row) -> None:
-    with refusing_port() as port:
-        with pytest.raises(Unreachable) as raised:
-            async with Rig(row, f"127.0.0.1:{port}").broker.dead_letters():
-                pass
+    with refusing_port() as port, pytest.raises(Unreachable) as raised:
+        async with Rig(row, f"127.0.0.1:{port}").broker.dead_letters():
+            pass
     assert str(raised.value)
 
 

@@ -6,7 +6,6 @@ from contextlib import ExitStack, suppress
 
 import pytest
 import pytest_asyncio
-
 from faststream_otel.messages.broker import Unavailable
 
 from ..integration.relay import Relay, relay

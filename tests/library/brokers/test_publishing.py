@@ -5,10 +5,9 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
-
 from faststream_otel.messages.broker import TooLarge
 from faststream_otel.messages.validation import BatchPublisherError
+from pydantic import BaseModel
 
 from .conftest import Find
 from .features import Features, Row

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-
 from faststream_otel.messages.broker import Progress
 
 from .rig import Rig, until

@@ -3,14 +3,13 @@
 from typing import Any
 
 import pytest
+from faststream_otel.messages.broker import Broker
+from faststream_otel.messages.prometheus import MessagingMetrics
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
-
-from faststream_otel.messages.broker import Broker
-from faststream_otel.messages.prometheus import MessagingMetrics
 
 from ..spans import context, named
 from .conftest import Find

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from opentelemetry import trace
-
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
+from opentelemetry import trace
 
 service = Service("clumsy", KafkaSettings())
 broker, app = service.broker.faststream, service.app

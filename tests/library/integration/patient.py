@@ -1,16 +1,16 @@
 """A service that can be made to stand still, for tests of what then happens to it."""
 
+import os
 import time
 from typing import Any
 
 from faststream.asgi import AsgiResponse, Request, post
 from faststream.asgi.response import JSONResponse
-from opentelemetry.trace import format_trace_id
-
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
+from opentelemetry.trace import format_trace_id
 
-service = Service("patient", KafkaSettings())
+service = Service(os.environ.get("NAME", "patient"), KafkaSettings())
 poked = service.publisher("pokes")
 app = service.app
 

@@ -5,7 +5,6 @@ import time
 
 from faststream.asgi import AsgiResponse, Request, post
 from faststream.exceptions import NackMessage
-
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
 

@@ -10,14 +10,10 @@ from typing import Any
 import pytest
 from fast_depends.exceptions import ValidationError as HandlerValidationError
 from faststream.kafka import KafkaMessage, TestKafkaBroker
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from pydantic import BaseModel, ValidationError
-
 from faststream_otel import service as module
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.logs import configure_logging
 from faststream_otel.service import Service
-from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.errors import (
     MAX_PLACES,
@@ -27,6 +23,9 @@ from faststream_otel.telemetry.errors import (
     describe,
     stack,
 )
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel, ValidationError
 
 MARK = "ada-lovelace"
 MEGABYTES = 2 * 1_048_576

@@ -11,12 +11,11 @@ import pytest
 from fast_depends import inject
 from faststream import Depends
 from faststream.kafka import TestKafkaBroker
-from opentelemetry.trace import StatusCode
-from pydantic import BaseModel, TypeAdapter
-
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.messages.validation import BatchPublisherError
 from faststream_otel.service import Service
-from faststream_otel.kafka.settings import KafkaSettings
+from opentelemetry.trace import StatusCode
+from pydantic import BaseModel, TypeAdapter
 
 from ..memory import in_memory
 

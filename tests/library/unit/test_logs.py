@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from faststream_otel.logs import configure_logging
+from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.errors import describe, fail, stack
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from uvicorn.config import LOGGING_CONFIG
-
-from faststream_otel.logs import configure_logging
-from faststream_otel.telemetry import Telemetry
-from faststream_otel.telemetry.errors import describe, fail, stack
 
 
 @pytest.mark.parametrize(

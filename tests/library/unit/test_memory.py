@@ -10,10 +10,9 @@ import pytest
 from faststream import BaseMiddleware
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.kafka import TestKafkaBroker
-from pydantic import BaseModel
-
-from faststream_otel.service import Service
 from faststream_otel.kafka.settings import KafkaSettings
+from faststream_otel.service import Service
+from pydantic import BaseModel
 
 MESSAGES = 5
 
@@ -119,7 +118,9 @@ async def left_alive(service: Service, *, batch: bool = False) -> int:
     async with TestKafkaBroker(service.broker.faststream, connect_only=False):
         for _ in range(MESSAGES):
             if batch:
-                await service.broker.faststream.publish_batch({"number": 1}, {"number": 2}, topic="things")
+                await service.broker.faststream.publish_batch(
+                    {"number": 1}, {"number": 2}, topic="things"
+                )
             else:
                 await service.broker.faststream.publish({"number": 1}, "things")
         await asyncio.sleep(0)  # the event loop itself holds what it did last

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.kafka.settings import KafkaSettings
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
+from faststream_otel.service import Service
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, ScopeMetrics
@@ -13,12 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from faststream_otel.kafka.settings import KafkaSettings
-from faststream_otel.service import Service
-from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
-
 from ..memory import in_memory
-from faststream_otel.dev.sink import OtlpSink
 
 PUSHED = {
     "messaging.client.operation.duration",

@@ -8,6 +8,7 @@ import pytest
 from faststream.exceptions import SkipMessage
 from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
 from faststream.opentelemetry import CurrentBaggage
+from faststream_otel.kafka.telemetry import KafkaConventions, KafkaTelemetryMiddleware
 from opentelemetry import baggage
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -21,8 +22,6 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 from opentelemetry.trace import StatusCode, get_current_span
-
-from faststream_otel.kafka.telemetry import KafkaConventions, KafkaTelemetryMiddleware
 
 from ..records import record
 from ..spans import context, named, tree

@@ -10,13 +10,12 @@ from faststream import AckPolicy
 from faststream.exceptions import AckMessage, NackMessage, RejectMessage, SkipMessage
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from faststream.kafka.prometheus import KafkaPrometheusMiddleware as StockMiddleware
-from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-
 from faststream_otel.kafka.prometheus import KafkaPrometheusMiddleware
 from faststream_otel.messages.prometheus import FLOW_STARTED, MessagingMetrics
 from faststream_otel.telemetry.prometheus import ServiceRegistry
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 DELAY = "messaging_receive_delay_seconds"
 FLOW = "messaging_flow_duration_seconds"

@@ -10,7 +10,6 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-
 from faststream_otel.dev.sink import OtlpSink
 
 SCRIPT = """

@@ -26,18 +26,17 @@ from faststream.exceptions import (
     StopConsume,
 )
 from faststream.message import AckStatus
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
-from prometheus_client import CollectorRegistry
-
 from faststream_otel.messages import retry
 from faststream_otel.messages.broker import Raw, Unavailable
 from faststream_otel.messages.consumers import Consumers
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.prometheus import MessagingMetrics
 from faststream_otel.messages.retry import RetryMiddleware, RetryPolicy
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from prometheus_client import CollectorRegistry
 
 Handler = Callable[[Any], Awaitable[Any]]
 
@@ -253,7 +252,9 @@ async def test_a_fault_of_the_broker_is_not_held_against_the_message(
     assert not bench.dead_letters
 
 
-async def test_a_result_that_cannot_be_published_sends_its_message_to_the_dead_letters_once() -> None:
+async def test_a_result_that_cannot_be_published_sends_its_message_to_the_dead_letters_once() -> (
+    None
+):
     bench, published = Bench(), []
 
     async def publish(command: Any) -> None:

@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-
-from faststream_otel.service import Service
 from faststream_otel.kafka.settings import KafkaSettings
+from faststream_otel.service import Service
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,10 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         message, redeliveries = self._message, self._shared.redeliveries
         if message is None or not isinstance(exc_val, Exception | None):
             return False
-        decision = isinstance(exc_val, AckMessage | NackMessage | RejectMessage)
-        if decision and not self._messages.takes_options:
-            # With one of them FastStream's nack fails, and the message is passed over.
-            exc_val.extra_options.clear()
+        if isinstance(exc_val, AckMessage | NackMessage | RejectMessage):
+            if not self._messages.takes_options:
+                # With one of them FastStream's nack fails, and the message is skipped.
+                exc_val.extra_options.clear()
         consumer = current_subscriber(self.context)
         decided = isinstance(exc_val, NackMessage) or message.committed is AckStatus.NACKED
         if decided or not isinstance(exc_val, IgnoredException | None):
