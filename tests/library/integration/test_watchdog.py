@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from functools import partial
 
 from ..ports import free_port
 from .conftest import Process, Start
@@ -20,6 +21,10 @@ def patient(start: Start, port: int, timeout: int, **variables: str) -> Process:
     )  # fmt: skip
     process.wait_ready()
     return process
+
+
+def answers(process: Process, path: str, code: int, data: bytes | None = None) -> bool:
+    return status(process, path, data) == code
 
 
 def test_it_opens_no_connection(start: Start, kafka: str) -> None:
@@ -53,7 +58,7 @@ def test_a_broker_that_is_of_no_use_ends_no_service(start: Start, kafka: str) ->
         away.close()
         way.moves.clear()
         for process in processes.values():
-            wait_until(lambda one=process: status(one, "/health/ready") == 503, process)
+            wait_until(partial(answers, process, "/health/ready", 503), process)
         opened = way.accepted
         time.sleep(11)
         for process in processes.values():
@@ -64,7 +69,7 @@ def test_a_broker_that_is_of_no_use_ends_no_service(start: Start, kafka: str) ->
         way.moves.set()
         for process in processes.values():
             process.wait_ready()
-            wait_until(lambda one=process: status(one, "/poke", b"") == 202, process)
+            wait_until(partial(answers, process, "/poke", 202, b""), process)
             assert process.stop() == 0
 
 

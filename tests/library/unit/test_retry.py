@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -53,7 +53,7 @@ class Broker:
     """A broker whose messages are numbers, as far as retries know one. See `Messages`."""
 
     takes_options = False
-    dead_letter_sizes = (0,)
+    dead_letter_sizes: Sequence[int] = (0,)
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, dict[str, str]]] = []
@@ -152,7 +152,7 @@ class Bench:
 
     @property
     def postponed(self) -> int:
-        return self.consumers.postponed.call_count
+        return len(self.consumers.postponed.mock_calls)
 
     @contextmanager
     def _busy(self, channel: str, seconds: float) -> Iterator[None]:

@@ -114,7 +114,7 @@ def renew_producer_ids(accumulator: Any) -> bool:
 async def connect_once(host: str, port: int, timeout_ms: int, security: Mapping[str, Any]) -> None:
     """Connect to a broker, ask it something, and hang up.
 
-    aiokafka's clients tell their caller no more than that there is no connection.
+    aiokafka's clients raise only that there is no connection.
 
     Args:
         security: As any client of aiokafka takes it.

@@ -12,7 +12,7 @@ Beside FastStream's own there are
 
 A flow is what follows from one message that was published outside of any handler: a header says
 when that was and travels along. It ends with each handler that publishes nothing more, and with
-each message that is given up. A message that comes again is counted again.
+each message that is given up. A message that is redelivered is counted again.
 """
 
 import re
@@ -380,7 +380,7 @@ def _is_failure(raised: BaseException | None) -> bool:
 
 
 def _is_interrupted(raised: BaseException | None) -> bool:
-    """Whether the process is about to stop, so that the message comes again."""
+    """Whether the process is about to stop, so that the message is redelivered."""
     return raised is not None and not isinstance(raised, Exception)
 
 

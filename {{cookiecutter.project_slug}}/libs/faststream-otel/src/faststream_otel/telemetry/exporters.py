@@ -49,7 +49,7 @@ _ENCODABLE: dict[Signal, Callable[[Any], Any]] = {
 
 
 class Delivery:
-    """Tells once that telemetry cannot be delivered, and once that it can again.
+    """Logs once that telemetry cannot be delivered, and once that it can again.
 
     The exporters log every failed attempt, which floods the log of a service whose Collector is
     away; all signals share one voice instead.
