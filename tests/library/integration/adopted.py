@@ -6,7 +6,6 @@ from typing import Any
 from faststream import FastStream
 from faststream.asgi import AsgiFastStream
 from faststream.kafka import KafkaBroker
-
 from faststream_otel.telemetry import Telemetry
 
 telemetry = Telemetry("adopted")

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from faststream_otel.kafka.settings import KafkaSettings
+from faststream_otel.service import Service
 from opentelemetry import trace
 
-from faststream_otel.service import Service
-
-service = Service("clumsy")
-broker, app = service.broker, service.app
+service = Service("clumsy", KafkaSettings())
+broker, app = service.broker.faststream, service.app
 
 
 async def fail(*_: Any) -> None:

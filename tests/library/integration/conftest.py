@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.kafka.embedded import embedded_kafka
 
 from ..ports import free_port
-from faststream_otel.kafka.embedded import embedded_kafka
-from faststream_otel.dev.sink import OtlpSink
 
 PACKAGE = "order_flow"
 

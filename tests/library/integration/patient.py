@@ -1,13 +1,16 @@
 """A service that can be made to stand still, for tests of what then happens to it."""
 
+import os
 import time
 from typing import Any
 
 from faststream.asgi import AsgiResponse, Request, post
-
+from faststream.asgi.response import JSONResponse
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
+from opentelemetry.trace import format_trace_id
 
-service = Service("patient")
+service = Service(os.environ.get("NAME", "patient"), KafkaSettings())
 poked = service.publisher("pokes")
 app = service.app
 
@@ -27,7 +30,7 @@ async def block(request: Request) -> AsgiResponse:
 @post
 async def stick(request: Request) -> AsgiResponse:
     """Let the consumer take nothing any more, though it stays in its group."""
-    subscriber: Any = service.broker.subscribers[0]
+    subscriber: Any = service.broker.faststream.subscribers[0]
     consumer = subscriber.consumer
     consumer.pause(*consumer.assignment())
     return AsgiResponse(b"", 204)
@@ -35,13 +38,15 @@ async def stick(request: Request) -> AsgiResponse:
 
 @post
 async def poke(request: Request) -> AsgiResponse:
-    """Send this service itself a message."""
-    await poked.publish("poke")
-    return AsgiResponse(b"", 204)
+    """Send this service itself a message, and answer with its trace."""
+    with service.tracer.start_as_current_span("poke") as span:
+        await service.send(poked, "poke")
+    trace_id = format_trace_id(span.get_span_context().trace_id)
+    return JSONResponse({"trace_id": trace_id}, 202)
 
 
 for path, handler in {"/block": block, "/poke": poke, "/stick": stick}.items():
-    service.route(path, handler)
+    app.mount(path, handler)
 
 if __name__ == "__main__":
     service.run()

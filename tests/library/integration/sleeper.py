@@ -5,12 +5,13 @@ import time
 
 from faststream.asgi import AsgiResponse, Request, post
 from faststream.exceptions import NackMessage
-
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
 
-service = Service("sleeper")
+service = Service("sleeper", KafkaSettings())
 naps = service.publisher("naps")
 refusals = service.publisher("refusals")
+app = service.app
 
 
 if os.environ.get("REFUSES"):
@@ -30,18 +31,18 @@ else:
 
 @post
 async def send_to_sleep(request: Request) -> AsgiResponse:
-    await naps.publish("now")
+    await service.send(naps, "now")
     return AsgiResponse(b"", 204)
 
 
 @post
 async def have_refused(request: Request) -> AsgiResponse:
-    await refusals.publish("now")
+    await service.send(refusals, "now")
     return AsgiResponse(b"", 204)
 
 
 for path, handler in {"/naps": send_to_sleep, "/refusals": have_refused}.items():
-    service.route(path, handler)
+    app.mount(path, handler)
 
 if __name__ == "__main__":
     service.run()

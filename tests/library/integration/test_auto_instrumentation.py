@@ -4,9 +4,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from faststream_otel.dev.sink import OtlpSink
+
 from .conftest import PACKAGE, Start
 from .test_flow import order
-from faststream_otel.dev.sink import OtlpSink
 
 COMMAND = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 

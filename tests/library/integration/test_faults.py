@@ -6,10 +6,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from faststream_otel.dev.sink import OtlpSink
+
 from ..ports import refusing_port
 from .conftest import Process, Start
 from .relay import relay
-from faststream_otel.dev.sink import OtlpSink
 
 MODULE = f"{__package__}.patient"
 SLEEPER = f"{__package__}.sleeper"
@@ -44,11 +45,11 @@ def test_http_answers_while_there_is_no_broker_and_works_when_there_is(
         wait_until(lambda: "next attempt" in process.output.read_text(), process)
         assert status(process, "/health/ready") == 503
         assert process.popen.poll() is None
-        time.sleep(3)
-        assert process.output.read_text().count("Unable connect") <= 1  # said once in a while
+        time.sleep(2)
+        assert process.output.read_text().count("Unable connect") <= 1  # not at each attempt
     with relay(port, kafka):
         process.wait_ready()
-        assert status(process, "/poke", b"") == 204
+        assert status(process, "/poke", b"") == 202
         assert process.stop() == 0
 
 
@@ -70,34 +71,34 @@ def test_a_blocked_event_loop_ends_the_process_and_says_what_blocked_it(
         OTEL_BSP_SCHEDULE_DELAY="60000",
     )  # fmt: skip
     process.wait_ready()
-    assert status(process, "/poke", b"") == 204
+    assert status(process, "/poke", b"") == 202
     threading.Thread(target=status, args=(process, "/block", b""), daemon=True).start()
 
     assert process.popen.wait(30) == EX_SOFTWARE
     output = process.output.read_text()
     assert "the event loop has been blocked" in output
     assert "time.sleep(60)" in output
-    assert {span.name for span in sink.spans} >= {"POST /poke", "send pokes"}
+    assert "send pokes" in {span.name for span in sink.spans}
 
 
 def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
-    process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="6", OTEL_SDK_DISABLED="true")
+    process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="4", OTEL_SDK_DISABLED="true")
     process.wait_ready()
     assert status(process, "/stick", b"") == 204
-    assert status(process, "/poke", b"") == 204
+    assert status(process, "/poke", b"") == 202
 
     wait_until(lambda: status(process, "/health/live") == 503, process)
     assert status(process, "/health/ready") in {503, 0}
     assert process.popen.wait(40) == EX_SOFTWARE
-    assert "the consumer of pokes has not got on for" in process.output.read_text()
+    assert "the consumer of pokes has made no progress for" in process.output.read_text()
 
 
 def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
     process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="2", OTEL_SDK_DISABLED="true")
     process.wait_ready()
-    for _ in range(4):
-        assert status(process, "/poke", b"") == 204
-        time.sleep(1.5)
+    for _ in range(2):
+        assert status(process, "/poke", b"") == 202
+        time.sleep(3)  # longer than a stalled consumer has
     assert process.popen.poll() is None, process.output.read_text()
     assert status(process, "/health/live") == 204
     assert process.stop() == 0
@@ -110,7 +111,7 @@ def test_a_thread_that_does_not_end_does_not_hold_its_process(start: Start, sink
         FLUSH_TIMEOUT_SECONDS="1",
         HANDLER_TIMEOUT_SECONDS="0.5",
         RETRY_ATTEMPTS="1",
-        WATCHDOG_TIMEOUT_SECONDS="3",
+        WATCHDOG_TIMEOUT_SECONDS="2",
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
     )  # fmt: skip
     process.wait_ready()
@@ -137,7 +138,7 @@ def test_a_message_that_its_handler_wants_again_and_again_ends_nothing(start: St
     )  # fmt: skip
     process.wait_ready()
     assert status(process, "/refusals", b"") == 204
-    wait_until(lambda: "redelivery 4 in a row" in process.output.read_text(), process)
-    assert process.output.read_text().count("refused") == 4
+    wait_until(lambda: "redelivery 3 in a row" in process.output.read_text(), process)
+    assert process.output.read_text().count("refused") == 3
     assert status(process, "/health/live") == 204
     assert process.stop() == 0

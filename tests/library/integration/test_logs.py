@@ -7,13 +7,12 @@ from uuid import uuid4
 import pytest
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
+from faststream_otel.telemetry.logs import TraceContextFilter
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
-from faststream_otel.telemetry.logs import TraceContextFilter
 
 from ..spans import context, named
 

@@ -8,31 +8,34 @@ import urllib.error
 import urllib.request
 
 import pytest
+from faststream_otel.dev.sink import OtlpSink
 
 from ..ports import refusing_port
 from .conftest import Process, Start
 from .test_faults import EX_SOFTWARE, wait_until
-from faststream_otel.dev.sink import OtlpSink
 
 MODULE = f"{__package__}.probe"
 APP = f"{MODULE}:app"
+PLAIN = f"{__package__}.patient:app"  # without routes of FastAPI's
+HTTP_SPANS = "/ping", {"POST /ping", "send pings"}
+PLAIN_SPANS = "/poke", {"poke", "send pokes"}
 WAYS = {
-    "own": ["-m", MODULE],
-    "uvicorn": ["-m", "uvicorn", APP, "--port", "{port}"],
-    "workers": ["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"],
-    "faststream": ["-m", "faststream", "run", APP, "--port", "{port}"],
+    "own": (["-m", MODULE], *HTTP_SPANS),
+    "uvicorn": (["-m", "uvicorn", APP, "--port", "{port}"], *HTTP_SPANS),
+    "workers": (["-m", "uvicorn", APP, "--port", "{port}", "--workers", "2"], *HTTP_SPANS),
+    "faststream": (["-m", "faststream", "run", PLAIN, "--port", "{port}"], *PLAIN_SPANS),
 }
 PINGS = 25
 CLUMSY = f"{__package__}.clumsy"
 ADOPTED = f"{__package__}.adopted"
 
 
-def ping(process: Process, timeout: float = 30.0) -> str:
+def ping(process: Process, path: str = "/ping", timeout: float = 30.0) -> str:
     """Have a message sent; return its trace id.
 
     Of several workers the one that takes it may not have met the broker yet, and is asked again.
     """
-    url = f"http://127.0.0.1:{process.port}/ping"
+    url = f"http://127.0.0.1:{process.port}{path}"
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -46,23 +49,31 @@ def ping(process: Process, timeout: float = 30.0) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("way", WAYS)
-def test_every_span_leaves(sink: OtlpSink, start: Start, way: str, number: signal.Signals) -> None:
-    process = start(
-        *WAYS[way],
-        OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
-        OTEL_BSP_SCHEDULE_DELAY="60000",  # so that spans leave at the end, or never
-    )
-    process.wait_ready()
-    traces = [ping(process) for _ in range(PINGS)]
-    process.stop(number)
+def test_every_span_leaves(sink: OtlpSink, start: Start, number: signal.Signals) -> None:
+    processes = {
+        way: start(
+            *command,
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.grpc_endpoint,
+            OTEL_BSP_SCHEDULE_DELAY="60000",  # so that spans leave at the end, or never
+        )
+        for way, (command, _, _) in WAYS.items()
+    }
+    for process in processes.values():
+        process.wait_ready()
+    traces = {
+        way: [ping(processes[way], path) for _ in range(PINGS)]
+        for way, (_, path, _) in WAYS.items()
+    }
+    for process in processes.values():
+        process.popen.send_signal(number)
 
-    for trace_id in traces:
-        assert sorted(span.name for span in sink.trace(trace_id)) == [
-            "POST /ping",
-            "send pings",
-        ], process.output.read_text()
-    assert "Traceback" not in process.output.read_text()
+    for way, (_, _, names) in WAYS.items():
+        processes[way].popen.wait(30)
+        output = processes[way].output.read_text()
+        for trace_id in traces[way]:
+            sent = [span.name for span in sink.trace(trace_id) if span.kind != "CONSUMER"]
+            assert sorted(sent) == sorted(names), (way, output)
+        assert "Traceback" not in output, way
 
 
 def test_a_service_lives_and_ends_without_a_collector(start: Start) -> None:
@@ -171,14 +182,13 @@ def test_a_flush_that_fails_keeps_no_process_from_its_end(sink: OtlpSink, start:
 
 
 def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpSink, start: Start) -> None:
-    process = start_clumsy(start, sink, "start raises")
-    assert process.popen.wait(30) == EX_SOFTWARE
-    output = process.output.read_text()
+    broker, hook = (start_clumsy(start, sink, f"start{of} raises") for of in ("", " hook"))
+    assert broker.popen.wait(30) == EX_SOFTWARE
+    output = broker.output.read_text()
     assert steps_of(sink, "start raises") == ["begin", "stopping", "stopped"], output
 
-    process = start_clumsy(start, sink, "start hook raises")
-    assert process.popen.wait(30) == 3  # uvicorn's
-    assert steps_of(sink, "start hook raises") == ["begin"], process.output.read_text()
+    assert hook.popen.wait(30) == 3  # uvicorn's
+    assert steps_of(sink, "start hook raises") == ["begin"], hook.output.read_text()
 
 
 def test_a_start_that_is_stopped_does_not_go_on(sink: OtlpSink, start: Start) -> None:

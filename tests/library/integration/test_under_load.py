@@ -50,10 +50,11 @@ class Load:
 
     def _send(self, number: int) -> None:
         url = f"http://127.0.0.1:{self.process.port}/numbers"
+        request = urllib.request.Request(
+            url, str(number).encode(), {"Content-Type": "application/json"}
+        )
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(url, str(number).encode()), timeout=5
-            ) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 self.answers[number] = answer.status
         except urllib.error.HTTPError as error:
             self.answers[number] = error.code

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 from order_flow.services import notifications, orders, payments, shipping
 
 from ..memory import in_memory

@@ -19,7 +19,6 @@ from aiokafka.producer import transaction_manager
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol import metadata
-
 from faststream_otel.kafka import _aiokafka as aiokafka_workarounds
 
 PARTITION = TopicPartition("orders", 0)

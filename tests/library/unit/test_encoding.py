@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import pytest
+from faststream_otel.telemetry import encoding
+from faststream_otel.telemetry.exporters import Delivery, make_exporter
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_theirs
 from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
@@ -23,9 +25,6 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
-
-from faststream_otel.telemetry import encoding
-from faststream_otel.telemetry.exporters import Delivery, make_exporter
 
 PLAIN: list[AttributeValue] = [
     "", "kafka", "ä 注文 🛒", "x" * 127, "x" * 128, "x" * 20_000,

@@ -17,10 +17,7 @@ from unittest.mock import patch
 import grpc
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis.strategies import characters, sampled_from, text
-from opentelemetry import propagate
-
+from faststream_otel.dev.sink import OtlpSink, Tls
 from faststream_otel.telemetry import Telemetry, exporters
 from faststream_otel.telemetry.environment import (
     BadVariable,
@@ -30,9 +27,11 @@ from faststream_otel.telemetry.environment import (
     prepare_environment,
 )
 from faststream_otel.telemetry.exporters import Delivery, make_exporter
+from hypothesis import given
+from hypothesis.strategies import characters, sampled_from, text
+from opentelemetry import propagate
 
 from ..ports import free_port
-from faststream_otel.dev.sink import OtlpSink, Tls
 
 SIGNALS = ("TRACES", "METRICS", "LOGS")
 
@@ -710,7 +709,7 @@ def test_propagators(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("OTEL_PROPAGATORS", chosen)
     script = (
-        "from order_flow.telemetry import prepare_environment\n"
+        "from faststream_otel.telemetry import prepare_environment\n"
         "prepare_environment()\n"
         "from opentelemetry import propagate\n"
         "print(len(propagate.get_global_textmap()._propagators))\n"

@@ -10,14 +10,10 @@ from typing import Any
 import pytest
 from fast_depends.exceptions import ValidationError as HandlerValidationError
 from faststream.kafka import KafkaMessage, TestKafkaBroker
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from pydantic import BaseModel, ValidationError
-
 from faststream_otel import service as module
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.logs import configure_logging
 from faststream_otel.service import Service
-from faststream_otel.settings import Settings
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.errors import (
     MAX_PLACES,
@@ -27,6 +23,9 @@ from faststream_otel.telemetry.errors import (
     describe,
     stack,
 )
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel, ValidationError
 
 MARK = "ada-lovelace"
 MEGABYTES = 2 * 1_048_576
@@ -75,7 +74,7 @@ def service(told: Told, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
     monkeypatch.setattr(module, "Telemetry", telemetry)
     monkeypatch.setattr(sys, "stdout", told.console)
-    service = Service("tested", Settings(retry_backoff_seconds=0))
+    service = Service("tested", KafkaSettings(retry_backoff_seconds=0))
 
     @service.subscriber("items")
     async def one(item: Item) -> None:
@@ -86,7 +85,7 @@ def service(told: Told, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     @service.subscriber("lists", batch=True)
     async def many(items: list[Item]) -> None: ...
 
-    @service.broker.subscriber("dead-letters")
+    @service.broker.faststream.subscriber("dead-letters")
     async def letters(message: KafkaMessage) -> None:
         told.letters.append(dict(message.headers))
 
@@ -97,8 +96,8 @@ def service(told: Told, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 async def send(service: Service, topic: str, body: object) -> None:
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish(body, topic)
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish(body, topic)
     service.telemetry.close()
 
 

@@ -11,12 +11,11 @@ import pytest
 from fast_depends import inject
 from faststream import Depends
 from faststream.kafka import TestKafkaBroker
+from faststream_otel.kafka.settings import KafkaSettings
+from faststream_otel.messages.validation import BatchPublisherError
+from faststream_otel.service import Service
 from opentelemetry.trace import StatusCode
 from pydantic import BaseModel, TypeAdapter
-
-from faststream_otel.kafka import broker as messaging
-from faststream_otel.service import Service
-from faststream_otel.settings import Settings
 
 from ..memory import in_memory
 
@@ -35,7 +34,7 @@ class Reply(BaseModel):
 
 @pytest.fixture
 def service() -> Service:
-    settings = Settings(
+    settings = KafkaSettings(
         retry_attempts=ATTEMPTS, retry_backoff_seconds=0, handler_timeout_seconds=0.05
     )
     return Service("handlers", settings)
@@ -71,8 +70,8 @@ async def test_no_attempt_starts_before_the_thread_of_the_one_before_has_ended(
         threads.work(0.1)
         raise LookupError
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": 1}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": 1}, "things")
     assert (threads.calls, threads.most) == (ATTEMPTS, 1)
     warnings = [record.getMessage() for record in caplog.records if "thread" in record.msg]
     assert len(warnings) == ATTEMPTS
@@ -92,8 +91,8 @@ async def test_a_thread_that_ends_well_after_its_time_is_not_repeated(service: S
     async def see(thing: Thing) -> None:
         published.append(thing.number)
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": 1}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": 1}, "things")
     assert (threads.calls, published) == (1, [1])
 
 
@@ -107,8 +106,8 @@ async def test_a_dependency_in_a_thread_is_waited_for_likewise(service: Service)
     @service.subscriber("things")
     async def handle(thing: Thing, price: int = Depends(price)) -> None: ...
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": 1}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": 1}, "things")
     assert (threads.calls, threads.most) == (ATTEMPTS, 1)
 
 
@@ -123,8 +122,8 @@ async def test_the_time_limit_ends_what_comes_after_a_thread(service: Service) -
             ends.append("cancelled")
             raise
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": 1}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": 1}, "things")
     assert ends == ["cancelled"] * ATTEMPTS
 
 
@@ -136,8 +135,8 @@ async def test_a_batch_in_a_thread_does_not_overlap_itself(service: Service) -> 
         threads.work(0.06)
         raise LookupError
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish_batch({"number": 1}, {"number": 2}, topic="things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish_batch({"number": 1}, {"number": 2}, topic="things")
     assert threads.most == 1
 
 
@@ -149,7 +148,7 @@ async def test_the_process_span_of_a_handler_that_was_cancelled_says_so(service:
 
     started = asyncio.Event()
     async with in_memory(service) as exporter:
-        task = asyncio.create_task(service.broker.publish({"number": 1}, "things"))
+        task = asyncio.create_task(service.broker.faststream.publish({"number": 1}, "things"))
         await started.wait()
         task.cancel()
         await asyncio.wait([task])
@@ -165,7 +164,7 @@ async def test_the_spans_of_further_attempts_are_the_services_own(service: Servi
         raise LookupError
 
     async with in_memory(service) as exporter:  # another service's provider is the global one
-        await service.broker.publish({"number": 1}, "things")
+        await service.broker.faststream.publish({"number": 1}, "things")
     retries = [one for one in exporter.get_finished_spans() if one.name == "retry things"]
     assert len(retries) == ATTEMPTS - 1
     assert {one.resource.attributes["service.name"] for one in retries} == {"handlers"}
@@ -207,8 +206,8 @@ async def test_what_a_handler_validates_itself_is_tried_again(
     service: Service, handler: Handler
 ) -> None:
     calls = calls_of(service, handler)
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": 1}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": 1}, "things")
     assert len(calls) == ATTEMPTS
 
 
@@ -222,8 +221,8 @@ async def test_a_dependency_that_validates_a_reply_is_tried_again(service: Servi
     @service.subscriber("things")
     async def handle(thing: Thing, price: int = Depends(price)) -> None: ...
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": 1}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": 1}, "things")
     assert len(calls) == ATTEMPTS
 
 
@@ -237,8 +236,8 @@ async def test_a_result_that_is_not_what_the_handler_promises_is_tried_again(
         calls.append(thing)
         return {"price": "much"}  # type: ignore[return-value]
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": 1}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": 1}, "things")
     assert len(calls) == ATTEMPTS
 
 
@@ -247,8 +246,8 @@ async def test_a_message_that_does_not_fit_is_not_tried_again(
     service: Service, body: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = calls_of(service, lambda: None)
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish(body, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish(body, "things")
     assert not calls
     assert "goes to the dead letters after attempt 1" in caplog.text
 
@@ -262,8 +261,8 @@ async def test_a_message_that_does_not_fit_a_dependency_is_not_tried_again(
     @service.subscriber("things")
     async def handle(number: str, twice: int = Depends(twice)) -> None: ...
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish({"number": "one"}, "things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish({"number": "one"}, "things")
     assert "goes to the dead letters after attempt 1" in caplog.text
 
 
@@ -291,9 +290,7 @@ def also_takes_batches(service: Service) -> None:
 def test_a_batch_handler_that_publishes_what_it_returns_is_refused(
     service: Service, declare: Callable[[Service], None]
 ) -> None:
-    with pytest.raises(
-        messaging.BatchPublisherError, match=r"'handle_all' takes batches"
-    ) as raised:
+    with pytest.raises(BatchPublisherError, match=r"'handle_all' takes batches") as raised:
         declare(service)
     assert re.search(r"await service\.send\(", str(raised.value))
 
@@ -302,14 +299,14 @@ def test_a_batch_handler_that_publishes_what_it_returns_is_refused(
 async def test_one_that_was_decorated_by_the_broker_is_refused_at_the_start(
     service: Service, above: bool
 ) -> None:
-    publisher = service.broker.publisher("results")
-    subscriber = service.broker.subscriber("things", batch=True)
+    publisher = service.broker.faststream.publisher("results")
+    subscriber = service.broker.faststream.subscriber("things", batch=True)
     if above:
         publisher(subscriber(handle_all))
     else:
         subscriber(publisher(handle_all))
-    with pytest.raises(messaging.BatchPublisherError):
-        messaging.refuse_batch_publishers(service.broker)
+    with pytest.raises(BatchPublisherError):
+        service.broker.check()
 
 
 async def test_a_batch_handler_may_send(service: Service) -> None:
@@ -324,8 +321,8 @@ async def test_a_batch_handler_may_send(service: Service) -> None:
     async def see(thing: Thing) -> None:
         seen.append(thing.number)
 
-    async with TestKafkaBroker(service.broker):
-        await service.broker.publish_batch({"number": 1}, {"number": 2}, topic="things")
+    async with TestKafkaBroker(service.broker.faststream):
+        await service.broker.faststream.publish_batch({"number": 1}, {"number": 2}, topic="things")
     assert seen == [1, 2]
 
 

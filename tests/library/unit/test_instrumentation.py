@@ -8,13 +8,12 @@ from typing import Any
 import httpx
 import pytest
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
 
 from ..spans import tree
 

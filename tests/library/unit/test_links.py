@@ -6,6 +6,10 @@ from collections.abc import Iterator
 import pytest
 from aiokafka import ConsumerRecord
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
+from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.encoding import encode_spans
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -13,13 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link, SpanContext
 from opentelemetry.trace import TracerProvider as AnyTracerProvider
 
-from faststream_otel.telemetry import Telemetry
-from faststream_otel.telemetry.encoding import encode_spans
-from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
-
 from ..records import record
 from ..spans import named
-from faststream_otel.dev.sink import OtlpSink
 
 MANY = 500
 """More than the 128 links that the SDK leaves a span."""

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from faststream_otel.logs import configure_logging
+from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.errors import describe, fail, stack
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from uvicorn.config import LOGGING_CONFIG
-
-from faststream_otel.logs import configure_logging
-from faststream_otel.telemetry import Telemetry
-from faststream_otel.telemetry.errors import describe, fail, stack
 
 
 @pytest.mark.parametrize(
@@ -399,7 +398,7 @@ def test_a_warning_is_printed_also_where_nobody_configured_logging(
 
 LATE = """
 import logging
-from order_flow.telemetry import Telemetry
+from faststream_otel.telemetry import Telemetry
 
 telemetry = Telemetry("tested", make_global=False)
 logging.getLogger("early").error("early")

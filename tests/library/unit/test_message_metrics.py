@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.kafka.settings import KafkaSettings
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
+from faststream_otel.service import Service
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, ScopeMetrics
@@ -13,11 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from faststream_otel.service import Service
-from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
-
 from ..memory import in_memory
-from faststream_otel.dev.sink import OtlpSink
 
 PUSHED = {
     "messaging.client.operation.duration",
@@ -51,13 +51,13 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
 
 async def who_counts(sink: OtlpSink) -> tuple[set[str], set[str]]:
     """Names of what is pushed and of what is scraped of a service that handles a message."""
-    service = Service("tested")
+    service = Service("tested", KafkaSettings())
 
     @service.subscriber("first")
     async def handle(body: str) -> None: ...
 
     async with in_memory(service):
-        await service.broker.publish("x", "first")
+        await service.broker.faststream.publish("x", "first")
     service.telemetry.close()
     scraped = {metric.name for metric in service.registry.collect() if metric.samples}
     return (
@@ -205,10 +205,3 @@ async def test_a_meter_comes_before_a_provider() -> None:
     measured.reader = reader
     await handle_one(measured)
     assert measured.scope().scope.name == "mine"
-
-
-async def test_older_attributes_are_for_spans_alone() -> None:
-    measured = Measured(stock_attributes=True)
-    await handle_one(measured)
-    ((attributes, _),) = measured.points("messaging.process.duration")
-    assert attributes == PROCESS

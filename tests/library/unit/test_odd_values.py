@@ -10,6 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.prometheus import ServiceRegistry
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from opentelemetry._logs import LogRecord
@@ -23,11 +26,6 @@ from opentelemetry.trace import (
     TraceFlags,
 )
 from prometheus_client import Counter, generate_latest
-
-from faststream_otel.telemetry import Telemetry
-from faststream_otel.telemetry.prometheus import ServiceRegistry
-
-from faststream_otel.dev.sink import OtlpSink
 
 HALF = "half \udc80 of a pair"
 SPECIAL: dict[str, Any] = {

@@ -19,6 +19,11 @@ from fast_depends.library.serializer import OptionItem
 from faststream import BaseMiddleware, ContextRepo
 from faststream.asgi import AsgiFastStream
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream_otel import connections
+from faststream_otel.connections import Connection
+from faststream_otel.messages import _faststream
+from faststream_otel.messages.validation import MessageSerializer, is_about_message
+from faststream_otel.telemetry import _opentelemetry
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -37,12 +42,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import ValidationError
 from uvicorn import Config
 from uvicorn.server import ServerState
-
-from faststream_otel import connections
-from faststream_otel.connections import Connection
-from faststream_otel.messages import _faststream
-from faststream_otel.telemetry import _opentelemetry
-from faststream_otel.messages.validation import MessageSerializer, is_about_message
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -301,8 +300,8 @@ def broken(part: Part) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_said() -> None:
-    """What is said once in a process is said in each test."""
+def nothing_logged() -> None:
+    """What is logged once in a process is logged in each test."""
     for say in (_opentelemetry._say_missing, connections._say_missing):
         say.cache_clear()
 

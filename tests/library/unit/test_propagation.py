@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from faststream import BaseMiddleware
 from faststream.kafka import KafkaBroker, KafkaMessage, KafkaResponse, TestKafkaBroker
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
+from faststream_otel.telemetry.propagation import extract, inject
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpMeterProvider
@@ -31,9 +33,6 @@ from opentelemetry.trace import (
     TracerProvider as AnyTracerProvider,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
-from faststream_otel.telemetry.propagation import extract, inject
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"

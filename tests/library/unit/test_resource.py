@@ -10,11 +10,10 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-
 from faststream_otel.dev.sink import OtlpSink
 
 SCRIPT = """
-from order_flow.telemetry.resource import make_resource
+from faststream_otel.telemetry.resource import make_resource
 print(make_resource("tested").attributes["service.instance.id"], flush=True)
 input()
 """
@@ -55,8 +54,8 @@ def test_without_a_place_for_locks_an_id_is_random(tmp_path: Path) -> None:
 FORKING = """
 import logging, os
 from prometheus_client import generate_latest
-from order_flow.telemetry import Telemetry
-from order_flow.telemetry.prometheus import ServiceRegistry
+from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.prometheus import ServiceRegistry
 
 telemetry = Telemetry("tested")
 registry = ServiceRegistry(telemetry.resource)
@@ -110,7 +109,7 @@ def instance(resource: Mapping[str, object]) -> str:
 
 LEAVING = """
 import os
-from order_flow.telemetry.resource import make_resource
+from faststream_otel.telemetry.resource import make_resource
 print(make_resource("tested").attributes["service.instance.id"], flush=True)
 if os.fork():
     os._exit(0)  # the parent; its child lives on
@@ -128,7 +127,7 @@ def test_a_fork_that_outlives_its_parent_leaves_it_the_id(tmp_path: Path) -> Non
 
 FORKING_TWICE = """
 import os, sys
-from order_flow.telemetry.resource import make_resource
+from faststream_otel.telemetry.resource import make_resource
 make_resource("tested")
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -3,11 +3,17 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from types import SimpleNamespace
-from typing import Any, ClassVar
-from unittest.mock import AsyncMock, patch
+from typing import Any, ClassVar, NamedTuple
+from unittest.mock import AsyncMock, Mock, patch
 
 import pytest
 from faststream import ContextRepo
@@ -20,19 +26,19 @@ from faststream.exceptions import (
     StopConsume,
 )
 from faststream.message import AckStatus
+from faststream_otel.messages import retry
+from faststream_otel.messages.broker import Raw, Unavailable
+from faststream_otel.messages.consumers import Consumers
+from faststream_otel.messages.dead_letters import DEAD_LETTERS
+from faststream_otel.messages.prometheus import MessagingMetrics
+from faststream_otel.messages.retry import RetryMiddleware, RetryPolicy
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-
-from faststream_otel.messages import retry
-from faststream_otel.messages.retry import DeadLetter, RetryPolicy
+from prometheus_client import CollectorRegistry
 
 Handler = Callable[[Any], Awaitable[Any]]
-
-
-class BrokerAwayError(Exception):
-    pass
 
 
 class BadMessageError(Exception):
@@ -43,51 +49,118 @@ class BadMessageError(Exception):
         self.alive.add(self)
 
 
-class Bench:
-    """A policy, and what it buried."""
+class Broker:
+    """A broker whose messages are numbers, as far as retries know one. See `Messages`."""
 
-    def __init__(self, **options: Any) -> None:
-        self.buried: list[DeadLetter] = []
-        self.retried: list[Any] = []
-        self.postponed: list[Any] = []
+    takes_options = False
+    dead_letter_sizes: Sequence[int] = (0,)
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes, dict[str, str]]] = []
         self.held = 0
-        self.spans = InMemorySpanExporter()
-        self.provider = TracerProvider()
-        self.provider.add_span_processor(SimpleSpanProcessor(self.spans))
-        settings = {"attempts": 3, "backoff": 0.0, "timeout": 0.05} | options
-        self.policy = RetryPolicy(
-            **settings,
-            bury=self._bury,
-            redeliver=BrokerAwayError,
-            confirmation=nullcontext,
-            holding=self._hold,
-            retried=self.retried.append,
-            postponed=self.postponed.append,
-            tracer=self.provider.get_tracer("retry"),
-            singles=lambda message: message.body if isinstance(message.body, list) else [message],
-        )
 
-    async def handle(self, handler: Handler, message: Any) -> Any:
-        async with self.policy(message, context=ContextRepo()) as middleware:
-            return await middleware.consume_scope(handler, message)
+    def channel(self, message: Any) -> str:
+        return "numbers"
 
-    async def publish_result(self, publish: Handler, message: Any) -> Any:
-        """As FastStream does with what a handler of this message returned."""
-        async with self.policy(message, context=ContextRepo()) as middleware:
-            await middleware.consume_scope(returns_at_once, message)
-            return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
+    def count(self, message: Any) -> int:
+        return len(self.singles(message))
 
-    @contextmanager
-    def _hold(self, message: Any, seconds: float = 0) -> Iterator[None]:
+    def raw(self, message: Any) -> Raw:
+        return Raw("numbers", message.message_id, None, b"body", ())
+
+    def singles(self, message: Any) -> list[Any]:
+        return message.body if isinstance(message.body, list) else [message]
+
+    @asynccontextmanager
+    async def in_hand(self, message: Any) -> AsyncIterator[None]:
         self.held += 1
-        self.held_for = seconds
         try:
             yield
         finally:
             self.held -= 1
 
-    async def _bury(self, letter: DeadLetter) -> None:
-        self.buried.append(letter)
+    def confirmation(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    def settled(self) -> Exception:
+        return RejectMessage()
+
+    def again(self, error: Exception) -> Exception:
+        return error
+
+    async def send(self, channel: str, *, body: bytes, headers: dict[str, str], **_: Any) -> None:
+        self.sent.append((channel, body, headers))
+
+
+class DeadLetter(NamedTuple):
+    """What its headers say."""
+
+    id: str
+    attempts: int
+    error: str
+    reason: str
+
+
+class Bench:
+    """The middleware, with what it counted and what went to the dead letters."""
+
+    def __init__(self, **options: Any) -> None:
+        self.broker = Broker()
+        self.registry = CollectorRegistry()
+        self.spans = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.policy = RetryPolicy(**{"attempts": 3, "backoff": 0.0, "timeout": 0.05} | options)
+        self.consumers = Mock(Consumers)
+        self.consumers.busy.side_effect = self._busy
+        self.busy: list[float] = []
+        """Seconds that consumers may be busy now."""
+        self.make = RetryMiddleware(
+            self.policy,
+            self.broker,
+            tracer_provider=provider,
+            metrics=MessagingMetrics(self.registry),
+            consumers=self.consumers,
+        )
+
+    async def handle(self, handler: Handler, message: Any) -> Any:
+        async with self.make(message, context=ContextRepo()) as middleware:
+            return await middleware.consume_scope(handler, message)
+
+    async def publish_result(self, publish: Handler, message: Any) -> Any:
+        """As FastStream does with what a handler of this message returned."""
+        async with self.make(message, context=ContextRepo()) as middleware:
+            await middleware.consume_scope(returns_at_once, message)
+            return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
+
+    @property
+    def dead_letters(self) -> list[DeadLetter]:
+        assert all(channel == DEAD_LETTERS for channel, _, _ in self.broker.sent)
+        return [
+            DeadLetter(
+                headers["dead-letter.message-id"],
+                int(headers["dead-letter.attempts"]),
+                headers["dead-letter.error.type"],
+                headers["dead-letter.reason"],
+            )
+            for _, _, headers in self.broker.sent
+        ]
+
+    def counted(self, name: str) -> float:
+        """Of the messages of the one channel."""
+        return self.registry.get_sample_value(name, {"messaging_destination_name": "numbers"}) or 0
+
+    @property
+    def postponed(self) -> int:
+        return len(self.consumers.postponed.mock_calls)
+
+    @contextmanager
+    def _busy(self, channel: str, seconds: float) -> Iterator[None]:
+        self.busy.append(seconds)
+        try:
+            yield
+        finally:
+            self.busy.pop()
 
 
 async def returns_at_once(message: Any) -> str:
@@ -96,13 +169,20 @@ async def returns_at_once(message: Any) -> str:
 
 def message(number: int = 0, decode: Any = None) -> Any:
     return SimpleNamespace(
-        message_id=str(number), body=number, committed=None, decode=decode or AsyncMock()
+        message_id=str(number),
+        body=number,
+        committed=None,
+        correlation_id=None,
+        headers={},
+        decode=decode or AsyncMock(),
     )
 
 
 def batch(size: int) -> Any:
     each = [message(number) for number in range(size)]
-    return SimpleNamespace(message_id="batch", body=each, committed=None, decode=AsyncMock())
+    whole = message(decode=AsyncMock())
+    whole.message_id, whole.body = "batch", each
+    return whole
 
 
 @pytest.fixture
@@ -126,8 +206,8 @@ async def test_what_cannot_be_read_is_not_tried_again() -> None:
     with pytest.raises(RejectMessage):
         await bench.handle(handler, unreadable)
     handler.assert_not_called()
-    ((letter),) = bench.buried
-    assert (str(letter.error), letter.attempts) == ("not JSON", 1)
+    (dead_letter,) = bench.dead_letters
+    assert (dead_letter.reason, dead_letter.attempts) == ("not JSON", 1)
 
 
 async def test_a_handler_that_fails_twice_succeeds_at_last() -> None:
@@ -139,8 +219,8 @@ async def test_a_handler_that_fails_twice_succeeds_at_last() -> None:
         return "done"
 
     assert await bench.handle(handler, message()) == "done"
-    assert len(bench.retried) == 2
-    assert not bench.buried
+    assert bench.counted("messaging_retries_total") == 2
+    assert not bench.dead_letters
 
 
 async def test_a_handler_that_hangs_is_given_up_after_its_attempts() -> None:
@@ -153,9 +233,8 @@ async def test_a_handler_that_hangs_is_given_up_after_its_attempts() -> None:
     with pytest.raises(RejectMessage):
         await bench.handle(handler, message())
     assert len(calls) == 3
-    ((letter),) = bench.buried
-    assert isinstance(letter.error, TimeoutError)
-    assert letter.attempts == 3
+    (dead_letter,) = bench.dead_letters
+    assert (dead_letter.error, dead_letter.attempts) == ("TimeoutError", 3)
 
 
 async def test_a_fault_of_the_broker_is_not_held_against_the_message(
@@ -165,15 +244,17 @@ async def test_a_fault_of_the_broker_is_not_held_against_the_message(
 
     async def handler(message: Any) -> None:
         calls.append(message)
-        raise BrokerAwayError
+        raise Unavailable
 
-    with pytest.raises(BrokerAwayError):  # not acknowledged, so it comes again
+    with pytest.raises(Unavailable):  # not acknowledged, so it comes again
         await bench.handle(handler, message())
     assert len(calls) == 1
-    assert not bench.buried
+    assert not bench.dead_letters
 
 
-async def test_a_result_that_cannot_be_published_has_its_message_buried_once() -> None:
+async def test_a_result_that_cannot_be_published_sends_its_message_to_the_dead_letters_once() -> (
+    None
+):
     bench, published = Bench(), []
 
     async def publish(command: Any) -> None:
@@ -182,8 +263,8 @@ async def test_a_result_that_cannot_be_published_has_its_message_buried_once() -
 
     with pytest.raises(RejectMessage):
         await bench.publish_result(publish, message(7))
-    ((letter),) = bench.buried
-    assert (letter.message.message_id, letter.attempts) == ("7", 1)
+    (dead_letter,) = bench.dead_letters
+    assert (dead_letter.id, dead_letter.attempts) == ("7", 1)
     assert len(published) == 1
 
 
@@ -191,15 +272,15 @@ async def test_a_result_that_the_broker_is_away_for_is_not_held_against_the_mess
     pauses: list[float],
 ) -> None:
     async def publish(command: Any) -> None:
-        raise BrokerAwayError
+        raise Unavailable
 
     bench = Bench()
     for _ in range(5):
-        with pytest.raises(BrokerAwayError):
+        with pytest.raises(Unavailable):
             await bench.publish_result(publish, message())
-    assert not bench.buried
+    assert not bench.dead_letters
     assert pauses == [1, 2, 4, 5, 5]  # it comes again, but does not spin
-    assert not bench.postponed  # it was nobody's wish: the watchdog is to look at it
+    assert not bench.postponed  # nobody asked for it: the consumer may be stalled
 
 
 async def nack(message: Any) -> None:
@@ -221,7 +302,7 @@ async def test_a_message_that_its_handler_wants_again_comes_after_growing_pauses
             await bench.handle(handler, message())
         assert f"redelivery {number} in a row" in caplog.text
     assert pauses == [1, 2, 4, 5, 5]
-    assert len(bench.postponed) == 5  # not stalled: it does what it is told
+    assert bench.postponed == 5  # not stalled: its handler asked for it
     await bench.handle(returns_at_once, message())
     with suppress(NackMessage):
         await bench.handle(handler, message())
@@ -236,7 +317,7 @@ async def test_a_message_that_was_nacked_is_no_dead_letter_besides(pauses: list[
     bench = Bench()
     with pytest.raises(LookupError):
         await bench.handle(handler, message())
-    assert not bench.buried
+    assert not bench.dead_letters
     assert pauses == [1]
 
 
@@ -246,7 +327,7 @@ async def test_a_message_is_in_hand_while_its_consumer_pauses(
     bench, held = Bench(), []
 
     async def sleep(seconds: float) -> None:
-        held.append((bench.held, seconds - bench.held_for))
+        held.append((bench.broker.held, seconds - bench.busy[-1]))
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(NackMessage):
@@ -275,6 +356,22 @@ async def test_options_that_kafka_does_not_know_do_not_cost_the_message(
     with pytest.raises(NackMessage) as raised:
         await Bench().handle(decide, message())
     assert not raised.value.extra_options  # FastStream calls `message.nack(**extra_options)`
+
+
+async def test_the_broker_says_how_messages_are_settled_and_redelivered(
+    pauses: list[float],
+) -> None:
+    bench = Bench()
+    bench.broker.takes_options = True
+    bench.broker.settled = AckMessage  # type: ignore[method-assign]
+    bench.broker.again = lambda error: NackMessage(delay=1)  # type: ignore[method-assign]
+    with pytest.raises(AckMessage):
+        await bench.handle(AsyncMock(side_effect=ValueError), message())
+    for failing in (bench.handle, bench.publish_result):
+        with pytest.raises(NackMessage) as raised:
+            await failing(AsyncMock(side_effect=Unavailable), message())
+        assert raised.value.extra_options == {"delay": 1}
+    assert len(bench.dead_letters) == 1
 
 
 async def test_a_stop_does_not_wait_for_a_consumer_that_pauses() -> None:
@@ -328,12 +425,12 @@ async def test_an_error_that_came_out_of_a_future_leaves_nothing() -> None:
         try:
             await confirmed
         except OSError as error:
-            raise BrokerAwayError from error
+            raise Unavailable from error
 
     bench = Bench()
     gc.disable()
     try:
-        with patch("asyncio.sleep"), suppress(BrokerAwayError):
+        with patch("asyncio.sleep"), suppress(Unavailable):
             await bench.handle(handler, message())
         assert not bodies
     finally:
@@ -351,7 +448,7 @@ async def test_one_bad_message_does_not_take_its_batch_along() -> None:
 
     with pytest.raises(RejectMessage):
         await bench.handle(handler, batch(5))
-    assert [letter.message.message_id for letter in bench.buried] == ["2"]
+    assert [one.id for one in bench.dead_letters] == ["2"]
     assert set(handled) == {0, 1, 3, 4}
 
 
@@ -368,10 +465,10 @@ async def test_a_batch_that_hangs_is_let_go_within_its_bound() -> None:
     took = asyncio.get_running_loop().time() - started
 
     # Each of 100 messages on its own would be 300 time-outs; the bound is 13 of them.
-    assert bench.policy.bound(100) == pytest.approx(13 * 0.02)
+    assert bench.policy.longest(100) == pytest.approx(13 * 0.02)
     assert len(calls) <= 3 + retry.BATCH_TIMEOUTS + 1, took
-    assert [letter.message.message_id for letter in bench.buried] == [str(n) for n in range(100)]
-    assert "others of its batch" in str(bench.buried[-1].error)
+    assert [one.id for one in bench.dead_letters] == [str(n) for n in range(100)]
+    assert "others of its batch" in bench.dead_letters[-1].reason
 
 
 @pytest.mark.parametrize("decision", [NackMessage, StopConsume, StopApplication])
@@ -390,7 +487,7 @@ async def test_a_message_of_a_failed_batch_that_is_to_come_again_does(
         await bench.handle(handler, batch(3))
 
 
-@pytest.mark.parametrize("how", [NackMessage, BrokerAwayError, "nack"])
+@pytest.mark.parametrize("how", [NackMessage, Unavailable, "nack"])
 async def test_a_batch_that_comes_again_has_no_dead_letters_yet(
     how: type[Exception] | str, pauses: list[float]
 ) -> None:
@@ -406,7 +503,7 @@ async def test_a_batch_that_comes_again_has_no_dead_letters_yet(
 
     with nullcontext() if isinstance(how, str) else pytest.raises(how):
         await bench.handle(handler, whole)
-    assert not bench.buried
+    assert not bench.dead_letters
 
 
 async def test_the_errors_of_a_batch_leave_nothing() -> None:
@@ -420,8 +517,7 @@ async def test_the_errors_of_a_batch_leave_nothing() -> None:
     try:
         with suppress(RejectMessage):
             await bench.handle(handler, batch(3))
-        assert len(bench.buried) == 3
-        bench.buried.clear()
+        assert len(bench.dead_letters) == 3
         assert not BadMessageError.alive
     finally:
         gc.enable()
@@ -442,7 +538,7 @@ async def test_a_message_of_a_failed_batch_that_is_done_with_stops_nothing(
 
     assert await bench.handle(handler, batch(3)) is None
     assert handled == [0, 2]
-    assert not bench.buried
+    assert not bench.dead_letters
 
 
 async def test_a_broker_that_is_away_amid_a_batch_has_it_delivered_again(
@@ -453,8 +549,8 @@ async def test_a_broker_that_is_away_amid_a_batch_has_it_delivered_again(
     async def handler(message: Any) -> None:
         if isinstance(message.body, list):
             raise ValueError("one of them is bad")
-        raise BrokerAwayError
+        raise Unavailable
 
-    with pytest.raises(BrokerAwayError):
+    with pytest.raises(Unavailable):
         await bench.handle(handler, batch(3))
-    assert not bench.buried
+    assert not bench.dead_letters

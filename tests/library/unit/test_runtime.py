@@ -3,10 +3,9 @@
 import asyncio
 import time
 
+from faststream_otel.telemetry.runtime import EventLoopWatch, observe_runtime
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
-
-from faststream_otel.telemetry.runtime import EventLoopWatch, observe_runtime
 
 
 def points(reader: InMemoryMetricReader, name: str) -> list[HistogramDataPoint]:

@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
-from faststream_otel.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,7 @@ from faststream_otel.settings import Settings
 def test_a_consumer_stays_in_its_group_for_as_long_as_handlers_may_take(
     timeout: float, batch: bool, seconds: float
 ) -> None:
-    settings = Settings(
+    settings = KafkaSettings(
         handler_timeout_seconds=timeout, retry_attempts=3, retry_backoff_seconds=0.2
     )
     service = Service("patient", settings)
@@ -29,6 +28,6 @@ def test_a_consumer_stays_in_its_group_for_as_long_as_handlers_may_take(
     @service.subscriber("events", batch=batch)
     async def handle(body: str) -> None: ...
 
-    subscriber: Any = service.broker.subscribers[0]
+    subscriber: Any = service.broker.faststream.subscribers[0]
     options = subscriber._connection_args
     assert options["max_poll_interval_ms"] == pytest.approx(seconds * 1000)

@@ -6,7 +6,6 @@ import weakref
 from contextvars import Context, ContextVar
 
 import pytest
-
 from faststream_otel.messages.time_limit import TimeLimit
 
 

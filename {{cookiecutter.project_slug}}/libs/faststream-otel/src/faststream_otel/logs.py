@@ -13,7 +13,7 @@ from .telemetry.logs import TraceContextFilter, error_of, message_of
 
 
 class _Line(logging.Formatter):
-    """Tells of an error as telemetry does: the text of one may hold the message, of 2 MB.
+    """Prints an error as telemetry has it: its own text may hold the message, of 2 MB.
 
     A record whose arguments do not fit its format is printed too.
     """
@@ -31,20 +31,20 @@ class _AboutMessages(logging.Filter):
 
 
 class _Repeats(logging.Filter):
-    """Drops a record that says what another one has said within so many seconds."""
+    """Drops a record with the text of another one within so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
-        self._said: dict[str, float] = {}
+        self._seen: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         now, text = time.monotonic(), message_of(record)
-        if now - self._said.get(text, -self._seconds) < self._seconds:
+        if now - self._seen.get(text, -self._seconds) < self._seconds:
             return False
-        if len(self._said) > 100:
-            self._said.clear()
-        self._said[text] = now
+        if len(self._seen) > 100:
+            self._seen.clear()
+        self._seen[text] = now
         return True
 
 

@@ -25,15 +25,15 @@ INTERVAL_SECONDS = 1.0
 BACKSTOP_SECONDS = 15.0
 
 Stalled = Callable[[], Awaitable[dict[str, float]]]
-"""Names what should get on and does not, with seconds since it last did."""
+"""Names what is stalled, with the seconds since its last progress."""
 
 
 class Watchdog:
-    """Watches the event loop from a thread, and from the event loop what it is told to.
+    """Watches the event loop from a thread, and from the event loop whatever `stalled` names.
 
     Args:
-        timeout: Seconds that the event loop may be blocked, or a part of the service may stand
-            still, before the process ends. 0: for ever.
+        timeout: Seconds that the event loop may be blocked, or a consumer stalled, before the
+            process ends. 0: for ever.
         stalled: Asked every second, or as often as it answers.
         flush: Called before the process is ended without an orderly shutdown, to save what can be
             saved; must not need the event loop.
@@ -55,7 +55,7 @@ class Watchdog:
         """Whether nothing comes after an orderly shutdown: its time then covers the very end too,
         where the interpreter waits for threads that still run."""
         self.stalled: dict[str, float] = {}
-        """What stands still, with seconds."""
+        """What is stalled, with seconds."""
         self._ask = stalled
         self._flush = flush
         self._shutdown_timeout = shutdown_timeout
@@ -65,8 +65,8 @@ class Watchdog:
 
     @property
     def suspicion(self) -> str:
-        """What is about to end the process: stands still for half of the time-out, or longer."""
-        return self._standing_still(self.timeout / 2)
+        """What is about to end the process: stalled for half of the time-out, or longer."""
+        return self._describe_stalled(self.timeout / 2)
 
     async def start(self) -> None:
         """Watch from now on; needs the running event loop, and to be called in the main thread."""
@@ -100,16 +100,16 @@ class Watchdog:
                 self.stalled = await self._ask()
             except Exception:
                 logger.exception("The watchdog could not look at the consumers")
-            if reason := self._standing_still(self.timeout):
+            if reason := self._describe_stalled(self.timeout):
                 self._end(reason)
                 return
             await asyncio.sleep(INTERVAL_SECONDS)
 
-    def _standing_still(self, least: float) -> str:
-        """Say what has not got on for so many seconds, if anything."""
+    def _describe_stalled(self, least: float) -> str:
+        """Describe what has made no progress for so many seconds, if anything."""
         for what, seconds in self.stalled.items():
             if seconds >= least:
-                return f"{what} has not got on for {seconds:.0f} s"
+                return f"{what} has made no progress for {seconds:.0f} s"
         return ""
 
     def _end(self, reason: str) -> None:

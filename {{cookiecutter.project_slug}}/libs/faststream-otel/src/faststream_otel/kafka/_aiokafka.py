@@ -1,7 +1,7 @@
 """Workarounds for aiokafka 0.14, with all the private parts of it that this project uses.
 
 pyproject.toml keeps aiokafka below the next minor version. Where a part is missing or has another
-shape, the log says so once, and aiokafka does what it does by itself.
+shape, this is logged once, and aiokafka behaves as it does by itself.
 
 - `AIOKafkaClient._metadata_update`: to pause before a broker that does not answer is asked again.
   Without: a refused connection is tried again at once, hundreds of times a second.
@@ -10,8 +10,8 @@ shape, the log says so once, and aiokafka does what it does by itself.
   `NO_PRODUCER_EPOCH`: for a new producer id after a batch that has failed for good. Without: the
   broker may refuse all that the producer sends from then on.
 - `aiokafka.conn.create_conn` and `aiokafka.protocol.metadata.MetadataRequest`, which have public
-  names but no documentation: to say why a broker refuses the client. Without: the log says no more
-  than that there is no connection.
+  names but no documentation: to find out why a broker refuses the client. Without: the log has no
+  reason, only that there is no connection.
 """
 
 # ruff: noqa: SLF001
@@ -56,13 +56,13 @@ def pause_between_attempts(client: Any) -> bool:
         return False
 
     @functools.wraps(update)
-    async def unhurried(*arguments: Any, **options: Any) -> bool:
+    async def update_then_pause(*arguments: Any, **options: Any) -> bool:
         updated = await update(*arguments, **options)
         if not updated:
             await asyncio.sleep(RECONNECT_SECONDS)
         return updated
 
-    client._metadata_update = unhurried
+    client._metadata_update = update_then_pause
     return True
 
 
@@ -114,7 +114,7 @@ def renew_producer_ids(accumulator: Any) -> bool:
 async def connect_once(host: str, port: int, timeout_ms: int, security: Mapping[str, Any]) -> None:
     """Connect to a broker, ask it something, and hang up.
 
-    aiokafka's clients tell their caller no more than that there is no connection.
+    aiokafka's clients raise only that there is no connection.
 
     Args:
         security: As any client of aiokafka takes it.

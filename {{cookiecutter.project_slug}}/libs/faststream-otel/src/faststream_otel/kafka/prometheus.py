@@ -12,12 +12,12 @@ from .telemetry import KafkaConventions
 class KafkaPrometheusMiddleware(MessagingPrometheusMiddleware):
     """A drop-in for `faststream.kafka.prometheus.KafkaPrometheusMiddleware`.
 
-    See `telemetry.prometheus` for what it measures beyond that one.
+    See `messages.prometheus` for what it measures beyond that one.
 
     Args:
         registry: Where the metrics are registered.
         metrics: Those beyond FastStream's own. Default: new ones in the registry.
-        options: As FastStream's: `app_name`, `metrics_prefix`, `custom_labels` …
+        options: As FastStream's: `app_name`, `metrics_prefix`, `received_messages_size_buckets`.
     """
 
     def __init__(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from aiokafka import ConsumerRecord
-from faststream.kafka.opentelemetry.provider import telemetry_attributes_provider_factory
 from faststream.kafka.response import KafkaPublishCommand
 from opentelemetry.metrics import Meter, MeterProvider
 from opentelemetry.trace import TracerProvider
@@ -14,6 +13,7 @@ from opentelemetry.trace import TracerProvider
 from ..messages.middleware import Attributes, LinkedTelemetryMiddleware, Received
 from ..telemetry import semconv as messaging
 from ..telemetry.errors import MAX_TEXT, bounded
+from ..telemetry.values import decoded
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -38,19 +38,16 @@ class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
         include_messages_counters: bool = True,
         server_address: str | None = None,
         server_port: int | None = None,
-        stock_attributes: bool = False,
     ) -> None:
         _switch_off_instrumentation()
         super().__init__(
             conventions=KafkaConventions(),
-            settings_provider_factory=telemetry_attributes_provider_factory,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             meter=meter,
             include_messages_counters=include_messages_counters,
             server_address=server_address,
             server_port=server_port,
-            stock_attributes=stock_attributes,
         )
 
 
@@ -64,7 +61,7 @@ def _switch_off_instrumentation() -> None:
 
 
 class KafkaConventions:
-    """See `BrokerConventions`, and `MessageTimes` of `telemetry.prometheus`."""
+    """See `BrokerConventions` of `messages.middleware`, `MessageTimes` of `messages.prometheus`."""
 
     system = "kafka"
 
@@ -110,7 +107,7 @@ class KafkaConventions:
 
 def _headers(record: Record) -> dict[str, str]:
     """A header that is not UTF-8 must not cost the others: it is shown with replacements."""
-    return {name: value.decode(errors="replace") for name, value in record.headers if value}
+    return {name: decoded(value) for name, value in record.headers if value}
 
 
 def _position(record: Record) -> Attributes:
@@ -144,5 +141,4 @@ def _batch_attributes(records: Sequence[Record]) -> Attributes:
 
 def text_of(value: object) -> str:
     """A key, or an id, as an attribute: its sender chooses how long it is."""
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return bounded(text, MAX_TEXT)
+    return bounded(decoded(value) if isinstance(value, bytes) else str(value), MAX_TEXT)

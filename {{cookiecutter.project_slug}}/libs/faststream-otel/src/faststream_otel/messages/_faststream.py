@@ -1,7 +1,7 @@
-"""The private parts of FastStream that this project uses, all of them.
+"""The private parts of FastStream that this library uses, all of them.
 
 FastStream may change them in any version; pyproject.toml keeps it below the next minor one. Where
-one is missing, all goes on without it.
+one is missing, the library works without it.
 
 - `handler_` in FastStream's context, while a message is handled: for the consumer group of spans
   and metrics; for the trace of the record "Processed", which FastStream logs when all else is done;
@@ -15,8 +15,6 @@ one is missing, all goes on without it.
 Not private, but on no page of FastStream's documentation either: `faststream.prometheus.consts`,
 `.container` and `.types`, `faststream.kafka.subscriber.usecase`, the `provider` modules, and
 `calls` of `broker.subscribers`.
-
-It is here, and not beside `service.py`, since `telemetry/` can be copied without the rest.
 """
 
 # ruff: noqa: SLF001

@@ -48,7 +48,7 @@ class Consumers:
         """
         if self._running and (not self._away or await self._is_there()):
             stalled = await self._without_progress()
-            # Asked for this alone: an answer may tell of everything that the broker has.
+            # Asked only now: the answer may list everything that the broker has.
             self._away = bool(stalled) and not await self._is_there()
             if not self._away:
                 return stalled

@@ -22,8 +22,7 @@ from typing import Any, Protocol
 
 from faststream import BaseMiddleware, ContextRepo, PublishCommand
 from faststream.exceptions import HandlerException, IgnoredException
-from faststream.message import StreamMessage
-from faststream.opentelemetry import Baggage, TelemetryMiddleware, TelemetrySettingsProvider
+from faststream.opentelemetry import Baggage
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_meter
@@ -36,6 +35,7 @@ from ..telemetry import semconv as messaging
 from ..telemetry.correlation import remember
 from ..telemetry.errors import error_type, fail
 from ..telemetry.propagation import extract, inject
+from ..telemetry.spans import note_failure
 from ._faststream import current_subscriber
 from .metrics import MessageMetrics
 
@@ -65,7 +65,7 @@ class Received:
 
 
 class BrokerConventions(Protocol):
-    """What is particular to one broker; `telemetry.kafka` has Kafka's."""
+    """What is particular to one broker."""
 
     system: str
     """`messaging.system`."""
@@ -80,40 +80,30 @@ class BrokerConventions(Protocol):
         """`messaging.consumer.group.name` of a FastStream subscriber."""
 
 
-class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
-    """In place of FastStream's `TelemetryMiddleware`; takes what that one takes.
+class LinkedTelemetryMiddleware:
+    """In place of FastStream's `TelemetryMiddleware`.
 
     Args:
         conventions: What is particular to the broker.
-        settings_provider_factory: As FastStream's; used for `stock_attributes`.
         tracer_provider: Default: the global one.
         meter_provider: Default: the global one. With a `NoOpMeterProvider` no metric is recorded.
         meter: Instead of a meter of the provider.
         include_messages_counters: Whether messages are counted, beside being timed.
         server_address: `server.address` of the broker: a name, or an address without brackets.
         server_port: `server.port` of the broker.
-        stock_attributes: Whether spans also carry FastStream's older attribute names, such as
-            `messaging.destination_publish.name`.
     """
 
     def __init__(
         self,
         *,
         conventions: BrokerConventions,
-        settings_provider_factory: Callable[[Any], TelemetrySettingsProvider[Any, Any] | None],
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         meter: Meter | None = None,
         include_messages_counters: bool = True,
         server_address: str | None = None,
         server_port: int | None = None,
-        stock_attributes: bool = False,
     ) -> None:
-        super().__init__(  # its own tracer and meter are not used: their names are older
-            settings_provider_factory=settings_provider_factory,
-            tracer_provider=trace.NoOpTracerProvider(),
-            meter_provider=NoOpMeterProvider(),
-        )
         self.conventions = conventions
         self.tracer = trace.get_tracer(
             __name__, tracer_provider=tracer_provider, schema_url=messaging.SCHEMA_URL
@@ -124,18 +114,16 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
                 __name__, meter_provider=meter_provider, schema_url=messaging.SCHEMA_URL
             )
             self.metrics = MessageMetrics(meter, counters=include_messages_counters)
-        self.stock_settings = settings_provider_factory if stock_attributes else None
         self._server: Attributes = {}
         if server_address:
             self._server[server.SERVER_ADDRESS] = server_address
             if server_port:
                 self._server[server.SERVER_PORT] = server_port
-        self._said_links_dropped = False
-        self._said_failed = False
+        self._links_dropped = False
         self._operations: dict[tuple[str, str, str | None], tuple[str, Attributes]] = {}
 
-    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":  # type: ignore[override]
-        return _Scope(msg, self, context)
+    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_TracedMessage":
+        return _TracedMessage(msg, self, context)
 
     def operation(
         self, operation: str, destination: str, group: str | None = None
@@ -155,35 +143,23 @@ class LinkedTelemetryMiddleware(TelemetryMiddleware[PublishCommand]):
             known = self._operations[key] = (f"{operation} {destination}", attributes)
         return known
 
-    def note_failure(self, error: Exception) -> None:
-        """Say once that telemetry itself raised, be it a sampler, a propagator or a span processor.
-
-        The message is handled, or published, all the same.
-        """
-        if not self._said_failed:
-            self._said_failed = True
-            logger.error(
-                "Telemetry of a message failed; messages go on without it. This is said once.",
-                exc_info=error,
-            )
-
     def note_links(self, span: Span, count: int) -> None:
-        """Say once that a batch had more links than the tracer provider leaves a span.
+        """Warn once that a batch had more links than the tracer provider leaves a span.
 
-        The span itself tells how many are missing (`dropped_links_count` of OTLP).
+        The span itself has the number that is missing (`dropped_links_count` of OTLP).
         """
         dropped = getattr(span, "dropped_links", 0)  # only an SDK's recorded span has it
-        if dropped and not self._said_links_dropped:
-            self._said_links_dropped = True
+        if dropped and not self._links_dropped:
+            self._links_dropped = True
             logger.warning(
                 "The span of a batch with %d links keeps %d of them, the last ones: the limit is"
                 " OTEL_SPAN_LINK_COUNT_LIMIT, or the tracer provider's max_links; raise it to what"
-                " a batch may have. This is said once.",
+                " a batch may have. Logged once.",
                 count, count - dropped,
             )  # fmt: skip
 
 
-class _Scope(BaseMiddleware[PublishCommand, Any]):
+class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
     """The telemetry of one received message, or of one publication outside of any."""
 
     __slots__ = (
@@ -209,7 +185,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         try:
             self._start()
         except Exception as error:
-            self._shared.note_failure(error)
+            note_failure(error)
 
     def _start(self) -> None:
         shared, conventions = self._shared, self._shared.conventions
@@ -245,15 +221,6 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         self._started = time.perf_counter()
         self._span = span
 
-    async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:
-        shared, span = self._shared, self._span
-        if shared.stock_settings and span and span.is_recording():
-            settings = shared.stock_settings(self.msg)
-            if settings:
-                span.set_attributes(_valid(settings.get_consume_attrs_from_message(msg)))
-                span.set_attribute("messaging.operation", "process")
-        return await call_next(msg)
-
     async def after_processed(
         self,
         exc_type: type[BaseException] | None = None,
@@ -266,7 +233,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         try:
             self._end(span, error)
         except Exception as raised:
-            self._shared.note_failure(raised)
+            note_failure(raised)
         finally:
             detach(self._context_token)
             for name, token in self._local_tokens:
@@ -292,7 +259,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         try:
             span, attributes = self._start_send(cmd)
         except Exception as error:
-            self._shared.note_failure(error)
+            note_failure(error)
             return await call_next(cmd)
         count = len(cmd.batch_bodies) or 1  # a tombstone has no body
         started = time.perf_counter()
@@ -310,7 +277,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
                 if metrics := self._shared.metrics:
                     metrics.sent(seconds, count, _with_outcome(attributes, failed))
             except Exception as error:
-                self._shared.note_failure(error)
+                note_failure(error)
 
     def _start_send(self, cmd: PublishCommand) -> tuple[Span, Attributes]:
         """Start the span of a publication, and put it into the headers."""
@@ -338,9 +305,6 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         details = self._shared.conventions.send_attributes(cmd)
         if (count := len(cmd.batch_bodies)) > 1:
             details[messaging.MESSAGING_BATCH_MESSAGE_COUNT] = count
-        if self._shared.stock_settings and (settings := self._shared.stock_settings(self.msg)):
-            details |= _valid(settings.get_publish_attrs_from_cmd(cmd))
-            details["messaging.operation"] = "publish"
         return details
 
     def _with_baggage(self, context: Context) -> Context:
@@ -398,8 +362,8 @@ class _ReceivedBaggage(Baggage):
 
     def __init__(self, each: list[dict[str, Any]], *, batch: bool) -> None:
         self.received = {key: value for items in each for key, value in items.items()}
-        # FastStream marks published batches in the baggage, and its stock middleware starts a new
-        # trace wherever it sees the mark, on every later hop too: here it ends.
+        # FastStream flags published batches in the baggage, and its stock middleware starts a new
+        # trace wherever it sees the flag, on every later hop too: here it ends.
         now = {key: value for key, value in self.received.items() if key != "with_batch"}
         super().__init__(now, each if batch else None)
 
@@ -415,20 +379,11 @@ def _failure(raised: BaseException | None) -> BaseException | None:
     """The error behind what a handler raised, if it is one.
 
     SkipMessage, AckMessage and the like are decisions. A decision that was taken because of an
-    error (`raise RejectMessage from error`) tells of that error.
+    error (`raise RejectMessage from error`) stands for that error.
     """
     if isinstance(raised, HandlerException | IgnoredException):
         return raised.__cause__
     return raised
-
-
-def _valid(attributes: Mapping[str, Any]) -> Attributes:
-    """Stock attributes in types that OpenTelemetry takes: Kafka's key comes as bytes."""
-    return {
-        key: value.decode(errors="replace") if isinstance(value, bytes) else value
-        for key, value in attributes.items()
-        if value is not None
-    }
 
 
 __all__ = ("BrokerConventions", "LinkedTelemetryMiddleware", "Received")

@@ -12,7 +12,7 @@ Beside FastStream's own there are
 
 A flow is what follows from one message that was published outside of any handler: a header says
 when that was and travels along. It ends with each handler that publishes nothing more, and with
-each message that is given up. A message that comes again is counted again.
+each message that is given up. A message that is redelivered is counted again.
 """
 
 import re
@@ -140,7 +140,7 @@ _current: ContextVar[_Flow | None] = ContextVar("flow", default=None)
 
 
 class MessageTimes(Protocol):
-    """What is particular to one broker; `telemetry.kafka` has Kafka's."""
+    """What is particular to one broker."""
 
     def published_at(self, message: Any) -> Sequence[float]:
         """Unix seconds of each message, by the client library's own object; empty: not known."""
@@ -150,7 +150,7 @@ class MessageTimes(Protocol):
 
 
 class MessagingPrometheusMiddleware:
-    """In place of FastStream's `PrometheusMiddleware`; takes what that one takes.
+    """In place of FastStream's `PrometheusMiddleware`.
 
     Args:
         times: What is particular to the broker.
@@ -160,7 +160,6 @@ class MessagingPrometheusMiddleware:
         app_name: The label `app_name`. Default: the prefix.
         metrics_prefix: Of the names of FastStream's own metrics.
         received_messages_size_buckets: In bytes. Default: FastStream's.
-        custom_labels: Further labels, each with its value or a function of the message.
     """
 
     def __init__(
@@ -173,46 +172,34 @@ class MessagingPrometheusMiddleware:
         app_name: str | None = None,
         metrics_prefix: str = "faststream",
         received_messages_size_buckets: Sequence[float] | None = None,
-        custom_labels: Mapping[str, str | Callable[[Any], str]] | None = None,
     ) -> None:
         self.times = times
         self.metrics = metrics
         self.settings_provider = settings_provider_factory
-        custom = custom_labels or {}
         self._container = MetricsContainer(
             registry,
             metrics_prefix=metrics_prefix,
             received_messages_size_buckets=received_messages_size_buckets,
-            custom_label_names=tuple(custom),
+            custom_label_names=(),
         )
         self._app_name = metrics_prefix if app_name is None else app_name
-        self._fixed = {name: label for name, label in custom.items() if not callable(label)}
-        self._by_message = {name: label for name, label in custom.items() if callable(label)}
         self._consumed: dict[str, _Consumed] = {}
         self._published: dict[str, _Published] = {}
 
-    def consumed(self, destination: str, system: str, message: Any) -> "_Consumed":
+    def consumed(self, destination: str, system: str) -> "_Consumed":
         if (known := self._consumed.get(destination)) is None:
-            labels = self._labels(system, message, handler=destination)
-            known = _Consumed(self._container, labels)
-            if not self._by_message:
-                self._consumed[destination] = known
+            labels = {"app_name": self._app_name, "broker": system, "handler": destination}
+            known = self._consumed[destination] = _Consumed(self._container, labels)
         return known
 
-    def published(self, destination: str, system: str, message: Any) -> "_Published":
+    def published(self, destination: str, system: str) -> "_Published":
         if (known := self._published.get(destination)) is None:
-            labels = self._labels(system, message, destination=destination)
-            known = _Published(self._container, labels)
-            if not self._by_message:
-                self._published[destination] = known
+            labels = {"app_name": self._app_name, "broker": system, "destination": destination}
+            known = self._published[destination] = _Published(self._container, labels)
         return known
 
-    def _labels(self, system: str, message: Any, **names: str) -> dict[str, str]:
-        custom = self._fixed | {name: of(message) for name, of in self._by_message.items()}
-        return {"app_name": self._app_name, "broker": system, **names, **custom}
-
-    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Scope":
-        return _Scope(msg, self, context)
+    def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_MeasuredMessage":
+        return _MeasuredMessage(msg, self, context)
 
 
 class _Consumed:
@@ -268,7 +255,7 @@ class _Histograms(dict[tuple[str, str], Histogram]):
         return child
 
 
-class _Scope(BaseMiddleware[PublishCommand, Any]):
+class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
     """Counts as FastStream's does, but for the way to the metrics."""
 
     __slots__ = ("_destination", "_flow", "_provider", "_shared", "_token")
@@ -288,7 +275,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         attributes = provider.get_consume_attrs_from_message(msg)
         self._receive(msg, attributes["destination_name"])
         count = attributes["messages_count"]
-        metrics = self._shared.consumed(self._destination, provider.messaging_system, self.msg)
+        metrics = self._shared.consumed(self._destination, provider.messaging_system)
         metrics.received.inc(count)
         metrics.size.observe(attributes["message_size"])
         metrics.in_process.inc(count)
@@ -332,7 +319,7 @@ class _Scope(BaseMiddleware[PublishCommand, Any]):
         if provider is None or cmd.publish_type is PublishType.REPLY:
             return await call_next(cmd)
         destination = provider.get_publish_destination_name_from_cmd(cmd)
-        metrics = self._shared.published(destination, provider.messaging_system, self.msg)
+        metrics = self._shared.published(destination, provider.messaging_system)
         status = PublishingStatus.success
         began = time.perf_counter()
         try:
@@ -386,14 +373,14 @@ def _status(msg: StreamMessage[Any], failed: type[Exception] | None) -> str:
 
 
 def _is_failure(raised: BaseException | None) -> bool:
-    """Whether a handler failed: a decision that was taken because of an error tells of it."""
+    """Whether a handler failed: a decision that was taken because of an error counts as one."""
     if isinstance(raised, HandlerException | IgnoredException):
         raised = raised.__cause__
     return raised is not None
 
 
 def _is_interrupted(raised: BaseException | None) -> bool:
-    """Whether the process is about to stop, so that the message comes again."""
+    """Whether the process is about to stop, so that the message is redelivered."""
     return raised is not None and not isinstance(raised, Exception)
 
 

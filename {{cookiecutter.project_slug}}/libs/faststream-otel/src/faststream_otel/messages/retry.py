@@ -161,9 +161,11 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         message, redeliveries = self._message, self._shared.redeliveries
         if message is None or not isinstance(exc_val, Exception | None):
             return False
-        decision = isinstance(exc_val, AckMessage | NackMessage | RejectMessage)
-        if decision and not self._messages.takes_options:
-            # With one of them FastStream's nack fails, and the message is passed over.
+        if (
+            isinstance(exc_val, AckMessage | NackMessage | RejectMessage)
+            and not self._messages.takes_options
+        ):
+            # With one of them FastStream's nack fails, and the message is skipped.
             exc_val.extra_options.clear()
         consumer = current_subscriber(self.context)
         decided = isinstance(exc_val, NackMessage) or message.committed is AckStatus.NACKED
@@ -196,7 +198,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     ) -> Any:
         """Publish what a handler returned, which FastStream does when `consume_scope` is over.
 
-        What fails here would have the message read again without end.
+        A failure here would have the message redelivered without end.
         """
         if self._message is None or not self._handled:  # published by a handler, or by nobody's
             return await call_next(cmd)
@@ -223,13 +225,13 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             raise self._messages.again(error)  # noqa: B904 (the error itself, or because of it)
         except Exception as error:
             if msg.committed is AckStatus.NACKED:
-                raise  # its handler has seen to it that it comes again
+                raise  # its handler has nacked it: it is redelivered
             singles = self._messages.singles(msg)
             if len(singles) == 1:
                 await self._shared.give_up(FailedMessage(singles[0], error, self._made))
             elif not await self._one_by_one(call_next, singles):
                 return None
-            # The dead letter is safe: acknowledge, and let telemetry and the log have the error.
+            # The dead letter is safe: acknowledge, with the error for telemetry and the log.
             raise self._messages.settled() from error
 
     async def _one_by_one(
@@ -238,14 +240,14 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         """Handle a failed batch's messages each on its own; return how many failed.
 
         Handlers see a message again that they had handled as part of the batch: they must be
-        idempotent, as with any at-least-once delivery. They go to the dead letters at the end, and
-        none does where the batch comes again: each delivery would send the same ones.
+        idempotent, as with any at-least-once delivery. Those that fail go to the dead letters at
+        the end, and none does if the batch is redelivered: each delivery would send the same ones.
         """
         failed: list[FailedMessage] = []
         try:
             await self._try_each(call_next, messages, failed)
             if self._message and self._message.committed is AckStatus.NACKED:
-                return 0  # a handler has seen to it that the batch comes again
+                return 0  # a handler has nacked it: the batch is redelivered
             for one in failed:
                 await self._shared.give_up(one)
             return len(failed)
@@ -281,7 +283,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     async def _attempt(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
     ) -> Any:
-        """Call the handler until it succeeds or the policy says that it is enough."""
+        """Call the handler until it succeeds, or the policy allows no further attempt."""
         policy = self._policy
         self._made = 1
         await msg.decode()  # outside of the attempts: what cannot be read now never will be

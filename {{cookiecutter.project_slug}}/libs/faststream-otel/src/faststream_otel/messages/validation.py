@@ -1,12 +1,12 @@
-"""Tells a message that does not fit its handler from any other error of validation.
+"""Distinguishes a message that does not fit its handler from any other error of validation.
 
-A `pydantic.ValidationError` may be about the message, which no attempt can mend, or about anything
+A `pydantic.ValidationError` may be about the message, which no retry can help, or about anything
 that a handler validates, such as the reply of a service that it called: worth another attempt.
 
 Of fast-depends, FastStream's own library for parameters, it takes `PydanticSerializer` and
-`fast_depends.library.serializer`: not private, but on no page of its documentation. The mark goes
-onto an error of pydantic's, which takes any attribute now; if it does not one day, a message that
-does not fit is retried before it goes to the dead letters.
+`fast_depends.library.serializer`: not private, but on no page of its documentation. The flag is set
+on an error of pydantic's, which takes any attribute now; if that changes, a message that does
+not fit is retried before it goes to the dead letters.
 """
 
 from contextlib import suppress

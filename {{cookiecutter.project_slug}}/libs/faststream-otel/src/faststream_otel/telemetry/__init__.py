@@ -1,9 +1,9 @@
 """OpenTelemetry for FastStream services: traces, metrics and logs over OTLP.
 
-Self-contained: copy this folder into any FastStream service. Five lines adopt it:
+It knows no broker, and not FastStream: the middlewares of `messages` do. Five lines adopt both:
 
-    from .telemetry import Telemetry
-    from .telemetry.kafka import KafkaTelemetryMiddleware
+    from faststream_otel import Telemetry
+    from faststream_otel.kafka import KafkaTelemetryMiddleware
 
     telemetry = Telemetry("my-service")
     broker = KafkaBroker(middlewares=[KafkaTelemetryMiddleware(**telemetry.providers)])

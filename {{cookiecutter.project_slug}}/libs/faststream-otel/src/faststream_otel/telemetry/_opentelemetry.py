@@ -1,7 +1,7 @@
 """The private parts of OpenTelemetry that this package uses, all of them.
 
 OpenTelemetry may change them in any version. Where one is missing or has another shape, the
-function here says so once in the log, and all goes on without it.
+function here logs it once, and the library works without it.
 
 - `_stub`, `_channel`, `_client`, `_initialize_channel_and_stub` and `_shutdown_in_progress` of an
   OTLP exporter over gRPC: to send again until the time-out while the Collector is away. The

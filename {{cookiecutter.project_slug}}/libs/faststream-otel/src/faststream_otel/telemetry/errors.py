@@ -1,8 +1,8 @@
-"""What telemetry says of an error: in words, at limited length, without the message it is about.
+"""How telemetry describes an error: in words, at limited length, without the message it is about.
 
-The text of a validation error quotes its input, and has a line
-for each of thousands of places. Of these the first places and reasons are told. Other texts are
-cut: what your own code writes into an exception is told, up to the limit.
+The text of a validation error quotes its input, and has a line for each of possibly thousands of
+places: telemetry has the first places and reasons only. Any other text, such as what your own code
+writes into an exception, is cut at the limit.
 """
 
 import traceback
@@ -25,7 +25,7 @@ MAX_TEXT = 1000
 MAX_STACK = 4000
 """Characters of a stack trace: a full batch of failed spans has to fit into one export."""
 MAX_PLACES = 10
-"""Places of a validation error that are told."""
+"""Places of a validation error that are named."""
 MAX_NAME = 50
 """Characters of a field's name: of one that is not expected, the sender chooses it."""
 MAX_CHAIN = 10
@@ -38,7 +38,7 @@ def describe(error: BaseException) -> str:
     if isinstance(wrapped, ValidationError):
         error = wrapped
     return bounded(
-        _places(error) if isinstance(error, ValidationError) else text_of(error), MAX_TEXT
+        _places(error) if isinstance(error, ValidationError) else error_text(error), MAX_TEXT
     )
 
 
@@ -47,15 +47,15 @@ def stack(error: BaseException) -> str:
 
     Never raises.
     """
-    told: list[str] = []
+    described: list[str] = []
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen and len(seen) < MAX_CHAIN:
         seen.add(id(one))
-        told.append(_told(one))
+        described.append(_described(one))
         cause = one.__cause__  # an error may be false, or raise over the question
         one = one.__context__ if cause is None and not one.__suppress_context__ else cause
-    return bounded("\nwhich led to\n\n".join(reversed(told)), MAX_STACK)
+    return bounded("\nwhich led to\n\n".join(reversed(described)), MAX_STACK)
 
 
 def record(
@@ -89,7 +89,7 @@ def error_type(error: BaseException) -> str:
     )
 
 
-def text_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """The error's own text; empty if it cannot be made, which must not hide the error."""
     try:
         return text(str(error))
@@ -108,17 +108,17 @@ def bounded(whole: str, most: int) -> str:
 
 def _places(error: ValidationError) -> str:
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    told = []
+    places = []
     for one in errors[:MAX_PLACES]:
         place = ".".join(bounded(str(part), MAX_NAME) for part in one["loc"])
         # The one message of pydantic's own that quotes the input.
         reason = "Unknown tag" if one["type"] == "union_tag_invalid" else one["msg"]
-        told.append(f"{place}: {reason}" if place else reason)
-    more = len(errors) - len(told)
-    return text("; ".join(told) + (f"; and {more} more" if more else ""))
+        places.append(f"{place}: {reason}" if place else reason)
+    more = len(errors) - len(places)
+    return text("; ".join(places) + (f"; and {more} more" if more else ""))
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
     noted = vars(error).get("__notes__")  # by rule a list of texts, but nothing enforces it
     notes = "".join(f"{text(note)}\n" for note in (noted if isinstance(noted, list) else ()))

@@ -49,7 +49,7 @@ _ENCODABLE: dict[Signal, Callable[[Any], Any]] = {
 
 
 class Delivery:
-    """Tells once that telemetry cannot be delivered, and once that it can again.
+    """Logs once that telemetry cannot be delivered, and once that it can again.
 
     The exporters log every failed attempt, which floods the log of a service whose Collector is
     away; all signals share one voice instead.
@@ -96,7 +96,7 @@ class Delivery:
                 "OpenTelemetry %s cannot be exported (is the Collector up, and does it take these"
                 " credentials? see OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS and _CERTIFICATE;"
                 " OTEL_LOG_LEVEL=info shows each failure); the service goes on, its telemetry"
-                " waits in a bounded queue. This is said once until it recovers.",
+                " waits in a bounded queue. Logged once until it recovers.",
                 signal,
             )
         elif before and not after:

@@ -17,7 +17,7 @@ from opentelemetry.util.types import AttributeValue
 from .errors import MAX_STACK, MAX_TEXT, bounded
 
 # A link takes about 110 bytes: so many, and the spans around them, stay below the 4 MiB that a
-# receiver takes over gRPC unless it is told otherwise.
+# receiver takes over gRPC unless configured otherwise.
 MAX_LINKS_OF_EXPORT = 20_000
 MAX_LINKS_OF_SPAN = MAX_LINKS_OF_EXPORT // 2
 

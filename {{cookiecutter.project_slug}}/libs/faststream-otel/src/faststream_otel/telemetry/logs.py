@@ -17,7 +17,7 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 from .correlation import record_context
-from .errors import MAX_STACK, bounded, describe, error_type, stack, text_of
+from .errors import MAX_STACK, bounded, describe, error_text, error_type, stack
 from .values import attributes, shown, text
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def message_of(record: logging.LogRecord) -> str:
             f" arguments: {', '.join(map(shown, given))})"
         )
     error = error_of(record)
-    if error is not None and (of_error := text_of(error)):
+    if error is not None and (of_error := error_text(error)):
         message = message.replace(of_error, describe(error))
     return message
 

@@ -24,7 +24,7 @@ class ServiceRegistry(CollectorRegistry):
     """A registry whose every series says whose it is, by the names that OTLP metrics have.
 
     Labels that are the same in all series of a process are added when it is scraped, and cost
-    nothing per message. `target_info`, always 1, tells that the process is there. A fork has an
+    nothing per message. `target_info`, always 1, shows that the process is there. A fork has an
     instance of its own, the one that its OTLP metrics have.
 
     Args:

@@ -1,4 +1,4 @@
-"""Spans that harm nobody where telemetry itself raises: a sampler, or a span processor."""
+"""Telemetry that raises harms nobody, be it a sampler, a propagator or a span processor."""
 
 import logging
 from typing import Any
@@ -8,7 +8,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, Tracer, get_current_span
 
 logger = logging.getLogger(__name__)
 
-_failed: set[str] = set()
+_noted: set[type[Exception]] = set()
 
 
 def start_span(
@@ -18,7 +18,7 @@ def start_span(
     try:
         return tracer.start_span(name, context=context, **options)
     except Exception as error:
-        _note("start", error)
+        note_failure(error)
         return NonRecordingSpan(get_current_span(context).get_span_context())
 
 
@@ -27,12 +27,11 @@ def end_span(span: Span) -> None:
     try:
         span.end()
     except Exception as error:
-        _note("end", error)
+        note_failure(error)
 
 
-def _note(step: str, error: Exception) -> None:
-    if step not in _failed:
-        _failed.add(step)
-        logger.error(
-            "A span did not %s; the service goes on without it. Logged once.", step, exc_info=error
-        )
+def note_failure(error: Exception) -> None:
+    """Log that telemetry raised: once per class of error, since it may do so for each message."""
+    if type(error) not in _noted:
+        _noted.add(type(error))
+        logger.error("Telemetry failed; work goes on without it. Logged once.", exc_info=error)

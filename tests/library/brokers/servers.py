@@ -1,0 +1,87 @@
+"""Servers of brokers, started here, and clients of them that know nothing of the library."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+from faststream_otel.kafka.embedded import embedded_kafka
+from faststream_otel.messages.broker import Headers
+
+from ..ports import free_port
+
+__all__ = ("Missing", "embedded_kafka", "kafka", "publish_to_kafka")
+
+
+class Missing(Exception):
+    """A server cannot be had on this machine; says what it takes."""
+
+
+@contextmanager
+def kafka() -> Iterator[str]:
+    """Kafka itself, one node, from the folder `kafka` of STACK_HOME."""
+    home = Path(os.environ.get("STACK_HOME", Path.home() / ".cache/project-stack"), "kafka")
+    if not (shutil.which("java") and home.is_dir()):
+        raise Missing(f"java and Kafka in {home.name}/ of STACK_HOME")
+    port = free_port(2)
+    with tempfile.TemporaryDirectory(prefix="kafka-") as folder:
+        properties = Path(folder, "server.properties")
+        properties.write_text(
+            f"""\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{port + 1}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port + 1}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={folder}/data
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+        )
+        variables = os.environ | {"KAFKA_HEAP_OPTS": "-Xmx400m", "LOG_DIR": f"{folder}/logs"}
+        log = Path(folder, "kafka.log")
+        with log.open("w") as output:
+            subprocess.run(
+                [home / "bin/kafka-storage.sh", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk",
+                 "-c", properties],
+                env=variables, stdout=output, stderr=output, check=True,
+            )  # fmt: skip
+            server = subprocess.Popen(
+                [home / "bin/kafka-server-start.sh", properties],
+                env=variables, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        try:
+            _wait_for(port, server, log)
+            yield f"127.0.0.1:{port}"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    ends = time.monotonic() + 60
+    while True:
+        assert server.poll() is None, log.read_text()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        assert time.monotonic() < ends, log.read_text()
+        time.sleep(0.1)
+
+
+async def publish_to_kafka(
+    url: str, channel: str, body: bytes | None, key: bytes | None, headers: Headers
+) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=url) as producer:
+        await producer.send_and_wait(channel, body, key, headers=list(headers))

@@ -1,0 +1,34 @@
+"""Channels are created when asked for."""
+
+import pytest
+from faststream_otel.messages.broker import Unreachable
+from faststream_otel.messages.dead_letters import DEAD_LETTERS
+
+from ..ports import refusing_port
+from .conftest import Find
+from .features import Features, Row
+from .rig import Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_channels_are_created_once_and_that_of_the_dead_letters_too(
+    row: Row, find: Find
+) -> None:
+    url, _ = find(Features.CHANNELS)
+    rig = Rig(row, url)
+    channels = [rig.named("one"), rig.named("two")]
+    for _ in range(2):
+        await rig.broker.create_channels([*channels, channels[0]])
+    for channel in (*channels, DEAD_LETTERS):
+        await row.publish(url, channel, b"body", b"key", [])
+    async with rig.broker.dead_letters() as store:
+        assert {*channels, DEAD_LETTERS} <= set(store.channels)
+
+
+async def test_without_a_broker_the_reason_is_given(row: Row) -> None:
+    with refusing_port() as port:
+        rig = Rig(row, f"127.0.0.1:{port}")
+        with pytest.raises(Unreachable) as raised:
+            await rig.broker.create_channels(["any"])
+    assert str(raised.value)

@@ -1,0 +1,125 @@
+"""Dead letters are kept until somebody looks: read without being consumed, and sent back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from faststream_otel.messages.broker import Unreachable
+from faststream_otel.messages.dead_letters import DEAD_LETTERS
+from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
+from faststream_otel.messages.dead_letters.store import DeadLetterStore
+
+from ..ports import refusing_port
+from .conftest import Find
+from .features import Features, Row
+from .rig import Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(rig: Rig, find: Find) -> AsyncIterator[DeadLetterStore]:
+    if Features.CHANNELS in find(Features(0))[1]:
+        await rig.broker.create_channels([])
+    await give_up(rig, b"the first of all")  # so that there is one
+    async with rig.broker.dead_letters() as store:
+        yield store
+
+
+async def give_up(rig: Rig, body: bytes, key: bytes = b"key") -> None:
+    await rig.broker.send(
+        DEAD_LETTERS, body=body, key=key, headers={"dead-letter.reason": "ü"}, correlation_id="c"
+    )
+
+
+async def read(store: DeadLetterStore, start: dict[str, str] | None = None) -> list[Record]:
+    return [record async for record in store.read(start)]
+
+
+async def test_what_was_sent_to_the_dead_letters_is_read_as_often_as_one_likes(
+    rig: Rig, store: DeadLetterStore
+) -> None:
+    await give_up(rig, b"\xff\x00", key=rig.service.encode())
+    found = [one for one in await read(store) if one.key == rig.service.encode()]
+    (record,) = found
+    assert record.body == b"\xff\x00"
+    assert record.text["dead-letter.reason"] == "ü"
+    assert record.timestamp > 0
+    assert [one for one in await read(store) if one.key == record.key] == found
+
+
+async def test_a_log_is_read_in_its_order_from_any_of_its_records(
+    rig: Rig, store: DeadLetterStore
+) -> None:
+    log, _ = store.order((await read(store))[-1].id)
+    ids = [await store.append(log, b"%d" % number, {"n": str(number)}) for number in range(4)]
+    assert [store.order(id)[0] for id in ids] == [log] * 4
+    assert sorted(ids, key=store.order) == ids
+
+    found = await read(store, {log: ids[1]})
+    assert [(one.id, one.body, one.text["n"]) for one in found] == [
+        (ids[1], b"1", "1"), (ids[2], b"2", "2"), (ids[3], b"3", "3")
+    ]  # fmt: skip
+    for name in {store.order(one.id)[0] for one in await read(store)}:
+        places = [place for at, place in map(store.order, ids_of(await read(store))) if at == name]
+        assert places == sorted(set(places))
+
+
+async def test_records_that_are_appended_at_once_have_one_order_for_all(
+    rig: Rig, store: DeadLetterStore
+) -> None:
+    log, _ = store.order((await read(store))[-1].id)
+    async with rig.broker.dead_letters() as other:
+        ids = await asyncio.gather(
+            *(one.append(log, b"x", {}) for one in (store, other) for _ in range(10))
+        )
+        assert len(set(ids)) == 20
+        orders = [
+            [one for one in ids_of(await read(reader)) if one in ids] for reader in (store, other)
+        ]
+    assert orders[0] == orders[1] == sorted(ids, key=store.order)
+
+
+async def test_what_is_no_id_is_refused(store: DeadLetterStore) -> None:
+    for text in ("", "nonsense", "-1", "9" * 40):
+        with pytest.raises(ValueError, match=r"\w"):
+            store.order(text)
+
+
+async def test_a_message_is_sent_back_as_it_was(rig: Rig, store: DeadLetterStore) -> None:
+    channel = rig.named("back")
+    sent = [
+        await store.send(
+            channel,
+            DeadLetter(Record("0", 0.0, b"key", b"%d" % number, ())),
+            [("own", b"value")],
+        )
+        for number in range(5)
+    ]
+    await asyncio.gather(*sent)
+    assert [(one.key, one.body, list(one.headers)) for one in await rig.raws(channel, 5)] == [
+        (b"key", b"%d" % number, [("own", b"value")]) for number in range(5)
+    ]
+    assert channel in store.channels
+
+
+async def test_its_span_has_the_attributes_of_any_other(rig: Rig, store: DeadLetterStore) -> None:
+    (record, *_) = await read(store)
+    span, link = store.attributes("events", DeadLetter(record))
+    assert span["messaging.system"] == rig.broker.system
+    assert (span["messaging.operation.name"], span["messaging.destination.name"]) == (
+        "send", "events"
+    )  # fmt: skip
+    assert link["messaging.destination.name"] == DEAD_LETTERS
+
+
+async def test_without_a_broker_the_reason_is_given(row: Row) -> None:
+    with refusing_port() as port, pytest.raises(Unreachable) as raised:
+        async with Rig(row, f"127.0.0.1:{port}").broker.dead_letters():
+            pass
+    assert str(raised.value)
+
+
+def ids_of(records: list[Record]) -> list[str]:
+    return [one.id for one in records]

@@ -1,0 +1,84 @@
+"""What every broker's middlewares record: one trace over all hops, and whose messages they were."""
+
+from typing import Any
+
+import pytest
+from faststream_otel.messages.broker import Broker
+from faststream_otel.messages.prometheus import MessagingMetrics
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
+
+from ..spans import context, named
+from .conftest import Find
+from .features import Features, Row
+from .rig import Rig, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_flow_is_one_trace_and_a_batch_links_to_its_causes(row: Row, find: Find) -> None:
+    url, features = find(Features(0))
+    exporter, provider, registry = InMemorySpanExporter(), TracerProvider(), CollectorRegistry()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    def middlewares(broker: Broker) -> list[Any]:
+        return [
+            broker.telemetry({"tracer_provider": provider, "meter_provider": NoOpMeterProvider()}),
+            broker.prometheus(registry, MessagingMetrics(registry), "tested"),
+        ]
+
+    rig = Rig(row, url, middlewares=middlewares)
+    first, second, batch = map(rig.named, ("first", "second", "all"))
+
+    async def pass_on(body: Any) -> None:
+        await rig.publish(second, body)
+        await rig.publish(batch, body)
+
+    rig.subscribe(first, pass_on)
+    rig.subscribe(second)
+    rig.subscribe(batch, batch=True)
+    names = [
+        f"{operation} {channel}"
+        for channel in (first, second, batch)
+        for operation in ("send", "process")
+    ]
+    async with rig.running(features):
+        await rig.publish(first, "body", key="key")
+        await until(
+            lambda: {span.name for span in exporter.get_finished_spans()} >= set(names),
+            "all spans",
+        )
+    spans = {name: named(exporter.get_finished_spans(), name) for name in names}
+
+    def parent(name: str) -> int | None:
+        above = spans[name].parent
+        return above.span_id if above else None
+
+    assert parent(f"send {first}") is None
+    for child, of in (
+        (f"process {first}", f"send {first}"),
+        (f"send {second}", f"process {first}"),
+        (f"process {second}", f"send {second}"),
+        (f"send {batch}", f"process {first}"),
+    ):
+        assert parent(child) == context(spans[of]).span_id, child
+    whole = spans[f"process {batch}"]
+    assert whole.parent is None
+    assert [link.context.span_id for link in whole.links] == [
+        context(spans[f"send {batch}"]).span_id
+    ]
+
+    attributes = spans[f"process {second}"].attributes or {}
+    assert attributes["messaging.system"] == rig.broker.system
+    assert attributes["messaging.operation.name"] == "process"
+    assert rig.service in str(attributes["messaging.consumer.group.name"])
+    waited = {
+        (sample.labels["messaging_destination_name"], sample.value)
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == "messaging_receive_delay_seconds_count"
+    }
+    assert waited == {(channel, 1) for channel in (first, second, batch)}
