@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from faststream_otel.dev.model import LogRecord, Span
+from faststream_otel.dev.otlp import LogRecord, Span
 from faststream_otel.dev.waterfall import Waterfall
 
 TRACE, OTHER = "a" * 32, "b" * 32
