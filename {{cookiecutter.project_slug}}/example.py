@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.rule import Rule
 
 WORKERS = 16
-TRACE_SECONDS = 20.0
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 console = Console()
@@ -160,8 +159,7 @@ def load(
 
     def report() -> None:
         seconds = time.monotonic() - begun
-        accepted = outcomes["accepted"]
-        print(f"{seconds:5.0f} s  {accepted} accepted ({accepted / seconds:.1f}/s)", flush=True)
+        print(f"{seconds:5.0f} s  {outcomes['accepted']} accepted", flush=True)
         for name in sorted(outcomes.keys() - {"accepted"}):
             print(f"         {outcomes[name]} x {name}", flush=True)
 
@@ -232,7 +230,7 @@ def follow(local: Local, outcome: Outcome) -> list[str]:
         ]  # fmt: skip
 
     try:
-        local.receiver.wait_for(lambda one: not faults(one), outcome.title, TRACE_SECONDS)
+        local.receiver.wait_for(lambda one: not faults(one), outcome.title, 20)
         time.sleep(0.5)  # the log lines of its last services are on their way
     except TimeoutError:
         local.check()

@@ -139,7 +139,8 @@ def test_urls_are_those_of_the_ports_in_the_example(
     assert capsys.readouterr().out == (
         "  Orders        http://127.0.0.1:8000\n"
         "  Grafana       http://127.0.0.1:3001   user admin; password: see .env\n"
-        "  OTLP grpc     http://127.0.0.1:4317   what sends OTLP\n"
+        "  OTLP/gRPC     http://127.0.0.1:4317\n"
+        "  Kafka         127.0.0.1:9092\n"
         "\nmake order\n"
     )
 

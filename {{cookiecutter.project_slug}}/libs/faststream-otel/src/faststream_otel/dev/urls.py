@@ -7,11 +7,11 @@ from rich.console import Console
 from .project import Project
 
 PORT = re.compile(r"^#?(\w+)_PORT=(\d+)$", re.MULTILINE)
+TITLES = {"OTLP_GRPC": "OTLP/gRPC", "OTLP_HTTP": "OTLP/HTTP"}
 NOTES = {
     "GRAFANA": "user admin; password: see .env",
     "ALERTMANAGER": "with COMPOSE_PROFILES=alertmanager",
     "LOKI": "API",
-    "OTLP_GRPC": "what sends OTLP",
 }
 
 
@@ -24,8 +24,10 @@ def show_urls(console: Console, project: Project) -> None:
     example = project.root / ".env.example"
     ports = PORT.findall(example.read_text("utf-8")) if example.is_file() else []
     for name, default in ports:
-        title = name.replace("_", " ").lower().capitalize().replace("Otlp", "OTLP")
+        title = TITLES.get(name, name.replace("_", "-").capitalize())
         url = project.url(f"{name}_PORT", int(default))
+        if name.lower() == project.broker:
+            url = url.removeprefix("http://")
         line = f"  {title:<13} {url:<23} {NOTES.get(name, '')}".rstrip()
         console.print(line, highlight=False, soft_wrap=True)
     if project.next_step:
