@@ -13,8 +13,13 @@ Keep = Callable[..., None]
 
 FILES = {
     "pyproject.toml": '[tool.faststream-otel]\nentrance = "orders"\nnext_step = "make order"\n',
-    ".env.example": "#ORDERS_PORT=8000\n#GRAFANA_PORT=3000\n#OTLP_GRPC_PORT=4317\n#KAFKA_PORT=9092\n"
-    "TRACE_BACKEND=jaeger\n",
+    ".env.example": """\
+#ORDERS_PORT=8000
+#GRAFANA_PORT=3000
+#OTLP_GRPC_PORT=4317
+#KAFKA_PORT=9092
+TRACE_BACKEND=jaeger
+""",
     "src/shop/services/__init__.py": "",
     "src/shop/services/billing.py": "",
     "src/shop/services/orders.py": "",

@@ -99,16 +99,14 @@ def test_order_leads_to_its_trace(
     "arguments",
     [["order", "--quantity", "two"], ["load", "--rate", "0"], ["load", "--duration", "long"]],
 )
-def test_bad_arguments_are_named(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_arguments_are_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
     assert f"Invalid value for '{arguments[1]}'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("orders")
 def test_refused_order_says_why() -> None:
-    with pytest.raises(UserError, match="refused the order with status 422: .*must be positive"):
+    with pytest.raises(UserError, match=r"refused the order with status 422: .*must be positive"):
         example.cli(["order", "--amount-cents", "-1"])
 
 

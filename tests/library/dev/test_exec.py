@@ -3,13 +3,20 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from faststream_otel.cli.development import main
-from faststream_otel.dev import exec as execution
 from faststream_otel.dev.local import ENVIRONMENT, running_environment
 from faststream_otel.dev.project import Project
+
+PROGRAM = """
+import sys
+from faststream_otel.cli.development import main
+sys.executable = "python"
+sys.exit(main(None, ["exec", *sys.argv[1:]]))
+"""
 
 
 def program(path: Path, script: str) -> None:
@@ -17,41 +24,40 @@ def program(path: Path, script: str) -> None:
     path.chmod(0o700)
 
 
-def test_beside_a_local_run_it_is_a_process_with_its_broker(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def execute(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `exec` where the project's folder holds all programs that there are."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=os.environ | {"PATH": str(project.root)}, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+
+
+def test_beside_a_local_run_it_is_a_process_with_its_broker(project: Project) -> None:
     program(project.root / "python", 'echo "$BROKER_URL" "$@"; exit 3')
-    monkeypatch.setattr("sys.executable", str(project.root / "python"))
-    monkeypatch.setattr(execution, "running_environment", lambda project: {"BROKER_URL": "b:1"})
-    assert main(None, ["exec", "replay", "--all", "--help"]) == 3
-    assert capfd.readouterr().out == (
-        "b:1 -m faststream_otel.cli --app shop replay --all --help\n"
-    )
+    path = project.root / ENVIRONMENT
+    path.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        broker = f"127.0.0.1:{server.getsockname()[1]}"
+        path.write_text(json.dumps({"BROKER_URL": broker}))
+        done = execute(project, "replay", "--all", "--help")
+    assert done.returncode == 3
+    assert done.stdout == (f"{broker} -m faststream_otel.cli --app shop replay --all --help\n")
 
 
-def test_in_docker_it_is_a_container(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_in_docker_it_is_a_container(project: Project) -> None:
     program(project.root / "docker", 'echo "$@"\ncase "$*" in *" run "*) exit 3;; esac')
-    monkeypatch.setenv("PATH", str(project.root), prepend=os.pathsep)
-    assert main(None, ["exec", "replay", "--all"]) == 3
-    assert capfd.readouterr().out == (
-        "compose --progress quiet run --rm --no-deps tools replay --all\n"
-    )
+    done = execute(project, "replay", "--all")
+    assert done.returncode == 3
+    assert done.stdout == "compose --progress quiet run --rm --no-deps tools replay --all\n"
 
 
 @pytest.mark.parametrize("docker", ["exit 0", None])
-def test_where_nothing_runs_it_says_how_to_start(
-    docker: str | None,
-    project: Project,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_where_nothing_runs_it_says_how_to_start(docker: str | None, project: Project) -> None:
     if docker:
         program(project.root / "docker", docker)
-    monkeypatch.setenv("PATH", str(project.root))
-    assert main(None, ["exec", "dead-letters"]) == 1
-    assert capfd.readouterr().err.startswith("Nothing runs here: start it with `make up`, or ")
+    done = execute(project, "dead-letters")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Nothing runs here: start it with `make up`, or ")
 
 
 def test_a_run_is_known_for_as_long_as_it_lasts(project: Project) -> None:

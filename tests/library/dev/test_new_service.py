@@ -141,7 +141,7 @@ def runs(project: Project, name: str) -> None:
 
 def event_of(project: Project, name: str) -> Any:
     text = texts(project)[f"tests/test_{name}.py"]
-    return eval(text.partition("EVENT = ")[2].partition('\n"""')[0])  # noqa: S307 (of ours)
+    return eval(text.partition("EVENT = ")[2].partition('\n"""')[0])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
+from faststream_otel.dev import otlp
+from faststream_otel.dev.receiver import OtlpReceiver
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
@@ -30,9 +32,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
-
-from faststream_otel.dev import otlp
-from faststream_otel.dev.receiver import OtlpReceiver
 
 RESOURCE = Resource({"service.name": "orders", "service.version": "1"})
 
@@ -150,7 +149,9 @@ def request(**changes: Any) -> ExportTraceServiceRequest:
         ({"links": [{"trace_id": b"x", "span_id": b"s" * 8}]}, "trace id of a link has 1 bytes"),
     ],
 )
-def test_bad_span_is_a_problem(receiver: OtlpReceiver, changes: dict[str, Any], problem: str) -> None:
+def test_bad_span_is_a_problem(
+    receiver: OtlpReceiver, changes: dict[str, Any], problem: str
+) -> None:
     receiver.receive("traces", request(), "grpc", ())
     assert receiver.problems == []
     receiver.clear()
@@ -253,6 +254,10 @@ def test_questions_are_answered_as_by_tempo(receiver: OtlpReceiver) -> None:
         assert ask("/api/spans?start=0&end=1") == {"trace": {}}
         assert client.get("/api/spans").status_code == 400
         assert ask("/api/problems") == []
+
+
+def test_nobody_answers_afterwards() -> None:
+    with OtlpReceiver() as receiver:
+        assert httpx.get(f"{receiver.query_endpoint}/ready", trust_env=False).is_success
     with pytest.raises(httpx.ConnectError):
-        receiver.__exit__(None, None, None)
         httpx.get(f"{receiver.query_endpoint}/ready", trust_env=False)

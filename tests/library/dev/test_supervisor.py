@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from ..ports import free_port
 from faststream_otel.dev.project import UserError
 from faststream_otel.dev.supervisor import Command, Supervisor, service_ports
+
+from ..ports import free_port
 
 # Says that it runs, and that it ends; `stubborn` ignores the polite request, `slow` takes its time.
 WORKER = """

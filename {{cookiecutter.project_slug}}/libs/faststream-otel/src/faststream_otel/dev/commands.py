@@ -90,7 +90,7 @@ def _urls(context: typer.Context) -> None:
 def _exec(context: typer.Context) -> None:
     from .exec import execute
 
-    raise typer.Exit(execute(Project.here(context.obj), context.args))
+    execute(Project.here(context.obj), context.args)
 
 
 @cli.command("otlp-receiver", help=COMMANDS["otlp-receiver"])

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .local import running_environment
 from .project import Project, UserError
@@ -14,8 +15,8 @@ TOOLS = "tools"
 COMPOSE = ["docker", "compose", "--progress", "quiet"]
 
 
-def execute(project: Project, arguments: Sequence[str]) -> int:
-    """Run `faststream-otel <arguments>` and return its exit code.
+def execute(project: Project, arguments: Sequence[str]) -> NoReturn:
+    """Become `faststream-otel <arguments>`: signals and the exit code are that command's.
 
     Raises:
         UserError: The services run neither here nor in Docker.
@@ -27,12 +28,8 @@ def execute(project: Project, arguments: Sequence[str]) -> int:
     else:
         options = ["--app", project.package]
         command = [sys.executable, "-m", "faststream_otel.cli", *options, *arguments]
-    process = subprocess.Popen(command, cwd=project.root, env=os.environ | (environment or {}))
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the terminal sends it to both: the command says how it ended
-            continue
+    os.chdir(project.root)
+    os.execvpe(command[0], command, os.environ | (environment or {}))
 
 
 def _check_stack(project: Project) -> None:
