@@ -1,7 +1,6 @@
 """Shows traces as they complete."""
 
 import time
-from collections.abc import Callable
 
 from rich.console import Console
 
@@ -18,24 +17,21 @@ PATIENCE_SECONDS = 15.0
 class LiveTraces:
     """Prints the waterfall of each trace once, when it is complete, and each problem."""
 
-    def __init__(
-        self, receiver: OtlpReceiver, console: Console, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, receiver: OtlpReceiver, console: Console) -> None:
         self._receiver = receiver
         self._console = console
-        self._clock = clock
         self._sizes: dict[str, int] = {}
         self._changed: dict[str, float] = {}
         self._shown: set[str] = set()
         self._problems = 0
 
-    def show(self, *, all_of_them: bool = False) -> None:
-        """Print what has become complete since the last call, or all that is left."""
+    def show(self) -> None:
+        """Print what has become complete since the last call."""
         spans = self._receiver.spans
         by_trace: dict[str, list[Span]] = {}
         for span in spans:
             by_trace.setdefault(span.trace_id, []).append(span)
-        now = self._clock()
+        now = time.monotonic()
         for trace_id, own in by_trace.items():
             if self._sizes.get(trace_id) != len(own):
                 self._sizes[trace_id] = len(own)
@@ -46,7 +42,7 @@ class LiveTraces:
             together = [one for one in linked_traces(trace_id, spans) if one in by_trace]
             members = [span for one in together for span in by_trace[one]]
             wait = PATIENCE_SECONDS if orphans(members) else QUIET_SECONDS
-            if all_of_them or now - max(self._changed[one] for one in together) >= wait:
+            if now - max(self._changed[one] for one in together) >= wait:
                 self._shown.update(together)
                 self._console.print(Waterfall(trace_id, members, self._receiver.logs))
         self._forget(by_trace)

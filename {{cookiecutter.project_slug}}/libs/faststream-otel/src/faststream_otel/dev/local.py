@@ -38,33 +38,28 @@ class Local:
         Raises:
             UserError: One ended, or is not ready after a minute; with what it printed last.
         """
-        wait_until_ready(self.supervisor, self.urls, self.log)
+        deadline = time.monotonic() + READY_SECONDS
+        for name, url in self.urls.items():
+            while not _is_ready(url):
+                self.check()
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"{name} was not ready after {READY_SECONDS:g} s; its output is in"
+                        f" {self.log}.{self._tail(name)}"
+                    )
+                time.sleep(0.1)
 
     def check(self) -> None:
         """Raise UserError if a service ended by itself, with what it printed last."""
-        check(self.supervisor, self.log)
+        for name, code in self.supervisor.ended().items():
+            raise UserError(
+                f"{name} ended with exit code {code}; all output is in"
+                f" {self.log}.{self._tail(name)}"
+            )
 
-
-def wait_until_ready(supervisor: Supervisor, urls: Mapping[str, str], log: Path) -> None:
-    """As `Local.wait_until_ready`."""
-    deadline = time.monotonic() + READY_SECONDS
-    for name, url in urls.items():
-        while not _is_ready(url):
-            check(supervisor, log)
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{name} was not ready after {READY_SECONDS:g} s; its output is in {log}."
-                    f"{_tail(supervisor, name)}"
-                )
-            time.sleep(0.1)
-
-
-def check(supervisor: Supervisor, log: Path) -> None:
-    """As `Local.check`."""
-    for name, code in supervisor.ended().items():
-        raise UserError(
-            f"{name} ended with exit code {code}; all output is in {log}.{_tail(supervisor, name)}"
-        )
+    def _tail(self, name: str) -> str:
+        lines = self.supervisor.last_lines(name)[-15:]
+        return "".join(f"\n  {name} | {line}" for line in lines)
 
 
 def embedded_broker(project: Project) -> AbstractContextManager[str]:
@@ -170,7 +165,3 @@ def _is_ready(url: str) -> bool:
         return httpx.get(f"{url}/health/ready", timeout=2, trust_env=False).is_success
     except httpx.HTTPError:
         return False
-
-
-def _tail(supervisor: Supervisor, name: str) -> str:
-    return "".join(f"\n  {name} | {line}" for line in supervisor.last_lines(name)[-15:])
