@@ -1,30 +1,72 @@
-"""Spans that the commands find, as if the trace backend had them."""
+"""A project that is nothing but files, and a store that has what a test gives it."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
-
-from faststream_otel.dev import backend
-from faststream_otel.dev.model import Span
+from faststream_otel.dev import trace
+from faststream_otel.dev.otlp import Span
+from faststream_otel.dev.project import Project
 
 Keep = Callable[..., None]
+
+FILES = {
+    "pyproject.toml": '[tool.faststream-otel]\nentrance = "orders"\nnext_step = "make order"\n',
+    ".env.example": """\
+#ORDERS_PORT=8000
+#GRAFANA_PORT=3000
+#OTLP_GRPC_PORT=4317
+#KAFKA_PORT=9092
+TRACE_BACKEND=jaeger
+""",
+    "src/shop/services/__init__.py": "",
+    "src/shop/services/billing.py": "",
+    "src/shop/services/orders.py": "",
+    "src/shop/services/stock_taking.py": "",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project, whose folder is the current directory and whose package is in the environment."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for variable in ("TRACE_BACKEND", "GRAFANA_PORT", "ORDERS_PORT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("FASTSTREAM_OTEL_APP", "shop")
+    monkeypatch.chdir(tmp_path)
+    return Project(tmp_path, "shop")
+
+
+class MemoryStore:
+    """A store, always ready."""
+
+    NAME: ClassVar = "Memory"
+    PORT: ClassVar = 1
+    PAGE: ClassVar = "/page/{trace_id}"
+
+    def __init__(self, url: str = "") -> None:
+        self.spans: list[Span] = []
+
+    def is_ready(self) -> bool:
+        return True
+
+    def trace(self, trace_id: str) -> list[Span]:
+        return [span for span in self.spans if span.trace_id == trace_id]
+
+    def linked(self, trace_id: str, since: float) -> list[str]:
+        linking = (one for one in self.spans if any(to.trace_id == trace_id for to in one.links))
+        return sorted({span.trace_id for span in linking})
+
+    def explore_query(self, trace_id: str) -> dict[str, Any]:
+        return {"datasource": {"type": "memory"}, "query": trace_id}
 
 
 @pytest.fixture
 def keep(monkeypatch: pytest.MonkeyPatch) -> Keep:
-    """Have spans kept where the commands ask the backend for them, whichever it is."""
-    kept: list[Span] = []
-
-    def trace(url: str, trace_id: str) -> list[Span]:
-        return [span for span in kept if span.trace_id == trace_id]
-
-    def linked(url: str, trace_id: str, since: float) -> list[str]:
-        return sorted(
-            {span.trace_id for span in kept if any(one.trace_id == trace_id for one in span.links)}
-        )
-
-    monkeypatch.setenv("GRAFANA_PORT", "3001")
-    monkeypatch.setattr(backend, "answers", lambda url: True)
-    monkeypatch.setattr(backend, "trace", trace)
-    monkeypatch.setattr(backend, "linked", linked)
-    return lambda *spans: kept.extend(spans)
+    """Have spans kept where the commands ask the project's store for them."""
+    store = MemoryStore()
+    monkeypatch.setattr(trace, "store_of", lambda project: store)
+    return lambda *spans: store.spans.extend(spans)

@@ -3,10 +3,9 @@
 import io
 from typing import Any
 
-from rich.console import Console
-
-from faststream_otel.dev.model import LogRecord, Span
+from faststream_otel.dev.otlp import LogRecord, Span
 from faststream_otel.dev.waterfall import Waterfall
+from rich.console import Console
 
 TRACE, OTHER = "a" * 32, "b" * 32
 MS = 1_000_000

@@ -1,7 +1,6 @@
 """The embedded broker serves real clients."""
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-
 from faststream_otel.kafka.embedded import embedded_kafka
 
 

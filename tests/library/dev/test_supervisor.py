@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faststream_otel.dev.project import UserError
+from faststream_otel.dev.supervisor import Command, Supervisor, service_ports
 
 from ..ports import free_port
-from faststream_otel.dev.project import ROOT, UserError
-from faststream_otel.dev.supervisor import Command, Supervisor, service_ports
 
 # Says that it runs, and that it ends; `stubborn` ignores the polite request, `slow` takes its time.
 WORKER = """
@@ -40,7 +40,8 @@ while True:
 # A supervisor of its own process, to be killed.
 SUPERVISOR = """
 import os, pathlib, signal, sys, time
-from devtools.supervisor import Command, Supervisor, orderly_signals
+from faststream_otel.dev.signals import orderly_signals
+from faststream_otel.dev.supervisor import Command, Supervisor
 # As in a terminal: what a script runs in the background inherits that Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 commands = [Command(n, "worker", [n], os.environ) for n in sys.argv[1:]]
@@ -52,7 +53,7 @@ with orderly_signals(), Supervisor(commands, sys.stdout, print, pathlib.Path.cwd
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), str(ROOT))))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return tmp_path
 
 

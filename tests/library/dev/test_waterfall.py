@@ -4,11 +4,11 @@ import random
 import re
 
 import pytest
+from faststream_otel.dev.otlp import Event, Link, LogRecord
+from faststream_otel.dev.waterfall import duration_text, linked_traces, orphans
 from rich.cells import cell_len
 
 from .spans import EPOCH, MS, OTHER, TRACE, draw, span
-from faststream_otel.dev.model import Event, Link, LogRecord
-from faststream_otel.dev.waterfall import duration_text, linked_traces, orphans
 
 FLOW = [
     span("POST /orders", 1, kind="SERVER", length=100),

@@ -1,2 +1,5 @@
-"""Tools for development: a run without Docker, an OTLP receiver that checks what it gets, traces
-in the terminal. Nothing in src/ imports this package, and no image holds it."""
+"""Tools for development: a run without Docker, an OTLP receiver, traces in the terminal.
+
+Services don't import this package. `trace`, `waterfall` and `stores` need the extra `cli`, the rest
+needs `dev`.
+"""

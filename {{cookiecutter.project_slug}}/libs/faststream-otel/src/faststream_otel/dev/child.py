@@ -1,5 +1,5 @@
-"""`python -m devtools.child <fd> <module> <argument>…`: run a module like `python -m`, for as long
-as the supervisor lives.
+"""`python -m faststream_otel.dev.child <fd> <module> <argument>…`: run a module like `python -m`,
+for as long as the supervisor lives.
 
 The supervisor holds the other end of a pipe and never writes to it. However the supervisor ends,
 the system closes its end, and the read here returns: nothing that it started outlives it, on Linux
@@ -14,7 +14,7 @@ import threading
 import time
 
 GRACE_SECONDS = 3.0
-"""For an orderly end; little, since the broker and the sink have gone with the supervisor."""
+"""For an orderly end. Short, since the broker and the receiver ended with the supervisor."""
 
 
 def main() -> None:

@@ -1,142 +1,134 @@
-"""The HTTP half of the sink: OTLP/HTTP with binary protobuf, as the specification's "OTLP/HTTP"
-says: 200 with a response message, errors with a google.rpc.Status."""
+"""The HTTP half of the OTLP receiver."""
 
-import ssl
-import threading
+import json
+import re
 import zlib
-from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from .endpoints import ENDPOINTS
-from .model import Protocol, Signal
+from . import otlp
 
-Receive = Callable[[Signal, Any, Protocol, Iterable[tuple[str, str]]], None]
+if TYPE_CHECKING:
+    from .receiver import OtlpReceiver
 
-CONTENT_TYPE = "application/x-protobuf"
+PROTOBUF = "application/x-protobuf"
 INVALID_ARGUMENT = 3  # google.rpc.Code
+WBITS = {"gzip": 31, "deflate": 15}
+LINK_QUERY = re.compile(r'\{ *link:traceID *= *"([0-9a-f]{1,32})" *\}')
 
-_BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
+MESSAGES: dict[otlp.Signal, tuple[Any, Any]] = {
+    "traces": (
+        trace_service_pb2.ExportTraceServiceRequest,
+        trace_service_pb2.ExportTraceServiceResponse,
+    ),
+    "metrics": (
+        metrics_service_pb2.ExportMetricsServiceRequest,
+        metrics_service_pb2.ExportMetricsServiceResponse,
+    ),
+    "logs": (
+        logs_service_pb2.ExportLogsServiceRequest,
+        logs_service_pb2.ExportLogsServiceResponse,
+    ),
+}
+"""What is sent of each signal, and what is answered."""
 
 
-class HttpServer(ThreadingHTTPServer):
-    """An HTTP server on a thread of its own that really ends, kept-alive connections included."""
+class HttpApp:
+    """The ASGI application of a receiver.
 
-    daemon_threads = True
-    allow_reuse_address = True
+    - `POST /v1/traces`, `/v1/metrics`, `/v1/logs`: OTLP/HTTP with binary protobuf.
+    - `GET /api/v2/traces/<id>`, `/api/search?q={ link:traceID = "<id>" }`, `/ready`, `/metrics`: as
+      Tempo answers them; other searches are refused.
+    - `GET /api/spans?start=<ns>&end=<ns>`, `/api/problems`, which Tempo does not have: every span
+      that was running in this time, as of one trace, and what was wrong with the spans.
+    """
 
-    def __init__(
+    def __init__(self, receiver: "OtlpReceiver") -> None:
+        self._receiver = receiver
+
+    async def __call__(
         self,
-        address: tuple[str, int],
-        handler: type[BaseHTTPRequestHandler],
-        tls: ssl.SSLContext | None = None,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+        body, more = b"", True
+        while more:
+            event = await receive()
+            body += event.get("body", b"")
+            more = event.get("more_body", False)
+        if scope["method"] == "POST":
+            status, content = self._export(scope["path"], headers, body)
+            media_type = PROTOBUF
+        else:
+            status, answer = self._query(scope["path"], parse_qs(scope["query_string"].decode()))
+            text = isinstance(answer, str)
+            content = (answer if text else json.dumps(answer)).encode()
+            media_type = "text/plain" if text else "application/json"
+        length = str(len(content)).encode()
+        fields = [(b"content-type", media_type.encode()), (b"content-length", length)]
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": content})
+
+    def _export(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        """Receive one request (OTLP specification, "OTLP/HTTP"); errors are a google.rpc.Status."""
+        signal: Any = path.removeprefix("/v1/")
+        encoding = headers.get("content-encoding", "identity")
+        if signal not in MESSAGES:
+            return 404, _status(f"nothing at {path}; use /v1/ and one of {', '.join(MESSAGES)}")
+        if headers.get("content-type", "").partition(";")[0] != PROTOBUF:
+            return 415, _status(f"send {PROTOBUF}")
+        if encoding not in {"identity", *WBITS}:
+            return 415, _status(f"Content-Encoding {encoding} is not known; use gzip")
+        request_class, response = MESSAGES[signal]
         try:
-            super().__init__(address, handler)
-        except OSError as error:
-            raise OSError(f"cannot listen on {address[0]}:{address[1]}") from error
-        if tls:
-            self.socket = tls.wrap_socket(self.socket, server_side=True)
-        self._open: set[Any] = set()
-        self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        )
-
-    def server_bind(self) -> None:
-        # Not HTTPServer's, which looks up the host's full name: seconds where no DNS answers.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop listening and hang up on every client."""
-        self.shutdown()
-        self.server_close()
-        for connection in tuple(self._open):
-            self.shutdown_request(connection)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no news."""
-
-
-class OtlpHttpServer(HttpServer):
-    """Hands what arrives on /v1/traces, /v1/metrics and /v1/logs to `receive`."""
-
-    def __init__(
-        self, address: tuple[str, int], receive: Receive, tls: ssl.SSLContext | None = None
-    ) -> None:
-        super().__init__(address, _Handler, tls)
-        self.receive = receive
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: OtlpHttpServer
-    protocol_version = "HTTP/1.1"
-    _WBITS: ClassVar = {"gzip": 31, "deflate": 15}
-
-    def do_POST(self) -> None:
-        if self.headers.get("Content-Length") is None:
-            self.close_connection = True
-            self._refuse(411, "send a Content-Length")
-            return
-        # Read in any case: the rest of a body would be taken for the next request.
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        endpoint = _BY_PATH.get(self.path)
-        if endpoint is None:
-            self._refuse(404, f"nothing at {self.path}; use one of {', '.join(_BY_PATH)}")
-            return
-        if self.headers.get_content_type() != CONTENT_TYPE:
-            self._refuse(415, f"send {CONTENT_TYPE}")
-            return
-        encoding = self.headers.get("Content-Encoding", "identity")
-        if encoding != "identity" and encoding not in self._WBITS:
-            self._refuse(415, f"Content-Encoding {encoding} is not known; use gzip")
-            return
-        request = endpoint.request()
-        try:
-            if encoding in self._WBITS:
-                body = zlib.decompress(body, self._WBITS[encoding])
-            request.ParseFromString(body)
+            if encoding in WBITS:
+                body = zlib.decompress(body, WBITS[encoding])
+            request = request_class.FromString(body)
         except (zlib.error, DecodeError) as error:
-            self._refuse(400, f"not readable: {error}")
-            return
-        self.server.receive(endpoint.signal, request, "http/protobuf", self.headers.items())
-        self._answer(200, endpoint.response().SerializeToString())
+            return 400, _status(f"not readable: {error}")
+        self._receiver.receive(signal, request, "http/protobuf", headers.items())
+        return 200, response().SerializeToString()
 
-    def do_GET(self) -> None:
-        self._refuse(405, "OTLP is sent with POST", Allow="POST")
+    def _query(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+        receiver = self._receiver
+        if path in {"/ready", "/metrics"}:
+            return 200, ""
+        if path == "/api/problems":
+            return 200, receiver.problems
+        if path.startswith("/api/v2/traces/"):
+            trace_id = path.rpartition("/")[2].lower().rjust(32, "0")
+            return 200, {"trace": otlp.to_json(receiver.trace(trace_id))}
+        if path == "/api/spans":
+            try:
+                start, end = (int(query[name][0]) for name in ("start", "end"))
+            except (KeyError, ValueError):
+                return 400, "start and end are needed, in nanoseconds since the epoch"
+            spans = [one for one in receiver.spans if one.start_ns <= end and one.end_ns >= start]
+            return 200, {"trace": otlp.to_json(spans)}
+        if path == "/api/search":
+            asked = LINK_QUERY.fullmatch(query.get("q", [""])[0])
+            if asked is None:
+                return 400, 'the one search that is known is { link:traceID = "<id>" }'
+            cause = asked[1].rjust(32, "0")  # Tempo compares ids without their leading zeros
+            found = {
+                span.trace_id
+                for span in receiver.spans
+                if any(link.trace_id == cause for link in span.links)
+            }
+            return 200, {"traces": [{"traceID": trace_id} for trace_id in sorted(found)]}
+        return 404, f"nothing at {path}"
 
-    def _refuse(self, status: int, reason: str, **headers: str) -> None:
-        self._answer(status, _status(INVALID_ARGUMENT, reason), **headers)
 
-    def _answer(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", CONTENT_TYPE)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Requests are no news either."""
-
-
-def _status(code: int, message: str) -> bytes:
-    """Encode a google.rpc.Status (int32 code = 1; string message = 2), whose Python package the
-    sink would otherwise need for this alone."""
+def _status(message: str) -> bytes:
+    """Encode a google.rpc.Status (int32 code = 1; string message = 2), whose package would be
+    needed for this alone."""
     text = message.encode()[:127]  # so that its length is one byte
-    return bytes((0x08, code, 0x12, len(text))) + text
+    return bytes((0x08, INVALID_ARGUMENT, 0x12, len(text))) + text

@@ -1,41 +1,37 @@
 """Shows traces as they complete."""
 
 import time
-from collections.abc import Callable
 
 from rich.console import Console
 
-from .model import Span
-from .sink import OtlpSink
+from .otlp import Span
+from .receiver import OtlpReceiver
 from .waterfall import Waterfall, linked_traces, orphans
 
 QUIET_SECONDS = 1.5
-"""How long nothing must have come of a trace, and of those that link to it, to call it complete."""
+"""A trace is complete when no span of it, or of those that link to it, came for this long."""
 PATIENCE_SECONDS = 15.0
-"""The same for one with missing parents: their spans come when they end."""
+"""The same for a trace with missing parents: a span is sent when it ends."""
 
 
 class LiveTraces:
     """Prints the waterfall of each trace once, when it is complete, and each problem."""
 
-    def __init__(
-        self, sink: OtlpSink, console: Console, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._sink = sink
+    def __init__(self, receiver: OtlpReceiver, console: Console) -> None:
+        self._receiver = receiver
         self._console = console
-        self._clock = clock
         self._sizes: dict[str, int] = {}
         self._changed: dict[str, float] = {}
         self._shown: set[str] = set()
         self._problems = 0
 
-    def show(self, *, all_of_them: bool = False) -> None:
-        """Print what has become complete since the last call, or all that is left."""
-        spans = self._sink.spans
+    def show(self) -> None:
+        """Print what has become complete since the last call."""
+        spans = self._receiver.spans
         by_trace: dict[str, list[Span]] = {}
         for span in spans:
             by_trace.setdefault(span.trace_id, []).append(span)
-        now = self._clock()
+        now = time.monotonic()
         for trace_id, own in by_trace.items():
             if self._sizes.get(trace_id) != len(own):
                 self._sizes[trace_id] = len(own)
@@ -43,12 +39,12 @@ class LiveTraces:
         for trace_id, own in by_trace.items():
             if trace_id in self._shown or self._belongs_to_another(own, by_trace):
                 continue
-            family = [one for one in linked_traces(trace_id, spans) if one in by_trace]
-            members = [span for one in family for span in by_trace[one]]
+            together = [one for one in linked_traces(trace_id, spans) if one in by_trace]
+            members = [span for one in together for span in by_trace[one]]
             wait = PATIENCE_SECONDS if orphans(members) else QUIET_SECONDS
-            if all_of_them or now - max(self._changed[one] for one in family) >= wait:
-                self._shown.update(family)
-                self._console.print(Waterfall(trace_id, members, self._sink.logs))
+            if now - max(self._changed[one] for one in together) >= wait:
+                self._shown.update(together)
+                self._console.print(Waterfall(trace_id, members, self._receiver.logs))
         self._forget(by_trace)
         self._show_problems()
 
@@ -64,7 +60,7 @@ class LiveTraces:
                 del kept[trace_id]
 
     def _show_problems(self) -> None:
-        problems = self._sink.problems
+        problems = self._receiver.problems
         for problem in problems[self._problems :]:
             self._console.print(f"! {problem}", style="yellow", markup=False, highlight=False)
         self._problems = len(problems)

@@ -1,34 +1,35 @@
-"""The whole project without Docker: embedded broker, sink, and every service as a process."""
+"""The whole project without Docker: embedded broker, OTLP receiver, and a process per service."""
 
 import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from ..kafka.embedded import embedded_kafka
-from . import project, web
-from .project import UserError
-from .sink import OtlpSink
+import httpx
+
+from .project import Project, UserError
+from .receiver import OtlpReceiver
 from .supervisor import Command, Supervisor, service_ports
 
 READY_SECONDS = 60.0
-LOG = Path(".devtools") / "services.log"
-ENVIRONMENT = Path(".devtools") / "environment.json"
+FOLDER = ".dev"
+LOG = f"{FOLDER}/services.log"
+ENVIRONMENT = f"{FOLDER}/environment.json"
 """What other commands need to know of a run, for as long as it lasts."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """What runs, and where: `urls` by the service's name, `log` takes what services print."""
+    """What runs, and where: `urls` by the service's name, `log` has what the services print."""
 
-    sink: OtlpSink
+    receiver: OtlpReceiver
     supervisor: Supervisor
     urls: Mapping[str, str]
-    broker: str
     log: Path
 
     def wait_until_ready(self) -> None:
@@ -39,7 +40,7 @@ class Local:
         """
         deadline = time.monotonic() + READY_SECONDS
         for name, url in self.urls.items():
-            while web.status(f"{url}/health/ready") not in (200, 204):
+            while not _is_ready(url):
                 self.check()
                 if time.monotonic() > deadline:
                     raise UserError(
@@ -61,88 +62,106 @@ class Local:
         return "".join(f"\n  {name} | {line}" for line in lines)
 
 
-@contextmanager
-def run_locally(show: Callable[[str], None], root: Path = project.ROOT) -> Iterator[Local]:
-    """Start everything, and stop it in order at the end: services, sink, broker.
-
-    Args:
-        show: Is told what happens to the services, a line at a time.
-        root: Folder of the project.
+def embedded_broker(project: Project) -> AbstractContextManager[str]:
+    """The broker that the project's services talk to, inside this process; gives its address.
 
     Raises:
-        UserError: A port is taken, or a package is missing.
+        UserError: There is none of that kind.
     """
-    package, names = project.package(root), project.services(root)
-    variable = project.ENTRANCE_PORT
-    ports = service_ports(names, project.port(variable, root), variable)
-    path = root / LOG
-    path.parent.mkdir(exist_ok=True)
-    path.with_name(".gitignore").write_text("*\n", encoding="utf-8")
-    with (
-        embedded_kafka() as broker,
-        OtlpSink() as sink,
-        path.open("w", encoding="utf-8") as log,
-    ):
-        commands = [
-            Command(name, package, [name], _environment(sink, broker, ports[name], root))
-            for name in names
-        ]
-        with Supervisor(commands, log, show, root) as supervisor, _told(sink, broker, root):
-            urls = {name: f"http://127.0.0.1:{ports[name]}" for name in names}
-            yield Local(sink, supervisor, urls, broker, path.relative_to(root))
-
-
-def environment(root: Path = project.ROOT) -> dict[str, str] | None:
-    """What the services of the run that there is have for broker and telemetry; None: no run."""
+    name = project.broker
     try:
-        told: dict[str, str] = json.loads((root / ENVIRONMENT).read_text("utf-8"))
-        host, _, port = told["BROKER_URL"].partition(":")
-        socket.create_connection((host, int(port)), timeout=2).close()
-    except (OSError, ValueError, KeyError):  # killed, and so not tidied up
-        return None
-    return told
+        module = import_module(f"faststream_otel.{name}.embedded")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("faststream_otel."):
+            raise
+        raise UserError(
+            f"There is no embedded broker {name}: let `broker` in pyproject.toml,"
+            " [tool.faststream-otel], name one that there is, such as kafka."
+        ) from error
+    broker: AbstractContextManager[str] = getattr(module, f"embedded_{name}")()
+    return broker
 
 
 @contextmanager
-def _told(sink: OtlpSink, broker: str, root: Path) -> Iterator[None]:
-    path = root / ENVIRONMENT
-    service = _environment(sink, broker, 0, root)
-    told = {name: value for name, value in service.items() if name.startswith("OTEL_")}
-    path.write_text(json.dumps(told | {"BROKER_URL": broker}), encoding="utf-8")
+def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local]:
+    """Start everything, and stop it in order at the end: services, receiver, broker.
+
+    Args:
+        show: Called with what happens to the services, a line at a time.
+
+    Raises:
+        UserError: A port is taken, or the project is not as it should be.
+    """
+    variable = project.entrance_port
+    ports = service_ports(project.services, project.port(variable, 8000), variable)
+    log_path, environment_path = project.root / LOG, project.root / ENVIRONMENT
+    log_path.parent.mkdir(exist_ok=True)
+    log_path.with_name(".gitignore").write_text("*\n", encoding="utf-8")
+    with (
+        embedded_broker(project) as broker,
+        OtlpReceiver() as receiver,
+        log_path.open("w", encoding="utf-8") as log,
+    ):
+        shared = _environment(receiver, broker, project)
+        commands = [
+            Command(name, project.package, [name], _inherited() | shared | {"PORT": str(port)})
+            for name, port in ports.items()
+        ]
+        with Supervisor(commands, log, show, project.root) as supervisor:
+            environment_path.write_text(json.dumps(shared), encoding="utf-8")
+            try:
+                urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+                yield Local(receiver, supervisor, urls, Path(LOG))
+            finally:
+                environment_path.unlink(missing_ok=True)
+
+
+def running_environment(project: Project) -> dict[str, str] | None:
+    """The variables of broker and telemetry in the run that there is; None without a run."""
     try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+        found: dict[str, str] = json.loads((project.root / ENVIRONMENT).read_text("utf-8"))
+        host, _, port = found["BROKER_URL"].rpartition("/")[2].rpartition(":")
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except (OSError, ValueError, KeyError):  # killed, and so the file is still there
+        return None
+    return found
 
 
-def _environment(sink: OtlpSink, broker: str, port: int, root: Path) -> dict[str, str]:
-    """The user's environment, but for what says where telemetry goes and how to meet the broker."""
+def _inherited() -> dict[str, str]:
+    """The user's variables, without those that say where telemetry and messages go."""
+    foreign = ("OTEL_", "BROKER_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+def _environment(receiver: OtlpReceiver, broker: str, project: Project) -> dict[str, str]:
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
+    endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
     attributes = [
         "deployment.environment.name=development",
-        f"service.namespace={root.name}",
+        f"service.namespace={project.root.name}",
         os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""),
     ]
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("OTEL_", "BROKER_"))
+    # gRPC and urllib would send local traffic through a proxy.
+    proxies = {
+        name: ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1,localhost"]))
+        for name in ("NO_PROXY", "no_proxy")
     }
-    return kept | {
+    return proxies | {
         "BROKER_URL": broker,
         "HOST": "127.0.0.1",
-        "PORT": str(port),
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": (
-            sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
-        ),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_RESOURCE_ATTRIBUTES": ",".join(filter(None, attributes)),
         # Soon on the screen, at the price of smaller batches.
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_BLRP_SCHEDULE_DELAY": "200",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "PYTHONUNBUFFERED": "1",
-        # gRPC and urllib would send local traffic through a proxy.
-        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "127.0.0.1,localhost"])),
-        "no_proxy": ",".join(filter(None, [os.environ.get("no_proxy", ""), "127.0.0.1,localhost"])),
     }
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

@@ -1,89 +1,136 @@
-"""The project around these tools: its folder, package, services, and the ports that .env names."""
+"""The project that the commands are for: its folder, package, services and ports."""
 
 import os
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from . import backend
+from dotenv import dotenv_values
 
-ROOT = Path(__file__).resolve().parent.parent
-
-ENTRANCE = "orders"
-"""The service where work comes in: it has the port that .env names, and is stopped first."""
-NEXT_STEP = "Place an order and see its trace: make order"
-"""What to do when everything runs."""
-
-ENTRANCE_PORT = f"{ENTRANCE.upper().replace('-', '_')}_PORT"
-PORTS = {
-    ENTRANCE_PORT: 8000,
-    "GRAFANA_PORT": 3000,
-    "PROMETHEUS_PORT": 9090,
-    backend.PORT_VARIABLE: backend.PORT,
-    "LOKI_PORT": 3100,
-    "OTLP_GRPC_PORT": 4317,
-    "OTLP_HTTP_PORT": 4318,
-    "KAFKA_PORT": 9092,
-}
+GOOD_PORT = re.compile(r"(\d+)(-\d+)?")
 
 
 class UserError(Exception):
-    """What the user has to know and can mend, in one sentence; shown without a traceback."""
+    """What the user can mend, in a sentence; shown without a traceback."""
 
 
-def package(root: Path = ROOT) -> str:
-    """Name the package: the one folder of src/ that holds services.
+@dataclass(frozen=True)
+class Project:
+    """A project as the template makes it.
 
-    Raises:
-        UserError: There is none, or more than one.
+    Attributes:
+        root: The folder with pyproject.toml.
+        package: Its Python package, whose `services` are the services.
     """
-    found = sorted(path.parent.name for path in (root / "src").glob("*/services"))
-    if len(found) != 1:
-        raise UserError(
-            f"{root / 'src'} should hold one package with a folder `services`, but has"
-            f" {', '.join(found) or 'none'}."
-        )
-    return found[0]
 
+    root: Path
+    package: str
 
-def services(root: Path = ROOT) -> list[str]:
-    """Name the services as their commands are called, the one where work comes in first.
+    @classmethod
+    def here(cls, package: str | None = None) -> "Project":
+        """Find the project that the current directory is in.
 
-    Raises:
-        UserError: That one is not there.
-    """
-    folder = root / "src" / package(root) / "services"
-    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
-    names = {module.replace("_", "-") for module in modules}
-    if ENTRANCE not in names:
-        raise UserError(
-            f"There is no service {ENTRANCE} in {folder}: let ENTRANCE in devtools/project.py name"
-            f" the one where work comes in, of {', '.join(sorted(names)) or 'those to come'}."
-        )
-    return [ENTRANCE, *sorted(names - {ENTRANCE})]
+        Args:
+            package: Default: the variable FASTSTREAM_OTEL_APP, else the one with services.
 
+        Raises:
+            UserError: No project is here, or it has no such package.
+        """
+        current = Path.cwd()
+        folders = (current, *current.parents)
+        root = next((folder for folder in folders if (folder / "pyproject.toml").is_file()), None)
+        if root is None:
+            raise UserError(f"No folder from {current} upwards has a pyproject.toml.")
+        packages = [path.parent.name for path in root.glob("src/*/services")]
+        package = package or os.environ.get("FASTSTREAM_OTEL_APP") or ", ".join(sorted(packages))
+        if package not in packages:
+            raise UserError(
+                f"src/{package or '<package>'}/services is not in {root}: let --app or"
+                " FASTSTREAM_OTEL_APP name the project's package."
+            )
+        return cls(root, package)
 
-def port(variable: str, root: Path = ROOT) -> int:
-    """Read a port from the environment, else from .env, else take its default.
+    @property
+    def source(self) -> Path:
+        return self.root / "src" / self.package
 
-    Of a range, such as 8000-8009 for several replicas, it is the first.
+    @property
+    def services(self) -> list[str]:
+        """The services by the names of their commands, the entrance first.
 
-    Raises:
-        UserError: It is no port number.
-    """
-    value = os.environ.get(variable) or _dotenv(root / ".env").get(variable)
-    if not value:
-        return PORTS[variable]
-    first, _, last = value.partition("-")
-    if not all(one.isdecimal() and 1 <= int(one) <= 65535 for one in (first, last or first)):
-        raise UserError(
-            f"{variable}={value} is no port: use a number from 1 to 65535, for example"
-            f" {variable}={PORTS[variable]}."
-        )
-    return int(first)
+        Raises:
+            UserError: There is none, or the entrance is not one of them.
+        """
+        modules = {path.stem for path in (self.source / "services").glob("[!_]*.py")}
+        names = sorted(module.replace("_", "-") for module in modules)
+        if not names:
+            raise UserError(f"There is no service in {self.source / 'services'}.")
+        if self.entrance not in {"", *names}:
+            raise UserError(
+                f"There is no service {self.entrance}: let `entrance` in pyproject.toml,"
+                f" [tool.faststream-otel], name one of {', '.join(names)}."
+            )
+        return sorted(names, key=lambda name: name != self.entrance)
 
+    @property
+    def entrance(self) -> str:
+        """The service where work comes in; empty if none does so over HTTP."""
+        return str(self._settings.get("entrance", ""))
 
-def _dotenv(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {name.strip(): value.partition(" #")[0].strip().strip("'\"") for name, _, value in pairs}
+    @property
+    def entrance_port(self) -> str:
+        """The variable that names its port."""
+        return f"{(self.entrance or self.services[0]).upper().replace('-', '_')}_PORT"
+
+    @property
+    def broker(self) -> str:
+        """The broker's module in `faststream_otel`."""
+        return str(self._settings.get("broker", "kafka"))
+
+    @property
+    def next_step(self) -> str:
+        """What to do when everything runs."""
+        return str(self._settings.get("next_step", ""))
+
+    def variable(self, name: str) -> str:
+        """Read a variable from the environment, else from .env, else from .env.example."""
+        found = (os.environ.get(name), *(values.get(name) for values in self._env_files))
+        return next(filter(None, found), "")
+
+    def port(self, variable: str, default: int) -> int:
+        """Read a port; of a range, such as 8000-8009 for several replicas, the first.
+
+        Raises:
+            UserError: It is no port.
+        """
+        value = self.variable(variable) or str(default)
+        match = GOOD_PORT.fullmatch(value)
+        if match is None or not 1 <= int(match[1]) <= 65535:
+            raise UserError(
+                f"{variable}={value} is no port: use a number from 1 to 65535, for example"
+                f" {variable}={default}."
+            )
+        return int(match[1])
+
+    def url(self, variable: str, default: int) -> str:
+        """The address of what listens on a port that a variable names."""
+        return f"http://127.0.0.1:{self.port(variable, default)}"
+
+    @property
+    def entrance_url(self) -> str:
+        return self.url(self.entrance_port, 8000)
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        text = (self.root / "pyproject.toml").read_text("utf-8")
+        try:
+            return dict(tomllib.loads(text).get("tool", {}).get("faststream-otel", {}))
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"pyproject.toml is no TOML: {error}.") from error
+
+    @cached_property
+    def _env_files(self) -> list[dict[str, str | None]]:
+        return [dotenv_values(self.root / name) for name in (".env", ".env.example")]

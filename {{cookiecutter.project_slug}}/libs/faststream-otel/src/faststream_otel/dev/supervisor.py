@@ -2,18 +2,16 @@
 behind."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Self
 
 from .project import UserError
@@ -42,7 +40,7 @@ class Supervisor:
         commands: To run. The first is stopped first, the others after it all at once: the first is
             where work comes in.
         log: Takes what they print, each line with the name of the service before it.
-        show: Is told what happens to them, one line at a time; may be called from any thread.
+        show: Called with what happens to them, one line at a time, from any thread.
         cwd: To run them in.
     """
 
@@ -101,7 +99,7 @@ class Supervisor:
         """Stop all, in order; kill what does not end in time, or at once if interrupted again."""
         with self._lock:
             processes = list(self._running.values())
-            self._running.clear()  # from here on, no end of theirs is by itself
+            self._running.clear()  # their end is meant, from here on
             try:
                 for group in (processes[:1], processes[1:]):
                     for process in group:
@@ -158,7 +156,7 @@ class _Process:
         self.name = command.name
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "devtools.child", str(lifeline), command.module,
+            [sys.executable, "-m", "faststream_otel.dev.child", str(lifeline), command.module,
              *command.arguments],
             cwd=cwd,
             env=dict(command.environment),
@@ -205,30 +203,6 @@ class _Process:
                 self.lines.append(line.rstrip("\n"))
                 log.write(f"{self.name:<{width}} | {line}")
                 log.flush()
-
-
-@contextmanager
-def orderly_signals() -> Iterator[None]:
-    """Let SIGTERM, and the loss of the terminal, end the program as Ctrl-C does.
-
-    Only the first counts: make and uv pass on what a whole group has got already, and a second
-    interrupt would end the orderly end. Who is impatient has Ctrl-C.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for one in numbers:
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def service_ports(names: Sequence[str], first: int, variable: str) -> dict[str, int]:

@@ -1,74 +1,118 @@
-"""`make trace`: a trace of what runs in Docker, in the terminal, and the links to it."""
+"""A trace of what runs in Docker, in the terminal, and the links to it."""
 
 import json
 import re
+import time
 from urllib.parse import quote
 
 from rich.console import Console
 
-from . import backend, family
-from .project import UserError, port
-from .waterfall import Waterfall
+from .otlp import Span
+from .project import Project, UserError
+from .stores import Store, port_variable, store_of
+from .waterfall import Waterfall, orphans
 
+DATA_SOURCE = "faststream-traces"
+"""The uid of Grafana's data source of traces, whichever store it reads."""
 WAIT_SECONDS = 20.0
+QUIET_SECONDS = 6.0
+"""Services send their spans every 5 s: when nothing came for longer, nothing more will."""
+MAX_TRACES = 20
+"""How many traces are shown at once."""
 
 
-def run(console: Console, trace_id: str) -> None:
+def show_trace(console: Console, project: Project, trace_id: str) -> None:
     """Show a trace, and those that link to it, as soon as they are whole.
 
     Raises:
-        UserError: It is no trace id, the backend does not answer, or it has no such trace.
+        UserError: It is no trace id, the store does not answer, or it has no such trace.
     """
-    if not trace_id:
-        raise UserError(
-            "Which trace? Give the id that a service answered or logged: make trace ARGS=<trace id>"
-        )
     if not re.fullmatch("[0-9a-f]{32}", trace_id):
         raise UserError(f"{trace_id} is no trace id: give its 32 digits, 0 to 9 and a to f.")
-    if not is_running():
+    traces = Traces(project)
+    if not traces.store.is_ready():
         raise UserError(
-            f"No {backend.NAME} answers at {_url()}: start it with `make up`, or set"
-            f" {backend.PORT_VARIABLE} to the port that it has. (`make dev` shows traces by"
+            f"No {traces.store.NAME} answers at {traces.url}: start it with `make up`, or set"
+            f" {port_variable(traces.store)} to the port that it has. (`make dev` shows traces by"
             " itself.)"
         )
-    if not show(console, trace_id):
-        raise UserError(f"{backend.NAME} has no trace {trace_id}.")
+    traces.print_links(console, trace_id)
+    if not traces.print_trace(console, trace_id):
+        raise UserError(f"{traces.store.NAME} has no trace {trace_id}.")
 
 
-def is_running() -> bool:
-    """Whether there is a backend to ask."""
-    return backend.answers(_url())
+class Traces:
+    """The traces that the project's store keeps."""
+
+    def __init__(self, project: Project) -> None:
+        self.store: Store = store_of(project)
+        self.url = project.url(port_variable(self.store), self.store.PORT)
+        self._grafana = project.url("GRAFANA_PORT", 3000)
+
+    def links(self, trace_id: str) -> list[str]:
+        """Where a trace is: in Grafana, and where the store has pages, in these."""
+        own = self.store.PAGE.format(trace_id=trace_id)
+        grafana = explore_link(self._grafana, self.store, trace_id)
+        return [grafana, f"{self.url}{own}"] if own else [grafana]
+
+    def print_links(self, console: Console, trace_id: str) -> None:
+        for link in self.links(trace_id):
+            console.print(link, highlight=False, soft_wrap=True)
+
+    def print_trace(self, console: Console, trace_id: str) -> bool:
+        """Print a trace as soon as it is whole; False if no span of it came."""
+        with console.status("Waiting for its spans …"):
+            spans = wait_for(self.store, trace_id, WAIT_SECONDS)
+        if spans:
+            console.print()
+            console.print(Waterfall(trace_id, spans))
+        return bool(spans)
 
 
-def links(trace_id: str) -> list[str]:
-    """Where the trace is: in Grafana, and where the backend has pages, in these."""
-    grafana = explore_link(f"http://127.0.0.1:{port('GRAFANA_PORT')}", trace_id)
-    own = backend.PAGE.format(trace_id=trace_id)
-    return [grafana, f"{_url()}{own}"] if own else [grafana]
-
-
-def explore_link(grafana: str, trace_id: str) -> str:
-    """Make the address of Grafana's Explore page that shows this trace."""
-    uid = "traces"  # of the data source, whatever it is
-    query = backend.explore_query(trace_id)
-    query = {"refId": "A", **query, "datasource": {**query["datasource"], "uid": uid}}
-    pane = {"datasource": uid, "queries": [query], "range": {"from": "now-1h", "to": "now"}}
+def explore_link(grafana: str, store: Store, trace_id: str) -> str:
+    """The address of Grafana's Explore page that shows a trace."""
+    query = store.explore_query(trace_id)
+    query = {"refId": "A", **query, "datasource": {**query["datasource"], "uid": DATA_SOURCE}}
+    pane = {"datasource": DATA_SOURCE, "queries": [query], "range": {"from": "now-1h", "to": "now"}}
     panes = json.dumps({"trace": pane}, separators=(",", ":"))
     return f"{grafana}/explore?schemaVersion=1&panes={quote(panes, safe='')}&orgId=1"
 
 
-def show(console: Console, trace_id: str) -> bool:
-    """Print a trace as soon as it is whole, after the links to it; False if none of it came."""
-    for link in links(trace_id):
-        console.print(link, highlight=False, soft_wrap=True)
-    with console.status("Waiting for its spans …"):
-        spans = family.wait_for(_url(), trace_id, WAIT_SECONDS)
-    if not spans:
-        return False
-    console.print()
-    console.print(Waterfall(trace_id, spans))
-    return True
+def wait_for(store: Store, trace_id: str, timeout: float) -> list[Span]:
+    """Wait for a trace and those that link to it; after `timeout` seconds return what is there.
+
+    It is whole when every parent and every linked span has arrived. A trace that nothing links to
+    is whole when nothing came for a while.
+    """
+    deadline = time.monotonic() + timeout
+    spans: list[Span] = []
+    changed = time.monotonic()
+    while time.monotonic() < deadline:
+        before = len(spans)
+        own = store.trace(trace_id)
+        others = _linked(store, trace_id, own) if own else []
+        spans = own + others
+        if len(spans) != before:
+            changed = time.monotonic()
+        if own and others and _is_whole(own, others):
+            break
+        if own and time.monotonic() - changed > QUIET_SECONDS:
+            break
+        time.sleep(0.5)
+    return spans
 
 
-def _url() -> str:
-    return f"http://127.0.0.1:{port(backend.PORT_VARIABLE)}"
+def _linked(store: Store, trace_id: str, own: list[Span]) -> list[Span]:
+    """Read the traces that link to a trace, and those that link to them: a replay, and its own."""
+    since = min(span.start_ns for span in own) / 1e9 - 1
+    traces = [trace_id]
+    for one in traces:  # grows on the way
+        more = [other for other in store.linked(one, since) if other not in traces]
+        traces += more[: MAX_TRACES - len(traces)]
+    return [span for one in traces[1:] for span in store.trace(one)]
+
+
+def _is_whole(own: list[Span], others: list[Span]) -> bool:
+    ids = {(span.trace_id, span.span_id) for span in own}
+    targets = {(link.trace_id, link.span_id) for span in others for link in span.links}
+    return not orphans(own) and {one for one in targets if one[0] == own[0].trace_id} <= ids

@@ -1,26 +1,34 @@
-"""`make up`'s last words: where things are, and where the password lies."""
+"""Where everything is when it runs in Docker."""
+
+import re
 
 from rich.console import Console
 
-from . import backend
-from .project import ENTRANCE, ENTRANCE_PORT, NEXT_STEP, port
+from .project import Project
+
+PORT = re.compile(r"^#?(\w+)_PORT=(\d+)$", re.MULTILINE)
+TITLES = {"OTLP_GRPC": "OTLP/gRPC", "OTLP_HTTP": "OTLP/HTTP"}
+NOTES = {
+    "GRAFANA": "user admin; password: see .env",
+    "ALERTMANAGER": "with COMPOSE_PROFILES=alertmanager",
+    "LOKI": "API",
+}
 
 
-def run(console: Console) -> None:
-    rows = [
-        ("Grafana", f"http://127.0.0.1:{port('GRAFANA_PORT')}", "user admin; password: see .env"),
-        (ENTRANCE.capitalize(), f"http://127.0.0.1:{port(ENTRANCE_PORT)}",
-         "its messages: /asyncapi"),
-        ("Prometheus", f"http://127.0.0.1:{port('PROMETHEUS_PORT')}", ""),
-        (backend.NAME, f"http://127.0.0.1:{port(backend.PORT_VARIABLE)}",
-         "" if backend.PAGE else "API"),
-        ("Loki", f"http://127.0.0.1:{port('LOKI_PORT')}", "API"),
-        ("OTLP", f"http://127.0.0.1:{port('OTLP_GRPC_PORT')}",
-         f"gRPC; HTTP on {port('OTLP_HTTP_PORT')}"),
-        ("Kafka", f"127.0.0.1:{port('KAFKA_PORT')}", ""),
-    ]  # fmt: skip
-    width = max(len(name) for name, _, _ in rows)
-    for name, url, note in rows:
-        line = f"  {name:<{width}} {url:<32} {note}".rstrip()
+def show_urls(console: Console, project: Project) -> None:
+    """Print the address of each port that .env.example lists, and what comes next.
+
+    Raises:
+        UserError: A variable holds no port.
+    """
+    example = project.root / ".env.example"
+    ports = PORT.findall(example.read_text("utf-8")) if example.is_file() else []
+    for name, default in ports:
+        title = TITLES.get(name, name.replace("_", "-").capitalize())
+        url = project.url(f"{name}_PORT", int(default))
+        if name.lower() == project.broker:
+            url = url.removeprefix("http://")
+        line = f"  {title:<13} {url:<23} {NOTES.get(name, '')}".rstrip()
         console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"\n{NEXT_STEP}", highlight=False)
+    if project.next_step:
+        console.print(f"\n{project.next_step}", highlight=False, markup=False)

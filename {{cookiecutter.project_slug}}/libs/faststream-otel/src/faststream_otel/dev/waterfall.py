@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from .model import Event, LogRecord, Span
+from .otlp import Event, LogRecord, Span
 
 MIN_WIDTH = 60
 MIN_BAR = 10
@@ -44,15 +44,15 @@ class Waterfall:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(MIN_WIDTH, options.max_width)
-        family = linked_traces(self.trace_id, self.spans)
+        shown = linked_traces(self.trace_id, self.spans)
         # One layout for all of them, so that the columns stand below each other.
-        trees = {one: list(_tree(_of_trace(self.spans, one))) for one in family}
+        trees = {one: list(_tree(_of_trace(self.spans, one))) for one in shown}
         layout = _Layout.fit([row for tree in trees.values() for row in tree], width)
         known = {(span.trace_id, span.span_id): span for span in self.spans}
         begun = min((row.span.start_ns for row in trees[self.trace_id]), default=0)
-        for one in family:
+        for one in shown:
             yield from _trace(one, trees[one], layout, known, begun if one != self.trace_id else 0)
-        records = [record for record in self.logs if record.trace_id in family]
+        records = [record for record in self.logs if record.trace_id in shown]
         yield from _log_lines(sorted(records, key=lambda record: record.time_ns), width)
 
 
@@ -64,11 +64,11 @@ def linked_traces(trace_id: str, spans: Iterable[Span]) -> list[str]:
         begun[span.trace_id] = min(span.start_ns, begun.get(span.trace_id, span.start_ns))
         for link in span.links:
             followers[link.trace_id].add(span.trace_id)
-    family = [trace_id]
-    for one in family:  # grows on the way
-        more = followers[one] - set(family)
-        family += sorted(more, key=lambda follower: (begun[follower], follower))
-    return family
+    found = [trace_id]
+    for one in found:  # grows on the way
+        more = followers[one] - set(found)
+        found += sorted(more, key=lambda follower: (begun[follower], follower))
+    return found
 
 
 def orphans(spans: Sequence[Span]) -> list[Span]:
@@ -239,9 +239,9 @@ def _remarks(row: _Row, known: dict[tuple[str, str], Span]) -> Iterator[tuple[st
 
 
 def _event_text(event: Event, span: Span) -> str:
-    """Tell an event and its attributes, but of an exception not what the status has told."""
-    told = {key: value for key, value in event.attributes.items() if key not in _EXCEPTION}
-    pairs = " ".join(f"{key}={value}" for key, value in told.items())
+    """An event and its attributes, without what an error's status has said already."""
+    others = {key: value for key, value in event.attributes.items() if key not in _EXCEPTION}
+    pairs = " ".join(f"{key}={value}" for key, value in others.items())
     if event.name != "exception":
         return f"{event.name} {pairs}"
     error = str(event.attributes.get("exception.type", "exception")).rpartition(".")[2]
@@ -290,7 +290,7 @@ def _cell(text: str, width: int) -> str:
 
 
 def _clean(text: str) -> str:
-    """Take out what would move the cursor: names and messages come from anywhere."""
+    """Replace what would move the cursor: names and messages come from anywhere."""
     return "".join(character if character.isprintable() else "·" for character in text)
 
 

@@ -2,65 +2,52 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, ClassVar
 
-from .. import decode, web
-from ..model import Span
+from ..otlp import Span, spans_of_json
+from . import HttpStore
 
-NAME = "Jaeger"
-PORT_VARIABLE, PORT = "JAEGER_PORT", 16686
-PAGE = "/trace/{trace_id}"
-"""Of a trace, in Jaeger's own pages."""
-
-MOST_SEARCHED = 200
+MAX_SEARCHED = 200
 """The newest traces of each service that are searched for links: Jaeger itself cannot."""
 
 
-def answers(url: str) -> bool:
-    return web.status(f"{url}/api/v3/services") == 200
+class Jaeger(HttpStore):
+    NAME: ClassVar = "Jaeger"
+    PORT: ClassVar = 16686
+    PAGE: ClassVar = "/trace/{trace_id}"
+
+    def is_ready(self) -> bool:
+        return self._answers("/api/v3/services")
+
+    def trace(self, trace_id: str) -> list[Span]:
+        # Raw: as they were sent, without the adjustments that its pages make.
+        return _spans(self._get(f"/api/v3/traces/{trace_id}", raw_traces="true"))
+
+    def linked(self, trace_id: str, since: float) -> list[str]:
+        found: set[str] = set()
+        for service in (self._get("/api/v3/services") or {}).get("services") or ():
+            query: dict[str, str | int] = {
+                "query.service_name": service,
+                "query.start_time_min": _time(since),
+                "query.start_time_max": _time(time.time() + 60),
+                "query.num_traces": MAX_SEARCHED,
+                "query.raw_traces": "true",
+            }
+            found |= {
+                span.trace_id
+                for span in _spans(self._get("/api/v3/traces", timeout=5, **query))
+                if any(link.trace_id == trace_id for link in span.links)
+            }
+        return sorted(found - {trace_id})
+
+    def explore_query(self, trace_id: str) -> dict[str, Any]:
+        return {"datasource": {"type": "jaeger"}, "query": trace_id}
 
 
-def trace(url: str, trace_id: str) -> list[Span]:
-    """Read the spans of a trace; none when it is not there (yet)."""
-    # Raw: as they were sent, without the adjustments that its pages make.
-    return _spans(f"{url}/api/v3/traces/{trace_id}?raw_traces=true")
-
-
-def linked(url: str, trace_id: str, since: float) -> list[str]:
-    """Name the traces that have a link to this one, of those from `since` (Unix seconds) on."""
+def _spans(answer: Any) -> list[Span]:
     try:
-        services = (web.get(f"{url}/api/v3/services").body or {}).get("services") or ()
-    except OSError:
-        return []
-    found: set[str] = set()
-    for service in services:
-        query = {
-            "query.service_name": service,
-            "query.start_time_min": _time(since),
-            "query.start_time_max": _time(time.time() + 60),
-            "query.num_traces": MOST_SEARCHED,
-            "query.raw_traces": "true",
-        }
-        found |= {
-            span.trace_id
-            for span in _spans(f"{url}/api/v3/traces?{urlencode(query)}", timeout=5)
-            if any(link.trace_id == trace_id for link in span.links)
-        }
-    return sorted(found - {trace_id})
-
-
-def explore_query(trace_id: str) -> dict[str, Any]:
-    """What Grafana's data source is asked for a trace."""
-    return {"datasource": {"type": "jaeger"}, "query": trace_id}
-
-
-def _spans(url: str, timeout: float = 2.0) -> list[Span]:
-    try:
-        answer = web.get(url, timeout)
-        found = (answer.body or {}).get("result", {}) if answer.status == 200 else {}
-        return decode.spans_of_json(found, hex_ids=True)
-    except (OSError, ValueError):
+        return spans_of_json((answer or {}).get("result", {}), hex_ids=True)
+    except ValueError:
         return []
 
 

@@ -1,64 +1,49 @@
-"""Reads traces from Zipkin, and makes of its texts again what the Collector made them of.
+"""Reads traces from Zipkin, and the text that the Collector made of events and links.
 
-Not to be had again: the case of names, types of attributes, which of them were the resource's, and
-what is below a microsecond.
+Lost for good: the case of names, types of attributes, which of them were the resource's, and what
+is below a microsecond.
 """
 
 import json
 import time
-from typing import Any, cast
-from urllib.parse import urlencode
+from typing import Any, ClassVar, cast
 
-from .. import web
-from ..model import Event, Link, Span, Status
+from ..otlp import Event, Link, Span, Status
+from . import HttpStore
 
-NAME = "Zipkin"
-PORT_VARIABLE, PORT = "ZIPKIN_PORT", 9411
-PAGE = "/zipkin/traces/{trace_id}"
-"""Of a trace, in Zipkin's own pages."""
-
-MOST_SEARCHED = 500
+MAX_SEARCHED = 500
 """The newest traces with a link that are looked at: Zipkin finds no link by where it leads."""
 LINK = "otlp.link."
 """What the keys of tags begin with that were links."""
 
 
-def answers(url: str) -> bool:
-    return web.status(f"{url}/health") == 200
+class Zipkin(HttpStore):
+    NAME: ClassVar = "Zipkin"
+    PORT: ClassVar = 9411
+    PAGE: ClassVar = "/zipkin/traces/{trace_id}"
 
+    def is_ready(self) -> bool:
+        return self._answers("/health")
 
-def trace(url: str, trace_id: str) -> list[Span]:
-    """Read the spans of a trace; none when it is not there (yet)."""
-    found = _ask(f"{url}/api/v2/trace/{trace_id}")
-    return [_span(one) for one in found]
+    def trace(self, trace_id: str) -> list[Span]:
+        return [_span(one) for one in self._get(f"/api/v2/trace/{trace_id}") or ()]
 
+    def linked(self, trace_id: str, since: float) -> list[str]:
+        now = time.time() + 60
+        traces = self._get(
+            "/api/v2/traces",
+            timeout=5,
+            annotationQuery=f"{LINK}0",
+            endTs=int(now * 1000),
+            lookback=int((now - since) * 1000),
+            limit=MAX_SEARCHED,
+        )
+        spans = [_span(one) for spans in traces or () for one in spans]
+        links = {(span.trace_id, link.trace_id) for span in spans for link in span.links}
+        return sorted({one for one, target in links if target == trace_id} - {trace_id})
 
-def linked(url: str, trace_id: str, since: float) -> list[str]:
-    """Name the traces that have a link to this one, of those from `since` (Unix seconds) on."""
-    now = time.time() + 60
-    query = {
-        "annotationQuery": f"{LINK}0",
-        "endTs": int(now * 1000),
-        "lookback": int((now - since) * 1000),
-        "limit": MOST_SEARCHED,
-    }
-    traces = _ask(f"{url}/api/v2/traces?{urlencode(query)}", timeout=5)
-    spans = [_span(one) for spans in traces for one in spans]
-    links = {(span.trace_id, link.trace_id) for span in spans for link in span.links}
-    return sorted({one for one, target in links if target == trace_id} - {trace_id})
-
-
-def explore_query(trace_id: str) -> dict[str, Any]:
-    """What Grafana's data source is asked for a trace."""
-    return {"datasource": {"type": "zipkin"}, "queryType": "traceID", "query": trace_id}
-
-
-def _ask(url: str, timeout: float = 2.0) -> list[Any]:
-    try:
-        answer = web.get(url, timeout)
-    except OSError:
-        return []
-    return answer.body or [] if answer.status == 200 else []
+    def explore_query(self, trace_id: str) -> dict[str, Any]:
+        return {"datasource": {"type": "zipkin"}, "queryType": "traceID", "query": trace_id}
 
 
 def _span(raw: dict[str, Any]) -> Span:

@@ -1,11 +1,11 @@
 """An OTLP receiver for development and tests: takes all three signals over gRPC and HTTP, checks
-them and keeps them in memory.
+the spans and keeps everything in memory.
 
-It needs opentelemetry-proto and grpcio only, so that a small image of it can stand where a real
-backend would.
+It needs grpcio, opentelemetry-proto and uvicorn only, which a service has anyway, so that an image
+of a project can stand where a real backend would.
 """
 
-import ssl
+import socket
 import threading
 import time
 from collections import deque
@@ -17,15 +17,23 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+import uvicorn
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
-from . import decode
-from .endpoints import ENDPOINTS, Endpoint
-from .http import OtlpHttpServer
-from .model import Export, LogRecord, MetricPoint, Protocol, Signal, Span
+from . import otlp
+from .http import MESSAGES, HttpApp
+from .otlp import LogRecord, MetricPoint, Protocol, Signal, Span
 
 T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 64 * 1_048_576
+ADD_TO_SERVER: dict[Signal, Callable[[Any, grpc.Server], None]] = {
+    "traces": trace_service_pb2_grpc.add_TraceServiceServicer_to_server,
+    "metrics": metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server,
+    "logs": logs_service_pb2_grpc.add_LogsServiceServicer_to_server,
+}
 
 
 @dataclass(frozen=True)
@@ -36,16 +44,28 @@ class Tls:
     key: Path
 
 
-class OtlpSink:
+@dataclass(frozen=True)
+class Export:
+    """One request of an exporter: what it carried, how, and with which headers (names in lower
+    case). gRPC hides its own encoding header, so compression shows for http/protobuf only."""
+
+    signal: Signal
+    protocol: Protocol
+    items: int
+    headers: dict[str, str]
+
+
+class OtlpReceiver:
     """Receives telemetry from `with` to the end of it.
 
     Args:
         host: To listen on.
-        grpc_port: 0 takes a free one; the endpoints tell which.
-        http_port: Likewise.
+        grpc_port: 0 takes a free one, which `grpc_endpoint` then has.
+        http_port: Likewise, for OTLP/HTTP with binary protobuf.
+        query_port: Likewise, for questions about traces, answered as Tempo does.
         tls: Serve over TLS with this certificate.
         capacity: How many spans, log records, data points, exports and problems to keep, of each;
-            the oldest are forgotten.
+            the oldest are dropped.
 
     Raises:
         OSError: A port is taken (on entering).
@@ -56,12 +76,13 @@ class OtlpSink:
         host: str = "127.0.0.1",
         grpc_port: int = 0,
         http_port: int = 0,
+        query_port: int = 0,
         *,
         tls: Tls | None = None,
         capacity: int = 100_000,
     ) -> None:
         self.host = host
-        self._ports = grpc_port, http_port
+        self._ports = grpc_port, http_port, query_port
         self._tls = tls
         self._changed = threading.Condition()
         self._spans: deque[Span] = deque(maxlen=capacity)
@@ -73,6 +94,7 @@ class OtlpSink:
         self._capacity = capacity
         self.grpc_endpoint = ""
         self.http_endpoint = ""
+        self.query_endpoint = ""
 
     @property
     def spans(self) -> list[Span]:
@@ -94,7 +116,7 @@ class OtlpSink:
 
     @property
     def problems(self) -> list[str]:
-        """What was wrong with what arrived, in plain words; empty is what one wants."""
+        """What was wrong with the spans that arrived, in plain words."""
         return self._snapshot(self._problems)
 
     def trace(self, trace_id: str) -> list[Span]:
@@ -108,12 +130,14 @@ class OtlpSink:
                 kept.clear()
             self._seen.clear()
 
-    def wait_for(self, condition: Callable[["OtlpSink"], T], what: str, timeout: float = 10.0) -> T:
+    def wait_for(
+        self, condition: Callable[["OtlpReceiver"], T], what: str, timeout: float = 10.0
+    ) -> T:
         """Wait until the condition is truthy, and return what it returned.
 
         Args:
-            condition: Called with this sink whenever something arrived, and ten times a second.
-            what: Is waited for, in words, for the message when it does not come.
+            condition: Called with this receiver when something arrived, and ten times a second.
+            what: What is waited for, for the message when it does not come.
             timeout: In seconds.
 
         Raises:
@@ -146,67 +170,81 @@ class OtlpSink:
         protocol: Protocol,
         headers: Iterable[tuple[str, str | bytes]],
     ) -> None:
-        """Take in an export request of any protocol.
+        """Take in an export request.
 
         Args:
-            signal: Which of the three it is.
-            request: The ExportTraceServiceRequest, or its like.
-            protocol: `grpc` or `http/protobuf`.
+            request: The signal's: ExportTraceServiceRequest, or its like.
             headers: Pairs of name and value.
         """
-        names = {str(name).lower(): str(value) for name, value in headers}
+        items: int
         with self._changed:
             match signal:
                 case "traces":
-                    spans, problems = decode.spans(request.resource_spans)
-                    problems += self._duplicates(spans)
+                    spans = otlp.spans(request.resource_spans)
+                    self._check(spans)
                     self._spans.extend(spans)
                     items = len(spans)
                 case "logs":
-                    logs, problems = decode.logs(request.resource_logs)
+                    logs = otlp.logs(request.resource_logs)
                     self._logs.extend(logs)
                     items = len(logs)
                 case "metrics":
-                    points, problems = decode.metrics(request.resource_metrics)
+                    points = otlp.metrics(request.resource_metrics)
                     self._metrics.extend(points)
                     items = len(points)
-            self._problems.extend(problems)
+            names = {str(name).lower(): str(value) for name, value in headers}
             self._exports.append(Export(signal, protocol, items, names))
             self._changed.notify_all()
 
-    def _duplicates(self, spans: list[Span]) -> list[str]:
-        problems = []
+    def _check(self, spans: list[Span]) -> None:
         for span in spans:
             key = (span.trace_id, span.span_id)
+            problems = [*otlp.span_problems(span)]
             if key in self._seen:
-                problems.append(
-                    f"span {span.name!r} of {span.service}: id {span.span_id} came twice"
-                )
+                problems.append(f"id {span.span_id} came twice")
             self._seen[key] = None
+            self._problems.extend(
+                f"span {span.name!r} of {span.service or 'an unnamed service'}: {problem}"
+                for problem in problems
+            )
         while len(self._seen) > self._capacity:
             del self._seen[next(iter(self._seen))]
-        return problems
 
     def _snapshot(self, kept: "deque[T]") -> list[T]:
         with self._changed:
             return list(kept)
 
     def __enter__(self) -> Self:
-        grpc_port, http_port = self._ports
+        grpc_port, *ports = self._ports
         scheme = "https" if self._tls else "http"
-        self._http = OtlpHttpServer(
-            (self.host, http_port),
-            receive=self.receive,
-            tls=_ssl_context(self._tls) if self._tls else None,
-        )
-        self.http_endpoint = f"{scheme}://{self.host}:{self._http.server_port}"
+        sockets: list[socket.socket] = []
         try:
+            sockets.extend(map(self._listen, ports))
             self._grpc, grpc_port = self._serve_grpc(grpc_port)
         except BaseException:
-            self._http.server_close()
+            for one in sockets:
+                one.close()
             raise
         self.grpc_endpoint = f"{scheme}://{self.host}:{grpc_port}"
-        self._http.start()
+        self.http_endpoint, self.query_endpoint = (
+            f"{scheme}://{self.host}:{one.getsockname()[1]}" for one in sockets
+        )
+        self._http = uvicorn.Server(
+            uvicorn.Config(
+                HttpApp(self),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+                ssl_certfile=self._tls.certificate if self._tls else None,
+                ssl_keyfile=self._tls.key if self._tls else None,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._http.run, args=(sockets,), name="otlp-http", daemon=True
+        )
+        self._thread.start()
         return self
 
     def __exit__(
@@ -216,8 +254,16 @@ class OtlpSink:
         traceback: TracebackType | None,
     ) -> None:
         stopped = self._grpc.stop(grace=0.5)
-        self._http.stop()
+        self._http.should_exit = True
         stopped.wait()
+        self._thread.join(timeout=5)
+
+    def _listen(self, port: int) -> socket.socket:
+        try:
+            # Clients may connect from here on; they are answered when the server has started.
+            return socket.create_server((self.host, port), backlog=128)
+        except OSError as error:
+            raise OSError(f"cannot listen on {self.host}:{port}") from error
 
     def _serve_grpc(self, port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(
@@ -227,7 +273,8 @@ class OtlpSink:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ],
         )
-        server.add_generic_rpc_handlers([self._grpc_handler(endpoint) for endpoint in ENDPOINTS])
+        for signal, add_to_server in ADD_TO_SERVER.items():
+            add_to_server(_Servicer(self, signal), server)
         address = f"{self.host}:{port}"
         try:
             if self._tls:
@@ -240,20 +287,14 @@ class OtlpSink:
         server.start()
         return server, bound
 
-    def _grpc_handler(self, endpoint: Endpoint) -> grpc.GenericRpcHandler:
-        def export(request: Any, context: grpc.ServicerContext) -> Any:
-            self.receive(endpoint.signal, request, "grpc", context.invocation_metadata())
-            return endpoint.response()
 
-        method: Any = grpc.unary_unary_rpc_method_handler(
-            export,
-            request_deserializer=endpoint.request.FromString,
-            response_serializer=lambda response: response.SerializeToString(),
-        )
-        return grpc.method_handlers_generic_handler(endpoint.grpc_service, {"Export": method})
+class _Servicer:
+    """Any of OTLP's three gRPC services: each has the one method Export."""
 
+    def __init__(self, receiver: OtlpReceiver, signal: Signal) -> None:
+        self._receiver = receiver
+        self._signal = signal
 
-def _ssl_context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls.certificate, tls.key)
-    return context
+    def Export(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 (its name)
+        self._receiver.receive(self._signal, request, "grpc", context.invocation_metadata())
+        return MESSAGES[self._signal][1]()
