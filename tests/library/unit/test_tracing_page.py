@@ -22,7 +22,7 @@ from ..spans import context, named, tree
 GLOBAL = """
 from opentelemetry import _logs, metrics, trace
 
-from order_flow.telemetry import Telemetry
+from faststream_otel import Telemetry
 
 one, other = Telemetry("one"), Telemetry("other")
 assert trace.get_tracer_provider() is one.tracer_provider

@@ -31,7 +31,7 @@ class KafkaMessages:
 
     takes_options = False
     # What any other channel takes, then what one takes that somebody else has made.
-    dead_letter_sizes = (MAX_MESSAGE_BYTES, 900_000, 0)
+    dead_letter_sizes: Sequence[int] = (MAX_MESSAGE_BYTES, 900_000, 0)
 
     def __init__(self, broker: KafkaBroker | None = None) -> None:
         self._broker = broker

@@ -13,6 +13,9 @@ function here says so once in the log, and all goes on without it.
   Without: what is still in the queue is missing from that count.
 - `_update_resource` of a provider: for one resource where somebody else has set the global
   providers, as `opentelemetry-instrument` does. Without: those keep their own resource.
+- `_active_span_processor._span_processors`, `_multi_log_record_processor._log_record_processors`
+  and `_metric_readers` of such a provider: to see that it exports nothing. Without: it is taken for
+  one that exports.
 
 Not private in spite of the underscore: `opentelemetry._logs`, `opentelemetry.sdk._logs` and the
 exporters' `_log_exporter`. They are the documented places of the logs signal.
@@ -27,7 +30,9 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sized
+from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -134,3 +139,16 @@ def set_resource(provider: Any, resource: Resource) -> bool:
         _say_missing("`_update_resource`", "another's providers keep their own resource")
         return False
     return True
+
+
+def is_bare(provider: Any) -> bool:
+    """Whether an SDK's provider has nobody to give its telemetry to."""
+    for path in (
+        "_active_span_processor._span_processors",
+        "_multi_log_record_processor._log_record_processors",
+        "_metric_readers",
+    ):
+        with suppress(AttributeError):
+            return not attrgetter(path)(provider)
+    _say_missing("`_span_processors` or `_metric_readers`", "a provider is taken to have exporters")
+    return False
