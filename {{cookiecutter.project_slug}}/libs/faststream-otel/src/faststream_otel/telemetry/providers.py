@@ -215,8 +215,8 @@ class Telemetry:
             self._event_loop_watch = EventLoopWatch(self.meter_provider)
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """Call `shutdown` at the end; for `lifespan` of the application.
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Call `shutdown` at the end; for `lifespan` of FastStream's application, or FastAPI's.
 
         FastStream runs no `after_shutdown` where a hook or the broker raises while it stops, or a
         hook as it starts. The end of the lifespan it always comes to.
