@@ -40,9 +40,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str
     def make(requirements: tuple[str, ...]) -> Path:
         folder = home / str(len(list(home.iterdir())))
         local = [
-            one.replace(page.FOLDER, str(page.LIBRARY), 1)
-            if one.startswith(page.FOLDER)
-            else one
+            one.replace(page.FOLDER, str(page.LIBRARY), 1) if one.startswith(page.FOLDER) else one
             for one in requirements
         ]
         programs = folder / "bin"

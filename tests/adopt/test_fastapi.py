@@ -2,20 +2,24 @@
 
 import pytest
 
+from . import page
 from .conftest import Run, Topics
 from .receiver import Receiver
 from .test_faststream import HOP, USER, UVICORN
-from .traces import trace_id, tree
+from .traces import Tree, trace_id, tree
 
-ONE_TRACE = {"POST /users": {"send in-topic": HOP}}
+ONE_TRACE: Tree = {"POST /users": {"send in-topic": HOP}}
 
 
 @pytest.mark.parametrize("recipe", ["faststream_fastapi", "fastapi_lifespan", "fastapi_router"])
 def test_request_and_messages_are_one_trace(
     recipe: str, run: Run, topics: Topics, receiver: Receiver
 ) -> None:
-    service = run(recipe, "FastAPI", *UVICORN)
+    service = run(recipe, "FastAPI", *UVICORN, **page.variables("FastAPI"))
     message = topics.answer(lambda: service.post(USER))
     output = service.stop()
-    assert tree(receiver.trace(trace_id(message))) == ONE_TRACE, output
+    spans = receiver.trace(trace_id(message))
+    assert tree(spans) == ONE_TRACE, output
+    assert len(spans) == 4
+    assert "http.server.request.duration" in {point.name for point in receiver.metrics}
     assert {span.service for span in receiver.spans} == {"users"}

@@ -9,10 +9,10 @@ import pytest
 from . import page
 from .conftest import Run, Topics
 from .receiver import DemandingReceiver, Receiver, Tls
-from .traces import trace_id, tree
+from .traces import Tree, trace_id, tree
 
 USER = {"user": "Ann", "user_id": 1}
-HOP = {"process in-topic": {"send out-topic": {}}}
+HOP: Tree = {"process in-topic": {"send out-topic": {}}}
 FASTSTREAM = ("faststream", "run", "service:app")
 UVICORN = ("uvicorn", "service:app", "--port", "{port}")
 

@@ -28,6 +28,11 @@ if __name__ == "__main__":
     workers = [get_context("fork").Process(target=serve) for _ in range(2)]
     for worker in workers:
         worker.start()
-    signal.signal(signal.SIGTERM, lambda *_: [worker.terminate() for worker in workers])
+
+    def stop(*_: object) -> None:
+        for worker in workers:
+            worker.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
     for worker in workers:
         worker.join()

@@ -112,6 +112,33 @@ assert len(spans.get_finished_spans()) == 1
 """,
 }
 
+MIDDLEWARE = """
+import asyncio
+
+from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream_otel.kafka import KafkaTelemetryMiddleware
+
+tracers.add_span_processor(SimpleSpanProcessor(spans))
+{before}
+broker = KafkaBroker(middlewares=[KafkaTelemetryMiddleware()], logger=None)
+{after}
+
+@broker.subscriber("first")
+async def handles(body: str) -> None: ...
+
+async def main():
+    async with TestKafkaBroker(broker):
+        await broker.publish("x", "first")
+
+asyncio.run(main())
+names = [span.name for span in spans.get_finished_spans()]
+assert sorted(names) == ["process first", "send first"], names
+scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics
+names = [metric.name for scope in scopes for metric in scope.metrics]
+assert "messaging.process.duration" in names, names
+"""
+SET = "trace.set_tracer_provider(tracers); metrics.set_meter_provider(meters)"
+
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
@@ -134,3 +161,8 @@ def test_a_provider_that_is_there_is_taken(case: str) -> None:
 @pytest.mark.parametrize("case", OWN)
 def test_a_provider_that_is_there_is_left_alone(case: str) -> None:
     assert "Using the providers" not in run(OWN[case]).stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [(SET, ""), ("", SET)], ids=["before", "after"])
+def test_the_middleware_alone_takes_whatever_is_global(before: str, after: str) -> None:
+    run(MIDDLEWARE.format(before=before, after=after))

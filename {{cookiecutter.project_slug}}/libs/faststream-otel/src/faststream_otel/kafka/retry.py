@@ -104,8 +104,8 @@ class KafkaRetryMiddleware:
             )
         elif getattr(subscriber, "group_id", None) is None:
             logger.warning(
-                "The subscriber of %s has no group_id, so no message is acknowledged: what is"
-                " published while the service is down, or in hand as it ends, is lost. Pass for"
-                " example group_id=%r.",
-                ", ".join(getattr(subscriber, "topic_names", ())), "my-service",
-            )  # fmt: skip
+                "The subscriber of %s has no group_id, so it cannot acknowledge (FastStream logs"
+                " IllegalOperation for each message): what is published while the service is down,"
+                " or in hand as it ends, is lost. Pass for example group_id='my-service'.",
+                ", ".join(getattr(subscriber, "topic_names", ())),
+            )
