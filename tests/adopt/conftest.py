@@ -127,6 +127,11 @@ class Running:
         )
         urllib.request.urlopen(request, timeout=5).close()
 
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
+
     def stop(self) -> str:
         """End it as a container is ended, and return its output."""
         self.process.send_signal(signal.SIGTERM)

@@ -133,3 +133,18 @@ def test_a_failing_message_is_tried_again_and_then_a_dead_letter(
     (process,) = [span for span in spans if span.name == "process in-topic"]
     assert process.status == "ERROR"
     assert "can lose" not in output
+
+
+def test_metrics_of_messages_are_scraped(run: Run, topics: Topics) -> None:
+    service = run("prometheus", "Metrics of messages", *UVICORN)
+    topics.answer(lambda: topics.publish({"user": "Ann", "user_id": -1}), topic="dead-letters")
+    scraped = service.get("/metrics")
+    for name in (
+        "faststream_received_messages_total",
+        "messaging_receive_delay_seconds_count",
+        "messaging_retries_total",
+        "messaging_dead_letters_total",
+    ):
+        (line, *_) = [line for line in scraped.splitlines() if line.startswith(f"{name}{{")]
+        assert 'service_name="users"' in line
+        assert float(line.rpartition(" ")[2]) > 0

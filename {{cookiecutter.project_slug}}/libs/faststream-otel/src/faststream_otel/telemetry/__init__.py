@@ -18,11 +18,22 @@ from .environment import BadVariable, prepare_environment
 
 if TYPE_CHECKING:
     from .logs import TraceContextFilter
+    from .prometheus import ServiceRegistry
     from .providers import Telemetry
 
-__all__ = ("BadVariable", "Telemetry", "TraceContextFilter", "prepare_environment")
+__all__ = (
+    "BadVariable",
+    "ServiceRegistry",
+    "Telemetry",
+    "TraceContextFilter",
+    "prepare_environment",
+)
 
-_HOMES = {"Telemetry": ".providers", "TraceContextFilter": ".logs"}
+_HOMES = {
+    "ServiceRegistry": ".prometheus",
+    "Telemetry": ".providers",
+    "TraceContextFilter": ".logs",
+}
 
 
 def __getattr__(name: str) -> Any:
