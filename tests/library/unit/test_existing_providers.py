@@ -70,8 +70,13 @@ assert telemetry.meter_provider is metrics.get_meter_provider() is not meters
 """,
     "by every telemetry": """
 tracers.add_span_processor(SimpleSpanProcessor(spans))
+loggers.add_log_record_processor(SimpleLogRecordProcessor(logs))
 trace.set_tracer_provider(tracers)
+metrics.set_meter_provider(meters)
+_logs.set_logger_provider(loggers)
 assert Telemetry("one").tracer_provider is Telemetry("two").tracer_provider is tracers
+logging.getLogger("t").warning("once")
+assert [one.log_record.body for one in logs.get_finished_logs()].count("once") == 1
 """,
     "the end flushes and leaves it to its owner to shut down": """
 tracers.add_span_processor(BatchSpanProcessor(spans, schedule_delay_millis=60_000))
@@ -151,6 +156,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("case", TAKEN)
 def test_a_provider_that_is_there_is_taken(case: str) -> None:
     done = run(TAKEN[case])
+    assert "created already" not in done.stderr
     assert done.stderr.count("Using the providers that were set before") == (
         2 if case == "by every telemetry" else 1
     )

@@ -56,7 +56,9 @@ _QUIET = {
 
 logger = logging.getLogger(__name__)
 _made: WeakSet[Any] = WeakSet()
-"""The providers of all `Telemetry` in this process."""
+"""The providers that a `Telemetry` of this process has made."""
+_served: WeakSet[Any] = WeakSet()
+"""Those that a `Telemetry` gives log records and measurements of the process to."""
 
 
 class Telemetry:
@@ -108,7 +110,7 @@ class Telemetry:
         given = {"traces": span_exporter, "metrics": metric_exporter, "logs": log_exporter}
         found = _set_by_others() if make_global else {}
         # Providers that others have set and shut down.
-        self._others = {signal: one for signal, one in found.items() if not given[signal]}
+        self._others = {signal: one for signal, one in found.items() if given[signal] is None}
         resource = _merged(make_resource(service_name, package), self._others.values())
         self._delivery = Delivery()
         self._queues: list[tuple[Signal, BatchSpanProcessor | BatchLogRecordProcessor]] = []
@@ -145,10 +147,13 @@ class Telemetry:
             )
             self.logger_provider.add_log_record_processor(records)
             self._queues.append(("logs", records))
-        self._log_handler = install_handler(self.logger_provider) if exports["logs"] else None
         self._exports_metrics = exports["metrics"]
-        if self._exports_metrics:
+        self._log_handler = None
+        if exports["logs"] and self.logger_provider not in _served:
+            self._log_handler = install_handler(self.logger_provider)
+        if exports["metrics"] and self.meter_provider not in _served:
             observe_runtime(self.meter_provider)
+        _served.update((self.logger_provider, self.meter_provider))
 
         self.message_meter_provider: AnyMeterProvider = (
             self.meter_provider if message_metrics and exports["metrics"] else NoOpMeterProvider()
@@ -186,7 +191,7 @@ class Telemetry:
         theirs = self._others_export(signal) or (signal == "metrics" and signal in self._others)
         if theirs or not self.enabled:
             return []
-        return [given] if given else make_exporters(signal, self._delivery)
+        return make_exporters(signal, self._delivery) if given is None else [given]
 
     def _others_export(self, signal: Signal) -> bool:
         return signal in self._others and not is_bare(self._others[signal])
