@@ -152,16 +152,18 @@ def run(
     """Run a recipe of a section of the page: `run(recipe, section, *command, **variables)`.
 
     Telemetry goes to the receiver, traces and logs only at the end: what arrives was flushed.
-    `{port}` in the command is a free port.
+    `{port}` in the command is a free port; `kafka` is another address of the first cluster.
     """
     with ExitStack() as stack:
 
-        def start(recipe: str, section: str, *command: str, **variables: str) -> Running:
+        def start(
+            recipe: str, section: str, *command: str, kafka: str = topics.first, **variables: str
+        ) -> Running:
             folder = tmp_path / f"{recipe}-{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
             for source in (page.RECIPES / recipe).iterdir():
                 if source.is_file():
-                    text = source.read_text("utf-8").replace("localhost:9092", topics.first)
+                    text = source.read_text("utf-8").replace("localhost:9092", kafka)
                     (folder / source.name).write_text(text.replace("localhost:9093", topics.second))
             programs = environment(page.requirements(section))
             (port,) = free_ports(1)

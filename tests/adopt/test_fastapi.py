@@ -23,3 +23,9 @@ def test_request_and_messages_are_one_trace(
     assert len(spans) == 4
     assert "http.server.request.duration" in {point.name for point in receiver.metrics}
     assert {span.service for span in receiver.spans} == {"users"}
+
+
+@pytest.mark.parametrize("recipe", ["faststream_fastapi", "fastapi_lifespan"])
+def test_a_service_whose_broker_is_away_ends(recipe: str, run: Run) -> None:
+    service = run(recipe, "FastAPI", *UVICORN, kafka="127.0.0.1:9")
+    assert service.process.wait(30) != 0

@@ -19,7 +19,8 @@ telemetry = Telemetry("users")
 broker = KafkaBroker(
     "localhost:9092", middlewares=[KafkaTelemetryMiddleware(**telemetry.providers)]
 )
-messages = AsgiFastStream(broker, lifespan=telemetry.lifespan)
+# Connecting first ends a service whose broker is away; else it would live on without consumers.
+messages = AsgiFastStream(broker, lifespan=telemetry.lifespan, on_startup=[broker.connect])
 
 
 @asynccontextmanager
