@@ -1,5 +1,7 @@
 """OpenTelemetry for FastStream services: traces, metrics and logs over OTLP.
 
+It knows no broker, and not FastStream: the middlewares of `messages` do. Five lines adopt both:
+
     from faststream_otel import Telemetry
     from faststream_otel.kafka import KafkaTelemetryMiddleware
 
