@@ -19,6 +19,11 @@ from fast_depends.library.serializer import OptionItem
 from faststream import BaseMiddleware, ContextRepo
 from faststream.asgi import AsgiFastStream
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream_otel import connections
+from faststream_otel.connections import Connection
+from faststream_otel.messages import _faststream
+from faststream_otel.messages.validation import MessageSerializer, is_about_message
+from faststream_otel.telemetry import _opentelemetry
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -41,12 +46,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import ValidationError
 from uvicorn import Config
 from uvicorn.server import ServerState
-
-from faststream_otel import connections
-from faststream_otel.connections import Connection
-from faststream_otel.messages import _faststream
-from faststream_otel.telemetry import _opentelemetry
-from faststream_otel.messages.validation import MessageSerializer, is_about_message
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

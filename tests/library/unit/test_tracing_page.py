@@ -11,11 +11,10 @@ import pytest
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from faststream.kafka.opentelemetry import KafkaTelemetryMiddleware as StockMiddleware
 from faststream.opentelemetry import CurrentSpan
+from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
+from faststream_otel.telemetry import Telemetry
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from faststream_otel.telemetry import Telemetry
-from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
 
 from ..spans import context, named, tree
 
