@@ -32,12 +32,16 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
     OTLPSpanExporter as HttpSpanExporter,
 )
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    InMemoryLogRecordExporter,
+    SimpleLogRecordProcessor,
+)
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import ValidationError
 from uvicorn import Config
@@ -114,6 +118,18 @@ def counts_the_queues() -> bool:
     tracers.shutdown()
     loggers.shutdown()
     return lengths == [3, 3]
+
+
+def sees_who_exports() -> bool:
+    tracers = TracerProvider(shutdown_on_exit=False)
+    loggers = LoggerProvider(shutdown_on_exit=False)
+    meters = MeterProvider(shutdown_on_exit=False)
+    bare = [_opentelemetry.is_bare(provider) for provider in (tracers, loggers, meters)]
+    kept = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    tracers.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    loggers.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    return all(bare) and not any(map(_opentelemetry.is_bare, (tracers, loggers, meters)))
 
 
 def sets_the_resource() -> bool:
@@ -253,6 +269,11 @@ PARTS = [
         "opentelemetry-sdk", "_update_resource of the providers",
         "under opentelemetry-instrument, what others record has another resource",
         sets_the_resource,
+    ),
+    Part(
+        "opentelemetry-sdk", "_span_processors, _log_record_processors, _metric_readers",
+        "a provider that was set before and exports nothing gets no exporter",
+        sees_who_exports,
     ),
     Part(
         "faststream", "handler_ in the context",

@@ -21,7 +21,7 @@ from ..spans import context, named, tree
 GLOBAL = """
 from opentelemetry import _logs, metrics, trace
 
-from faststream_otel.telemetry import Telemetry
+from faststream_otel import Telemetry
 
 one, other = Telemetry("one"), Telemetry("other")
 assert trace.get_tracer_provider() is one.tracer_provider

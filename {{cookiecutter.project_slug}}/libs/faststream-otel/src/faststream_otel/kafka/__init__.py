@@ -3,16 +3,26 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..messages.retry import RetryPolicy
     from .prometheus import KafkaPrometheusMiddleware
+    from .retry import KafkaRetryMiddleware
     from .settings import KafkaSettings
     from .telemetry import KafkaTelemetryMiddleware
 
-__all__ = ("KafkaPrometheusMiddleware", "KafkaSettings", "KafkaTelemetryMiddleware")
+__all__ = (
+    "KafkaPrometheusMiddleware",
+    "KafkaRetryMiddleware",
+    "KafkaSettings",
+    "KafkaTelemetryMiddleware",
+    "RetryPolicy",
+)
 
 _HOMES = {
-    "KafkaPrometheusMiddleware": "prometheus",
-    "KafkaSettings": "settings",
-    "KafkaTelemetryMiddleware": "telemetry",
+    "KafkaPrometheusMiddleware": ".prometheus",
+    "KafkaRetryMiddleware": ".retry",
+    "KafkaSettings": ".settings",
+    "KafkaTelemetryMiddleware": ".telemetry",
+    "RetryPolicy": "..messages.retry",
 }
 
 
@@ -22,4 +32,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(_HOMES[name], __name__), name)

@@ -26,7 +26,7 @@ from opentelemetry.trace import TracerProvider
 
 from ..telemetry.errors import MAX_CHAIN, describe, fail, record
 from ..telemetry.spans import end_span, start_span
-from ._faststream import current_subscriber
+from ._faststream import current_subscriber, publishers_of
 from .broker import Messages, Unavailable
 from .consumers import Consumers
 from .dead_letters.sending import FailedMessage, send_to_dead_letters
@@ -227,12 +227,22 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             if msg.committed is AckStatus.NACKED:
                 raise  # its handler has nacked it: it is redelivered
             singles = self._messages.singles(msg)
-            if len(singles) == 1:
-                await self._shared.give_up(FailedMessage(singles[0], error, self._made))
+            if len(singles) == 1 or self._has_publisher():
+                for one in singles:
+                    await self._shared.give_up(FailedMessage(one, error, self._made))
             elif not await self._one_by_one(call_next, singles):
                 return None
             # The dead letter is safe: acknowledge, with the error for telemetry and the log.
             raise self._messages.settled() from error
+
+    def _has_publisher(self) -> bool:
+        """Whether what a handler returns is published: that for one message of a batch is not.
+
+        So such a batch stays together, and each of its messages is a dead letter. A `Service`
+        refuses such a handler before it starts.
+        """
+        calls = getattr(current_subscriber(self.context), "calls", ())
+        return any(publishers_of(call.handler) for call in calls)
 
     async def _one_by_one(
         self, call_next: Callable[[Any], Awaitable[Any]], messages: list[StreamMessage[Any]]

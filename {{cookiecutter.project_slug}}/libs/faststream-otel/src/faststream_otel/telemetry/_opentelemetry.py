@@ -16,6 +16,9 @@ function here logs it once, and the library works without it.
 - `_OpenTelemetrySemanticConventionStability` of opentelemetry-instrumentation: for today's names of
   HTTP where another instrumentation has looked at OTEL_SEMCONV_STABILITY_OPT_IN before it was set,
   as under `opentelemetry-instrument`. Without: the names are those of 2021 there.
+- `_active_span_processor._span_processors`, `_multi_log_record_processor._log_record_processors`
+  and `_metric_readers` of such a provider: to see that it exports nothing. Without: it is taken for
+  one that exports.
 
 Not private in spite of the underscore: `opentelemetry._logs`, `opentelemetry.sdk._logs` and the
 exporters' `_log_exporter`. They are the documented places of the logs signal.
@@ -31,7 +34,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sized
+from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -164,3 +169,16 @@ def use_stable_http_names() -> bool:
         )
         return False
     return True
+
+
+def is_bare(provider: Any) -> bool:
+    """Whether an SDK's provider has nobody to give its telemetry to."""
+    for path in (
+        "_active_span_processor._span_processors",
+        "_multi_log_record_processor._log_record_processors",
+        "_metric_readers",
+    ):
+        with suppress(AttributeError):
+            return not attrgetter(path)(provider)
+    _say_missing("`_span_processors` or `_metric_readers`", "a provider is taken to have exporters")
+    return False

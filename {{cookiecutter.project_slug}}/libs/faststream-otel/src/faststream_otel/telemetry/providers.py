@@ -6,10 +6,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.metrics import MeterProvider as AnyMeterProvider
@@ -26,9 +26,17 @@ from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMe
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 
-from ._opentelemetry import queue_length, set_resource
-from .environment import LOG_LEVELS, Signal, batch_size, environment_warnings, prepare_environment
+from ._opentelemetry import is_bare, queue_length, set_resource
+from .environment import (
+    LOG_LEVELS,
+    SIGNALS,
+    Signal,
+    batch_size,
+    environment_warnings,
+    prepare_environment,
+)
 from .exporters import Delivery, make_exporters
 from .limits import LimitedSpanProcessor, span_limits
 from .logs import install_handler, remove_handler
@@ -47,7 +55,10 @@ _QUIET = {
 }
 
 logger = logging.getLogger(__name__)
-_global = threading.Lock()
+_made: WeakSet[Any] = WeakSet()
+"""The providers that a `Telemetry` of this process has made."""
+_served: WeakSet[Any] = WeakSet()
+"""Those that a `Telemetry` gives log records and measurements of the process to."""
 
 
 class Telemetry:
@@ -57,12 +68,17 @@ class Telemetry:
         service_name: `service.name`, unless OTEL_SERVICE_NAME says otherwise.
         message_metrics: Whether the telemetry middleware records its OTLP metrics. Off, because
             FastStream's Prometheus middleware counts the same messages.
-        span_exporter: Instead of the one that OTEL_TRACES_EXPORTER names; for tests.
+        span_exporter: Instead of the one that OTEL_TRACES_EXPORTER names; for tests. It gets a
+            provider of its own, whatever the global one is.
         metric_exporter: Likewise.
         log_exporter: Likewise.
-        make_global: Whether `opentelemetry.trace.get_tracer` and its siblings use these providers;
-            the first in a process wins. Those of somebody else, say of `opentelemetry-instrument`,
-            stay, and get this service's resource.
+        make_global: Whether `opentelemetry.trace.get_tracer` and its siblings use the same
+            providers as this object. One that was set before, by the application or by
+            `opentelemetry-instrument`, is used here too: its exporters, limits and resource apply,
+            and no other exporter sends the same once more. Of the resource it gets what it does
+            not say itself, and where it has no exporter, the exporters of the variables. Where no
+            provider was set, the first `Telemetry` of a process sets its own. False: this object
+            has providers of its own in any case, and sets none.
         package: A module of the service: the distribution that it was installed from gives
             `service.namespace` and `service.version`. Default: neither is known.
 
@@ -87,63 +103,65 @@ class Telemetry:
         _set_diagnostic_level()
         for warning in environment_warnings():
             logger.warning("%s", warning)
-        resource = make_resource(service_name, package)
         self.enabled = os.environ.get(OTEL_SDK_DISABLED, "").lower() != "true"
         self._closed = threading.Lock()
         self._event_loop_watch: EventLoopWatch | None = None
 
-        self._delivery = delivery = Delivery()
+        given = {"traces": span_exporter, "metrics": metric_exporter, "logs": log_exporter}
+        found = _set_by_others() if make_global else {}
+        # Providers that others have set and shut down.
+        self._others = {signal: one for signal, one in found.items() if given[signal] is None}
+        resource = _merged(make_resource(service_name, package), self._others.values())
+        self._delivery = Delivery()
         self._queues: list[tuple[Signal, BatchSpanProcessor | BatchLogRecordProcessor]] = []
-        span_exporters: list[SpanExporter] = []
-        metric_exporters: list[MetricExporter] = []
-        log_exporters: list[LogRecordExporter] = []
-        if self.enabled:
-            span_exporters = (
-                [span_exporter] if span_exporter else make_exporters("traces", delivery)
-            )
-            metric_exporters = (
-                [metric_exporter] if metric_exporter else make_exporters("metrics", delivery)
-            )
-            log_exporters = [log_exporter] if log_exporter else make_exporters("logs", delivery)
+        exporters = {signal: self._exporters(signal, given[signal]) for signal in SIGNALS}
+        exports = {
+            signal: self.enabled and (bool(exporters[signal]) or self._others_export(signal))
+            for signal in SIGNALS
+        }
 
-        self.meter_provider = MeterProvider(
-            [PeriodicExportingMetricReader(exporter) for exporter in metric_exporters],
+        self.meter_provider: MeterProvider = self._others.get("metrics") or MeterProvider(
+            [PeriodicExportingMetricReader(exporter) for exporter in exporters["metrics"]],
             resource=resource, views=VIEWS, shutdown_on_exit=False,
         )  # fmt: skip
-        self.tracer_provider = TracerProvider(
+        self.tracer_provider: TracerProvider = self._others.get("traces") or TracerProvider(
             resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
             span_limits=span_limits(),
         )  # fmt: skip
-        for one in span_exporters:
+        self.logger_provider: LoggerProvider = self._others.get("logs") or LoggerProvider(
+            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider
+        )
+        for exporter in exporters["traces"]:
             spans = LimitedSpanProcessor(
-                one,
+                exporter,
                 max_export_batch_size=batch_size("OTEL_BSP"),
                 meter_provider=self.meter_provider,
             )
             self.tracer_provider.add_span_processor(spans)
             self._queues.append(("traces", spans))
-        self.logger_provider = LoggerProvider(
-            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider
-        )
-        for other in log_exporters:
+        for exporter in exporters["logs"]:
             records = BatchLogRecordProcessor(
-                other,
+                exporter,
                 max_export_batch_size=batch_size("OTEL_BLRP"),
                 meter_provider=self.meter_provider,
             )
             self.logger_provider.add_log_record_processor(records)
             self._queues.append(("logs", records))
-        self._log_handler = install_handler(self.logger_provider) if log_exporters else None
-        self._exports_metrics = bool(metric_exporters)
-        if metric_exporters:
+        self._exports_metrics = exports["metrics"]
+        self._log_handler = None
+        if exports["logs"] and self.logger_provider not in _served:
+            self._log_handler = install_handler(self.logger_provider)
+        if exports["metrics"] and self.meter_provider not in _served:
             observe_runtime(self.meter_provider)
+        _served.update((self.logger_provider, self.meter_provider))
 
         self.message_meter_provider: AnyMeterProvider = (
-            self.meter_provider if message_metrics and metric_exporters else NoOpMeterProvider()
+            self.meter_provider if message_metrics and exports["metrics"] else NoOpMeterProvider()
         )
-        # OpenTelemetry takes global providers once; a test process holds several services.
-        if make_global and _global.acquire(blocking=False):
+        _made.update(set(self._providers.values()) - set(self._others.values()))
+        if make_global:
             self._make_global()
+        self._say_whose()
         atexit.register(self.close)
 
     @property
@@ -159,38 +177,41 @@ class Telemetry:
             "meter_provider": self.message_meter_provider,
         }
 
+    @property
+    def _providers(self) -> dict[Signal, Any]:
+        return {
+            "traces": self.tracer_provider,
+            "metrics": self.meter_provider,
+            "logs": self.logger_provider,
+        }
+
+    def _exporters(self, signal: Signal, given: Any | None) -> list[Any]:
+        """Make the exporters of a signal; none where another's provider has some already."""
+        # A MeterProvider takes its readers, which it shuts down, only as it is made.
+        theirs = self._others_export(signal) or (signal == "metrics" and signal in self._others)
+        if theirs or not self.enabled:
+            return []
+        return make_exporters(signal, self._delivery) if given is None else [given]
+
+    def _others_export(self, signal: Signal) -> bool:
+        return signal in self._others and not is_bare(self._others[signal])
+
     def _make_global(self) -> None:
-        tracers, meters, loggers = self.tracer_provider, self.meter_provider, self.logger_provider
-        others = []
-        for current, kind, make in (
-            (
-                trace.get_tracer_provider(),
-                TracerProvider,
-                partial(trace.set_tracer_provider, tracers),
-            ),
-            (
-                metrics.get_meter_provider(),
-                MeterProvider,
-                partial(metrics.set_meter_provider, meters),
-            ),
-            (
-                _logs.get_logger_provider(),
-                LoggerProvider,
-                partial(_logs.set_logger_provider, loggers),
-            ),
-        ):
-            if isinstance(current, kind):
-                set_resource(current, self.resource)
-                others.append(current)
-            else:
-                make()
-        if not others:
+        """OpenTelemetry takes each global provider once."""
+        for signal, (get, put, kind) in _GLOBALS.items():
+            if not isinstance(get(), kind):
+                put(self._providers[signal])
+
+    def _say_whose(self) -> None:
+        if not self._others:
             return
         logger.info(
-            "Global providers were set before, as opentelemetry-instrument does: %s. They stay, for"
-            " the instrumentations that use them; what this service records itself goes through its"
-            " own. Both have the same resource.",
-            ", ".join(type(other).__name__ for other in others),
+            "Using the providers that were set before, as opentelemetry-instrument or an"
+            " application does: %s. What they export, where to, and their limits (128 links per"
+            " span unless OTEL_SPAN_LINK_COUNT_LIMIT says more) are their own. Their resource has"
+            " service.name=%s. Telemetry(make_global=False) has providers of its own.",
+            ", ".join(type(one).__name__ for one in self._others.values()),
+            self.resource.attributes.get(SERVICE_NAME),
         )
 
     async def watch_event_loop(self) -> None:
@@ -199,8 +220,8 @@ class Telemetry:
             self._event_loop_watch = EventLoopWatch(self.meter_provider)
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """Call `shutdown` at the end; for `lifespan` of the application.
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Call `shutdown` at the end; for `lifespan` of FastStream's application, or FastAPI's.
 
         FastStream runs no `after_shutdown` where a hook or the broker raises while it stops, or a
         hook as it starts. The end of the lifespan it always comes to.
@@ -232,9 +253,8 @@ class Telemetry:
         deadline = time.monotonic() + seconds
         before = self._delivery.lost.copy()
         ends: list[Callable[[], object]] = [
-            self.tracer_provider.shutdown,
-            self.logger_provider.shutdown,
-            self.meter_provider.shutdown,
+            _flush(provider, seconds) if signal in self._others else provider.shutdown
+            for signal, provider in self._providers.items()
         ]
         # Daemon threads: one that hangs on a dead Collector must not keep the process.
         threads = [threading.Thread(target=end, daemon=True) for end in ends]
@@ -257,6 +277,51 @@ class Telemetry:
         """
         queued = sum(queue_length(processor) for of, processor in self._queues if of == signal)
         return queued + self._delivery.in_hand[signal] + self._delivery.lost[signal]
+
+
+_GLOBALS: dict[Signal, tuple[Callable[[], Any], Callable[[Any], None], type]] = {
+    "traces": (trace.get_tracer_provider, trace.set_tracer_provider, TracerProvider),
+    "metrics": (metrics.get_meter_provider, metrics.set_meter_provider, MeterProvider),
+    "logs": (_logs.get_logger_provider, _logs.set_logger_provider, LoggerProvider),
+}
+
+
+def _set_by_others() -> dict[Signal, Any]:
+    """The global providers, of the SDK, that no `Telemetry` has made."""
+    found = {signal: get() for signal, (get, _, _) in _GLOBALS.items()}
+    return {
+        signal: provider
+        for signal, provider in found.items()
+        if isinstance(provider, _GLOBALS[signal][2]) and provider not in _made
+    }
+
+
+def _merged(resource: Resource, others: Iterable[Any]) -> Resource:
+    """One resource for all signals: what others' providers say, completed by ours.
+
+    The SDK's `unknown_service` says nothing.
+    """
+    others = list(others)
+    for other in others:
+        theirs = dict(getattr(other, "resource", Resource({})).attributes)
+        if str(theirs.get(SERVICE_NAME, "")).startswith("unknown_service"):
+            del theirs[SERVICE_NAME]
+        resource = resource.merge(Resource(theirs))
+    for other in others:
+        set_resource(other, resource)
+    return resource
+
+
+def _flush(provider: Any, seconds: float) -> Callable[[], object]:
+    """Whoever made a provider shuts it down; until then it has to go on."""
+
+    def flush() -> None:
+        try:
+            provider.force_flush(int(seconds * 1000))
+        except Exception as error:  # a MeterProvider's, where an exporter fails
+            logger.warning("%s was not flushed: %s", type(provider).__name__, error)
+
+    return flush
 
 
 def _set_diagnostic_level() -> None:

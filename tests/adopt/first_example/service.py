@@ -1,0 +1,16 @@
+from faststream import FastStream
+from faststream.kafka import KafkaBroker
+from faststream_otel import Telemetry
+from faststream_otel.kafka import KafkaTelemetryMiddleware
+
+telemetry = Telemetry("users")
+broker = KafkaBroker(
+    "localhost:9092", middlewares=[KafkaTelemetryMiddleware(**telemetry.providers)]
+)
+app = FastStream(broker, lifespan=telemetry.lifespan)
+
+
+@broker.subscriber("in-topic")
+@broker.publisher("out-topic")
+async def handle_msg(user: str, user_id: int) -> str:
+    return f"User: {user_id} - {user} registered"

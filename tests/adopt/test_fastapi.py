@@ -1,0 +1,31 @@
+"""FastAPI beside FastStream: the request, its message and what follows are one trace."""
+
+import pytest
+
+from . import page
+from .conftest import Run, Topics
+from .receiver import Receiver
+from .test_faststream import HOP, USER, UVICORN
+from .traces import Tree, trace_id, tree
+
+ONE_TRACE: Tree = {"POST /users": {"send in-topic": HOP}}
+
+
+@pytest.mark.parametrize("recipe", ["faststream_fastapi", "fastapi_lifespan", "fastapi_router"])
+def test_request_and_messages_are_one_trace(
+    recipe: str, run: Run, topics: Topics, receiver: Receiver
+) -> None:
+    service = run(recipe, "FastAPI", *UVICORN, **page.variables("FastAPI"))
+    message = topics.answer(lambda: service.post(USER))
+    output = service.stop()
+    spans = receiver.trace(trace_id(message))
+    assert tree(spans) == ONE_TRACE, output
+    assert len(spans) == 4
+    assert "http.server.request.duration" in {point.name for point in receiver.metrics}
+    assert {span.service for span in receiver.spans} == {"users"}
+
+
+@pytest.mark.parametrize("recipe", ["faststream_fastapi", "fastapi_lifespan"])
+def test_a_service_whose_broker_is_away_ends(recipe: str, run: Run) -> None:
+    service = run(recipe, "FastAPI", *UVICORN, kafka="127.0.0.1:9")
+    assert service.process.wait(30) != 0

@@ -1,0 +1,182 @@
+"""Retry and dead letters of a broker that is an application's own."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage, KafkaRouter, TestKafkaBroker
+from faststream_otel.kafka import KafkaRetryMiddleware, RetryPolicy
+from pydantic import BaseModel
+
+POLICY = RetryPolicy(attempts=2, backoff=0.001, timeout=1)
+
+
+class Order(BaseModel):
+    amount: int
+
+
+class Bench:
+    """A broker with retries, and the dead letters that it published."""
+
+    def __init__(self, retry: KafkaRetryMiddleware | None = None) -> None:
+        self.retry = retry or KafkaRetryMiddleware(POLICY)
+        self.broker = KafkaBroker(
+            middlewares=[self.retry], logger=None, **self.retry.broker_options
+        )
+        self.letters: list[tuple[bytes, dict[str, str]]] = []
+
+        @self.broker.subscriber("dead-letters", group_id="test")
+        async def keep(message: KafkaMessage) -> None:
+            self.letters.append((message.body, message.headers))
+
+    async def publish(self, *bodies: Any) -> None:
+        async with TestKafkaBroker(self.broker):
+            for body in bodies:
+                await self.broker.publish(body, "orders")
+
+    async def publish_batch(self, *bodies: str) -> None:
+        async with TestKafkaBroker(self.broker):
+            await self.broker.publish_batch(*bodies, topic="orders")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_handler_that_fails_is_tried_again_and_then_its_message_is_a_dead_letter(
+    bench: Bench,
+) -> None:
+    calls = []
+
+    @bench.broker.subscriber("orders", group_id="test")
+    async def fails(body: str) -> None:
+        calls.append(body)
+        raise LookupError(body)
+
+    await bench.publish("x")
+    assert calls == ["x", "x"]
+    ((body, headers),) = bench.letters
+    assert body == b"x"
+    assert headers["dead-letter.error.type"] == "LookupError"
+
+
+async def test_handlers_of_a_router_too() -> None:
+    bench, router = Bench(), KafkaRouter(ack_policy=AckPolicy.NACK_ON_ERROR)
+
+    @router.subscriber("orders", group_id="test")
+    async def fails(body: str) -> None:
+        raise LookupError(body)
+
+    bench.broker.include_router(router)
+    await bench.publish("x")
+    assert len(bench.letters) == 1
+
+
+async def test_a_message_that_does_not_fit_is_a_dead_letter_at_once(bench: Bench) -> None:
+    calls = []
+
+    @bench.broker.subscriber("orders", group_id="test")
+    async def takes(order: Order) -> None:
+        calls.append(order)
+
+    await bench.publish({"amount": "much"}, {"amount": 1})
+    assert calls == [Order(amount=1)]
+    assert [json.loads(body) for body, _ in bench.letters] == [{"amount": "much"}]
+
+
+async def test_each_broker_has_its_own_dead_letters() -> None:
+    """One object for two brokers: it publishes with the broker that the message came from."""
+    retry = KafkaRetryMiddleware(POLICY)
+    one, other = Bench(retry), Bench(retry)
+    for bench in (one, other):
+
+        @bench.broker.subscriber("orders", group_id="test")
+        async def fails(body: str) -> None:
+            raise LookupError(body)
+
+    await one.publish("x")
+    await other.publish("y")
+    assert [body for body, _ in one.letters] == [b"x"]
+    assert [body for body, _ in other.letters] == [b"y"]
+
+
+async def test_a_failed_batch_is_handled_message_by_message(bench: Bench) -> None:
+    handled: list[str] = []
+
+    @bench.broker.subscriber("orders", group_id="test", batch=True)
+    async def handles(bodies: list[str]) -> None:
+        if "bad" in bodies:
+            raise LookupError
+        handled.extend(bodies)
+
+    await bench.publish_batch("good", "bad")
+    assert handled == ["good"]
+    assert [body for body, _ in bench.letters] == [b"bad"]
+
+
+async def test_a_failed_batch_whose_results_are_published_stays_together(bench: Bench) -> None:
+    """What the handler returns for one message alone would not be published."""
+    handled: list[list[str]] = []
+
+    @bench.broker.subscriber("orders", group_id="test", batch=True)
+    @bench.broker.publisher("totals")
+    async def totals(bodies: list[str]) -> int:
+        handled.append(bodies)
+        raise LookupError
+
+    await bench.publish_batch("one", "two")
+    assert handled == [["one", "two"]] * 2
+    assert [body for body, _ in bench.letters] == [b"one", b"two"]
+
+
+def without_options(retry: KafkaRetryMiddleware) -> KafkaBroker:
+    return KafkaBroker(middlewares=[retry], logger=None)
+
+
+def with_options(retry: KafkaRetryMiddleware) -> KafkaBroker:
+    return KafkaBroker(middlewares=[retry], logger=None, **retry.broker_options)
+
+
+async def test_a_router_without_the_policy_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """FastStream gives the broker's policy to subscribers of the broker alone."""
+    broker, router = with_options(KafkaRetryMiddleware(POLICY)), KafkaRouter()
+
+    @router.subscriber("orders", group_id="test")
+    async def handles(body: str) -> None: ...
+
+    broker.include_router(router)
+    async with TestKafkaBroker(broker):
+        await broker.publish("x", "orders")
+    assert "acknowledges a message before it is handled" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "said"),
+    [
+        (without_options, {"group_id": "test"}, "acknowledges a message before it is handled"),
+        (with_options, {}, "has no group_id"),
+        (with_options, {"group_id": "test"}, ""),
+    ],
+)
+async def test_a_subscriber_that_can_lose_messages_is_named_once(
+    make: Callable[[KafkaRetryMiddleware], KafkaBroker],
+    options: dict[str, Any],
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker = make(KafkaRetryMiddleware(POLICY))
+
+    async def handles(body: str) -> None: ...
+
+    broker.subscriber("orders", **options)(handles)
+
+    async with TestKafkaBroker(broker):
+        await broker.publish("x", "orders")
+        await broker.publish("y", "orders")
+    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(warnings) == bool(said)
+    assert all("orders" in one and said in one for one in warnings)
