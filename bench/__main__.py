@@ -71,9 +71,9 @@ class Receiver:
 
     SCRIPT = """
 import sys
-from faststream_otel.dev.sink import OtlpSink
-with OtlpSink(capacity=1000) as sink:
-    print(sink.grpc_endpoint, flush=True)
+from faststream_otel.dev.receiver import OtlpReceiver
+with OtlpReceiver(capacity=1000) as receiver:
+    print(receiver.grpc_endpoint, flush=True)
     sys.stdin.read()
 """
 
