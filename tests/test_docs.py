@@ -43,12 +43,17 @@ def rows(project: Path) -> list[list[str]]:
     return [row for row in cells if row[0] not in {"On the page", "Thing", "---"}]
 
 
+def roots(project: Path) -> list[Path]:
+    """What a page's paths begin at: the project, its package, the library's."""
+    library = project / "libs/faststream-otel/src/faststream_otel"
+    return [project, *(project / "src").iterdir(), library]
+
+
 def located(project: Path, name: str) -> Path:
     """The file that a page means by this name."""
     if name.startswith("template:"):
         return TEMPLATE / name.removeprefix("template:")
-    (package,) = (path.parent for path in (project / "src").glob("*/telemetry"))
-    return next((root / name for root in (project, package) if (root / name).is_file()), Path(name))
+    return next((root / name for root in roots(project) if (root / name).is_file()), Path(name))
 
 
 def defined(tree: ast.AST, symbol: str) -> bool:
@@ -84,7 +89,7 @@ def test_the_tracing_page_names_what_there_is(project: Path) -> None:
 
 
 def test_a_wrong_name_is_noticed(project: Path) -> None:
-    good = "`telemetry/providers.py::Telemetry.close` `tests/memory.py::in_memory`"
+    good = "`telemetry/providers.py::Telemetry.close` `template:tests/matrix.py::matrix`"
     bad = (
         "`telemetry/provider.py` `telemetry/providers.py::Telemetry.end`"
         " `template:tests/test_docs.py::test_nothing`"
@@ -124,6 +129,7 @@ def settable(project: Path) -> str:
         project / ".env.example",
         *project.rglob("compose*.yaml"),
         *(project / "src").rglob("*.py"),
+        *(project / "libs").rglob("*.py"),
     ]
     return "\n".join(path.read_text("utf-8") for path in files)
 
@@ -144,14 +150,13 @@ def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
-    (package,) = (path.parent for path in (project / "src").glob("*/telemetry"))
     named = set(PATH.findall(text)) - {"elsewhere.yaml"}
     made = {"observability/alertmanager/secrets/"}  # by whoever has secrets to keep there
     gone = {
         name
         for name in named - made
         if not name.startswith("/")  # of a container
-        and not any((root / name).exists() for root in (project, package))
+        and not any((root / name).exists() for root in roots(project))
     }
     assert gone == set()
 

@@ -10,8 +10,8 @@ from bakery import Bakery
 BEFORE = """
 import logging
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
-from order_flow.logs import configure_logging
-from order_flow.telemetry import Telemetry
+from faststream_otel import Telemetry
+from faststream_otel.logs import configure_logging
 
 configure_logging("INFO")
 exporter = InMemoryLogRecordExporter()
