@@ -3,6 +3,9 @@
 UV := $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 NEEDS_UV := $(filter $(CURDIR)/.uv/bin/uv,$(UV))
 RUN := $(UV) run
+LIBRARY := {{cookiecutter.project_slug}}/libs/faststream-otel
+# From its own folder: the root's settings leave out all that is baked.
+IN_LIBRARY := cd '$(LIBRARY)' && $(UV) run --project '$(CURDIR)'
 # What is baked uses the same uv.
 export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
@@ -10,7 +13,7 @@ INTO := build
 export TRACES ?= tempo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev bake test e2e bench drills dashboards lint format audit git
+.PHONY: help demo dev bake test e2e bench drills dashboards lint lint-library format audit git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +28,7 @@ bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder
 	@rm -rf '$(INTO)/order-flow'
 	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . trace_backend=$(TRACES)
 
-test: git $(NEEDS_UV) ## Bake every option and check each result (ARGS="-k name")
+test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 2 --dist loadfile --durations 20 $(ARGS)
 
 e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (TRACES=jaeger, ARGS="-k name")
@@ -42,16 +45,24 @@ drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (ARGS="--list"
 dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
 	$(RUN) python -m dashboards
 
-lint: $(NEEDS_UV) ## Check the template's own code and configuration
+lint: lint-library $(NEEDS_UV) ## Check the library, the template's own code and configuration
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) yamllint --strict .github .pre-commit-config.yaml
 	$(RUN) shellcheck .ci/run .github/fetch-programs.sh
 
-format: $(NEEDS_UV) ## Put the template's own code into its format, mend what can be mended
+lint-library: $(NEEDS_UV)
+	$(IN_LIBRARY) ruff format --check .
+	$(IN_LIBRARY) ruff check .
+	$(IN_LIBRARY) mypy
+	$(IN_LIBRARY) lint-imports --no-logo --no-cache
+
+format: $(NEEDS_UV) ## Format the library and the template's own code, fix what can be fixed
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
+	$(IN_LIBRARY) ruff format .
+	$(IN_LIBRARY) ruff check --fix .
 
 audit: bake ## Look up the dependencies, the baked project's too, among known vulnerabilities
 	$(UV) audit

@@ -1,7 +1,7 @@
 """Measure CPU per message-hop, variants interleaved in one run; report ratios.
 
-Needs a real Kafka (`docker compose up` in a baked project, or BROKER_URL) and the baked default
-project in build/ (`make bake`). An OTLP receiver runs beside the variants and is not measured.
+Needs a real Kafka (`docker compose up` in a baked project, or BROKER_URL). The library runs as it
+is in this repository. An OTLP receiver runs beside the variants and is not measured.
 """
 
 import argparse
@@ -10,12 +10,9 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PROJECT = ROOT / "build" / "order-flow"
-PACKAGE = "order_flow"
+VARIANT = Path(__file__).with_name("variant.py")
 
 # The recipe has traces only; ours is compared with the same, and shown with all its signals too.
 TRACES_ONLY = {
@@ -58,9 +55,6 @@ def main() -> int:
         help="a real Kafka (default BROKER_URL, or 127.0.0.1:9092)",
     )
     arguments = parser.parse_args()
-    if not PROJECT.is_dir():
-        print(f"{PROJECT.relative_to(ROOT)} is missing: run `make bake` first", file=sys.stderr)
-        return 1
 
     costs: dict[Run, list[float]] = {run: [] for run in RUNS}
     with Receiver() as endpoint:
@@ -73,20 +67,19 @@ def main() -> int:
 
 
 class Receiver:
-    """The baked project's OTLP receiver, in a process of its own."""
+    """The library's OTLP receiver, in a process of its own."""
 
     SCRIPT = """
 import sys
-from devtools.sink import OtlpSink
-with OtlpSink(capacity=1000) as sink:
-    print(sink.grpc_endpoint, flush=True)
+from faststream_otel.dev.receiver import OtlpReceiver
+with OtlpReceiver(capacity=1000) as receiver:
+    print(receiver.grpc_endpoint, flush=True)
     sys.stdin.read()
 """
 
     def __enter__(self) -> str:
         self.process = subprocess.Popen(
-            [*python(), "-c", self.SCRIPT],
-            cwd=PROJECT,
+            [sys.executable, "-c", self.SCRIPT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -102,7 +95,7 @@ def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
     """CPU microseconds per message-hop."""
     name, tuned = run
     command = [
-        *python(), str(ROOT / "bench" / "variant.py"), name, f"--package={PACKAGE}",
+        sys.executable, str(VARIANT), name,
         f"--broker={broker}", f"--messages={messages}", *(["--tuned"] if tuned else []),
     ]  # fmt: skip
     variables = {
@@ -113,7 +106,6 @@ def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
     }
     done = subprocess.run(
         command,
-        cwd=PROJECT,
         env=os.environ | variables,
         capture_output=True,
         text=True,
@@ -124,10 +116,6 @@ def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
     answer = json.loads(done.stdout.splitlines()[-1])
     seconds: float = answer["cpu_seconds"]
     return seconds / (messages * int(answer["hops"])) * 1e6
-
-
-def python() -> Sequence[str]:
-    return ["uv", "run", "--quiet", "--project", str(PROJECT), "python"]
 
 
 def report(costs: dict[Run, list[float]]) -> None:

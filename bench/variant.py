@@ -1,7 +1,6 @@
 """One variant of the measured pipeline, as a process of its own: prints CPU seconds as JSON.
 
-Three hops over Kafka, first -> second -> third, whose handlers only publish on. Runs with the
-Python of a baked project, from its folder.
+Three hops over Kafka, first -> second -> third, whose handlers only publish on.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -22,17 +20,17 @@ HOPS = 3
 WARM_UP = 300  # messages
 
 
-def middlewares(name: str, package: str) -> tuple[list[Any], Callable[[], None]]:
+def middlewares(name: str) -> tuple[list[Any], Callable[[], None]]:
     """The middlewares of a variant, and what ends its telemetry."""
     if name == "bare":
         return [], lambda: None
     if name.startswith("ours"):
-        telemetry = import_module(f"{package}.telemetry").Telemetry("bench")
-        kafka = import_module(f"{package}.telemetry.kafka")
-        metrics = import_module(f"{package}.telemetry.kafka_prometheus")
-        registry = import_module(f"{package}.telemetry.prometheus").ServiceRegistry
-        counting = metrics.KafkaPrometheusMiddleware(
-            registry=registry(telemetry.resource), app_name="bench"
+        from faststream_otel import Telemetry, kafka
+        from faststream_otel.telemetry.prometheus import ServiceRegistry
+
+        telemetry = Telemetry("bench")
+        counting = kafka.KafkaPrometheusMiddleware(
+            registry=ServiceRegistry(telemetry.resource), app_name="bench"
         )
         return [kafka.KafkaTelemetryMiddleware(**telemetry.providers), counting], telemetry.close
 
@@ -54,9 +52,9 @@ def middlewares(name: str, package: str) -> tuple[list[Any], Callable[[], None]]
     return ([stock] if name == "recipe" else [stock, prometheus]), provider.shutdown
 
 
-async def run(name: str, package: str, broker_url: str, messages: int, *, tuned: bool) -> float:
+async def run(name: str, broker_url: str, messages: int, *, tuned: bool) -> float:
     """CPU seconds of this process, all threads, for the messages' way over all hops."""
-    chain, end = middlewares(name, package)
+    chain, end = middlewares(name)
     options: dict[str, Any] = {"log_level": logging.DEBUG} if tuned else {}
     broker = KafkaBroker(broker_url, middlewares=chain, **options)
     run_id = uuid.uuid4().hex[:8]
@@ -99,7 +97,6 @@ async def run(name: str, package: str, broker_url: str, messages: int, *, tuned:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=["bare", "recipe", "recipe+prometheus", "ours", "ours+all"])
-    parser.add_argument("--package", required=True)
     parser.add_argument("--broker", required=True)
     parser.add_argument("--messages", type=int, required=True)
     parser.add_argument("--tuned", action="store_true", help="loop, log level and gc as baked")
@@ -111,15 +108,7 @@ def main() -> None:
         factory = uvloop.new_event_loop
         gc.set_threshold(50_000, 20, 20)
     with asyncio.Runner(loop_factory=factory) as runner:
-        seconds = runner.run(
-            run(
-                chosen.name,
-                chosen.package,
-                chosen.broker,
-                chosen.messages,
-                tuned=chosen.tuned,
-            )
-        )
+        seconds = runner.run(run(chosen.name, chosen.broker, chosen.messages, tuned=chosen.tuned))
     print(json.dumps({"cpu_seconds": seconds, "messages": chosen.messages, "hops": HOPS}))
 
 

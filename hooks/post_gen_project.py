@@ -16,7 +16,11 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 ROOT = Path.cwd()
 OVERLAYS = ROOT / "overlays"
 LIBRARIES = ROOT / "libs"
-CACHES = (".*_cache", ".hypothesis", ".venv", "__pycache__", "build", "dist")
+IGNORED = (
+    *(".*_cache", ".coverage", ".hypothesis", ".venv", "*.egg-info", "__pycache__"),
+    *("build", "dist", "uv.lock"),
+)
+"""What git ignores in the template, and may lie in the library's folder after a test run."""
 PASSWORD = re.compile(r"^GRAFANA_ADMIN_PASSWORD=.*$", re.MULTILINE)
 
 
@@ -27,10 +31,13 @@ def lay_overlays() -> None:
     shutil.rmtree(OVERLAYS)
 
 
-def remove_caches() -> None:
-    """Of a clone in which the library was run: cookiecutter copies what git ignores too."""
-    for cache in [path for name in CACHES for path in LIBRARIES.rglob(name)]:
-        shutil.rmtree(cache, ignore_errors=True)
+def remove_ignored() -> None:
+    """Cookiecutter copies what git ignores too, such as caches of a clone that was worked in."""
+    for path in [path for name in IGNORED for path in LIBRARIES.rglob(name)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_env_files() -> None:
@@ -53,7 +60,7 @@ def is_baked_to_be_compared() -> bool:
 
 
 lay_overlays()
-remove_caches()
+remove_ignored()
 write_env_files()
 if not is_baked_to_be_compared():
     print(f"""

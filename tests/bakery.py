@@ -104,11 +104,14 @@ class Bakery:
             return said + running.stdout.read()
 
     def environment(self) -> dict[str, str]:
-        """The user's, without their settings of cookiecutter, uv, OpenTelemetry and make."""
+        """The user's, without their settings of cookiecutter, uv, OpenTelemetry and make.
+
+        And without those of the library's tests, which may share this process.
+        """
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name not in {"ARGS", "VIRTUAL_ENV"}
+            if name not in {"ARGS", "PYTHONPATH", "RETRY_BACKOFF_SECONDS", "VIRTUAL_ENV"}
             and not name.startswith(("UV_PYTHON", "OTEL_", "MAKE"))
         }
         config = self.home / "cookiecutter.yaml"

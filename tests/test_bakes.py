@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from bakery import Bakery
-from matrix import OPTIONS, TEMPLATE, Answers, matrix
+from matrix import OPTIONS, QUESTIONS, TEMPLATE, Answers, matrix
+from packaging.requirements import Requirement
+from packaging.version import Version
+from repository import git
 from tools import docker_compose, tool
 
-# The options whose answers change the code: its own tests run once for each combination.
-WHAT_RUNS = ("broker", "trace_backend")
-TOOLS = "tests/devtools"
+LIBRARY = "libs/faststream-otel"
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")  # with its default, as Compose reads it
 CONFIG_FOLDER = "observability/otel-collector/config"
 CONNECTION = (
@@ -84,15 +85,53 @@ def test_lint_is_clean(project: Path, bakery: Bakery) -> None:
     bakery.run(project, "make", "lint")
 
 
-@pytest.mark.parametrize(
-    "row",
-    {tuple(row[option] for option in WHAT_RUNS): row for row in reversed(matrix())}.values(),
-    ids=lambda row: "-".join(row[option] for option in WHAT_RUNS),
-)
-def test_its_own_tests_pass(row: Answers, bakery: Bakery, tmp_path: Path) -> None:
-    """All of them for each broker; for other trace backends, which no service knows, the tools'."""
-    default = row["trace_backend"] == OPTIONS["trace_backend"][0]
-    bakery.run(bakery.bake(row, tmp_path), "make", "test", f"ARGS={'' if default else TOOLS}")
+@pytest.mark.parametrize("broker", OPTIONS["broker"])
+def test_its_own_tests_pass(broker: str, bakery: Bakery, tmp_path: Path) -> None:
+    """No other answer changes the code: test_overlays.py."""
+    bakery.run(bakery.bake({"broker": broker}, tmp_path), "make", "test")
+
+
+def test_the_library_is_the_templates_to_the_byte(project: Path) -> None:
+    """And nothing is beside it, such as a cache of the clone's."""
+    folder = TEMPLATE / "{{cookiecutter.project_slug}}" / LIBRARY
+    listed = git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    names = {name for name in listed.split("\0") if (folder / name).is_file()}
+    assert "pyproject.toml" in names
+    baked = project / LIBRARY
+    found = {path.relative_to(baked) for path in baked.rglob("*") if path.is_file()}
+    made = {path for path in found if "__pycache__" in path.parts}  # by what ran in the bake
+    assert {str(path) for path in found - made} == names
+    assert [
+        name for name in names if (baked / name).read_bytes() != (folder / name).read_bytes()
+    ] == []
+
+
+BROKERS = re.compile(r"\b(?:confluent|kafka|nats|rabbit|redis)", re.IGNORECASE)
+
+
+def test_no_other_broker_is_named_outside_of_the_library(project: Path, answers: Answers) -> None:
+    named = {
+        (broker.lower(), str(path.relative_to(project)))
+        for path in text_files(project)
+        if "libs" not in path.parts
+        for broker in BROKERS.findall(path.read_text("utf-8"))
+    }
+    assert {broker for broker, _ in named} == {answers["broker"]}, named
+
+
+def test_it_takes_the_library_that_it_holds(project: Path) -> None:
+    """And releases of the same minor version, once its team deletes the folder."""
+    (wanted,) = (
+        Requirement(one)
+        for one in tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"][
+            "dependencies"
+        ]
+        if one.startswith("faststream-otel")
+    )
+    held = Version(QUESTIONS["_template_version"])
+    assert wanted.specifier.contains(held, prereleases=True)
+    assert wanted.specifier.contains(f"{held.major}.{held.minor}.99")
+    assert not wanted.specifier.contains(f"{held.major}.{held.minor + 1}.0")
 
 
 def test_make_alone_lists_every_target(project: Path, bakery: Bakery) -> None:

@@ -8,7 +8,7 @@ import yaml
 from bakery import Bakery
 from cookiecutter.main import cookiecutter
 from matrix import TEMPLATE
-from repository import git
+from repository import copy_of_the_template, git
 
 OLDEST_COOKIECUTTER = "2.6.0"
 
@@ -128,6 +128,34 @@ def test_the_api_bakes_too(bakery: Bakery, tmp_path: Path) -> None:
     )
     compose = yaml.safe_load((Path(project) / "compose.yaml").read_text("utf-8"))
     assert compose["name"] == "other-flow"
+
+
+LEFT_BY_TOOLS = (
+    *(".mypy_cache/3.11/cache.json", ".ruff_cache/CACHEDIR.TAG", ".pytest_cache/README.md"),
+    *(".import_linter_cache/graph.json", ".hypothesis/unicode_data", ".venv/pyvenv.cfg"),
+    *("src/faststream_otel/__pycache__/service.cpython-311.pyc", "dist/faststream_otel.tar.gz"),
+    *("build/lib/service.py", "src/faststream_otel.egg-info/PKG-INFO", "uv.lock", ".coverage"),
+)
+
+
+def test_what_tools_leave_with_the_library_is_not_baked(bakery: Bakery, tmp_path: Path) -> None:
+    """Cookiecutter copies what git ignores too, in a clone that was worked in."""
+    template = copy_of_the_template(tmp_path / "template")
+    library = template / "{{cookiecutter.project_slug}}/libs/faststream-otel"
+    for name in LEFT_BY_TOOLS:
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text("left behind")
+    assert git(template, "status", "--porcelain") == ""  # all of it is ignored
+    project = cookiecutter(
+        str(template),
+        no_input=True,
+        output_dir=str(tmp_path / "into"),
+        config_file=bakery.environment()["COOKIECUTTER_CONFIG"],
+    )
+    tracked = git(library, "ls-files", "-z").split("\0")
+    baked = Path(project) / "libs/faststream-otel"
+    files = [str(path.relative_to(baked)) for path in baked.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(filter(None, tracked))
 
 
 def test_the_oldest_supported_cookiecutter_bakes_and_refuses(

@@ -68,9 +68,21 @@ def test_dependencies_are_audited(workflow: Path) -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
 def test_workflow_may_only_read(workflow: Path) -> None:
+    """The one that publishes may also say who it is."""
     text = workflow.read_text("utf-8")
     assert "\npermissions:\n  contents: read\n" in text
-    assert "write" not in text
+    may_write = ["id-token"] if workflow.stem == "publish" else []
+    assert re.findall(r"([\w-]+): write", text) == may_write
+    assert "write-all" not in text
+
+
+def test_nothing_is_published_until_the_owner_says_so() -> None:
+    """By a tag alone, and by no token that could leak."""
+    text = (TEMPLATE / ".github/workflows/publish.yml").read_text("utf-8")
+    workflow = yaml.load(text, yaml.BaseLoader)  # to which `on` is no boolean
+    assert workflow["on"] == {"push": {"tags": ["v*"]}}
+    assert {job["if"] for job in workflow["jobs"].values()} == {"vars.PUBLISH == 'true'"}
+    assert "uv publish --trusted-publishing always" in text
 
 
 @pytest.mark.parametrize("root", [TEMPLATE, BAKED], ids=["template", "baked"])

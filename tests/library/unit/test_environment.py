@@ -593,10 +593,10 @@ def test_a_strangers_headers_do_not_fill_the_log(
 ) -> None:
     monkeypatch.setenv("OTEL_LOG_LEVEL", value)
     with telemetry():
+        before = len(caplog.records)
         for headers in HOSTILE:
-            before = len(caplog.records)
             propagate.extract({"traceparent": f"00-{1:032x}-{1:016x}-01"} | headers)
-            assert (len(caplog.records) > before) == told, headers
+        assert (len(caplog.records) > before) == told
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])

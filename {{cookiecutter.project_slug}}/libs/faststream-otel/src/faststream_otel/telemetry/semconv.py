@@ -4,9 +4,7 @@ They are not stable, and change from version to version. To take up another one,
 the right here; the modules that use the names stay as they are.
 """
 
-from opentelemetry.semconv.schemas import Schemas
-
-SCHEMA_URL = Schemas.V1_44_0.value
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 MESSAGING_BATCH_MESSAGE_COUNT = "messaging.batch.message_count"
 MESSAGING_CONSUMER_GROUP_NAME = "messaging.consumer.group.name"
