@@ -39,9 +39,8 @@ def record(topic: str, kind: str, span: str, offset: int, **headers: str) -> Rec
 
 
 LETTER = {
-    "dead-letter.topic": "payments.authorized",
-    "dead-letter.partition": "0",
-    "dead-letter.offset": "1",
+    "dead-letter.channel": "payments.authorized",
+    "dead-letter.message-id": "0/1",
     "dead-letter.attempts": "3",
 }
 RECORDS = [
@@ -199,7 +198,7 @@ EXACTLY = '[["n",{"base64":"/w=="}],["n",null],["t","1"]]'
         ({"key": b""}, ["key"]),
         ({"value": b"{]"}, ["body"]),
         ({"headers": {"dead-letter.headers": EXACTLY.replace("null", '""')}}, ["headers"]),
-        ({"headers": {}, "exact": [("dead-letter.topic", b"t"), ("t", b"1")]}, ["headers"]),
+        ({"headers": {}, "exact": [("dead-letter.channel", b"t"), ("t", b"1")]}, ["headers"]),
     ],
 )
 def test_a_dead_letter_that_changes_the_message_is_found(
@@ -212,7 +211,7 @@ def test_a_dead_letter_that_changes_the_message_is_found(
 
 def test_headers_that_are_text_are_in_the_dead_letter_itself() -> None:
     message = Record("orders.placed", 0, 0, TIME, b"{", exact=[("content-type", b"j"), ("t", b"1")])
-    own = [("traceparent", b"new"), ("dead-letter.topic", b"orders.placed")]
+    own = [("traceparent", b"new"), ("dead-letter.channel", b"orders.placed")]
     for content_type, parts in ((b"j", []), (b"", ["headers"])):
         there = [("content-type", content_type), ("t", b"1"), *own]
         letter = Record("dead-letters", 0, 0, TIME, b"{", exact=there)

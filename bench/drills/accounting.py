@@ -80,11 +80,8 @@ class Record:
         """Where a dead letter says that it lay; all empty where it does not."""
         told = self.headers
         try:
-            return (
-                told["dead-letter.topic"],
-                int(told["dead-letter.partition"]),
-                int(told["dead-letter.offset"]),
-            )
+            partition, offset = map(int, told["dead-letter.message-id"].split("/"))
+            return told["dead-letter.channel"], partition, offset
         except (KeyError, ValueError):
             return "", 0, 0
 
@@ -105,7 +102,7 @@ class Record:
         if INJECTED in self.headers:
             return ""
         if self.topic == DEAD_LETTERS:
-            return CONSUMERS.get(self.headers.get("dead-letter.topic", ""), "")
+            return CONSUMERS.get(self.headers.get("dead-letter.channel", ""), "")
         return PRODUCERS.get(self.topic, "")
 
 
@@ -370,17 +367,11 @@ def look_up(
 
 def _expect_attempts(letter: Record, store: Store, expect: Any) -> None:
     """Each attempt after the first has a span beside the one that sent the dead letter."""
-    topic = letter.headers["dead-letter.topic"]
+    topic, partition, offset = letter.origin
     again = int(letter.headers.get("dead-letter.attempts", "1")) - 1
     if topic in BATCHES or again < 1:
         return
-    origin = Record(
-        topic,
-        int(letter.headers["dead-letter.partition"]),
-        int(letter.headers["dead-letter.offset"]),
-        letter.at,
-        letter.value,
-    )
+    origin = Record(topic, partition, offset, letter.at, letter.value)
     processes = store.processes(origin)
     attempts = sum(len(store.children(process, f"retry {topic}")) for process in processes)
     trace = letter.sender[0] if letter.sender else ""

@@ -122,7 +122,7 @@ _HEADERS: dict[str, list[bytes]] = {
     "correlation_id": [b"", b"\xc3\x28", b"x" * 10_000],
     "reply_to": [b"dead-letters", b"orders.placed", b"nowhere", b""],
     "flow-started": [b"", b"-1", b"soon", b"1e400", b"9" * 400],
-    "dead-letter.topic": [b"elsewhere"],
+    "dead-letter.channel": [b"elsewhere"],
     "message-id": [b"\xf0\x28\x8c\xbc"],
     "\U0001f600": [b"\x00\x01"],
 }  # fmt: skip

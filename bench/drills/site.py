@@ -77,7 +77,7 @@ class Site:
 
     def wait_until_healthy(self, *services: str) -> None:
         """Wait until every container of these services, by default of all, is up and well."""
-        wanted = services or [one for one in self.stack.services if one != "topics"]
+        wanted = services or [one for one in self.stack.services if one != "channels"]
         poll_until(
             lambda: all(_is_well(one) for name in wanted for one in self.stack.replicas(name)),
             f"{', '.join(wanted)} to be healthy", HEALTHY_SECONDS,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from faststream_otel.dev.sink import OtlpSink as Receiver
-from faststream_otel.dev.sink import Tls
+from faststream_otel.dev.receiver import OtlpReceiver as Receiver
+from faststream_otel.dev.receiver import Tls
 
 __all__ = ("DemandingReceiver", "Receiver", "Tls")
 

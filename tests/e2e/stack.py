@@ -140,14 +140,14 @@ class Stack:
                 self.stand_in = image
                 self.services.append(name)
                 unproved.append(
-                    f"{image} is missing (an OTLP sink took its place): that Tempo reads its"
+                    f"{image} is missing (an OTLP receiver took its place): that Tempo reads its"
                     " configuration, stores traces and finds them"
                 )
             else:
                 assert name in OPTIONAL, f"the image {image} is neither here nor can it be pulled"
                 unproved.append(f"{image} is missing: {OPTIONAL[name]}")
         if self.stand_in:
-            tempo_stand_in.build(self.stand_in, self.folder, f"{self.project}:local")
+            tempo_stand_in.build(self.stand_in, f"{self.project}:local")
         return unproved
 
     @contextmanager

@@ -10,8 +10,8 @@ def test_all_are_healthy(stack: Stack) -> None:
     containers = stack.containers()
     assert {
         name: one["State"].get("Health", {}).get("Status") for name, one in containers.items()
-    } == {name: None if name == "topics" else "healthy" for name in stack.services}
-    assert containers["topics"]["State"]["ExitCode"] == 0
+    } == {name: None if name == "channels" else "healthy" for name in stack.services}
+    assert containers["channels"]["State"]["ExitCode"] == 0
 
 
 def test_ports_are_open_on_loopback_only(stack: Stack) -> None:
@@ -42,7 +42,7 @@ def test_containers_are_confined(stack: Stack) -> None:
         assert not host["Privileged"], name
         assert host["Memory"] > 0, name
         assert host["PidsLimit"] > 0, name
-        expected = "no" if name == "topics" else "unless-stopped"
+        expected = "no" if name == "channels" else "unless-stopped"
         assert host["RestartPolicy"]["Name"] == expected, name
 
 

@@ -17,7 +17,7 @@ ORIGIN = "payments.authorized"
 
 
 def letters(stack: Stack, *arguments: str) -> list[dict[str, Any]]:
-    lines = stack.tool("dead-letters", "--json", "--topic", ORIGIN, *arguments).splitlines()
+    lines = stack.tool("dead-letters", "--json", "--channel", ORIGIN, *arguments).splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -26,7 +26,9 @@ def of_trace(stack: Stack, trace_id: str, *arguments: str) -> list[dict[str, Any
 
 
 @pytest.fixture(scope="module")
-def letter(stack: Stack, traces: dict[str, list[Span]], orders: dict[str, Order]) -> dict[str, Any]:
+def dead_letter(
+    stack: Stack, traces: dict[str, list[Span]], orders: dict[str, Order]
+) -> dict[str, Any]:
     """The dead letter of the failing order, as it is listed."""
     assert traces["failing"]  # has ended there
     (found,) = of_trace(stack, orders["failing"].trace_id)
@@ -34,9 +36,9 @@ def letter(stack: Stack, traces: dict[str, list[Span]], orders: dict[str, Order]
 
 
 @pytest.fixture(scope="module")
-def replayed(stack: Stack, letter: dict[str, Any]) -> str:
+def replayed(stack: Stack, dead_letter: dict[str, Any]) -> str:
     """The id of the trace that replaying it began."""
-    (new,) = re.findall(r"var-traceId=([0-9a-f]{32})", stack.tool("replay", letter["letter"]))
+    (new,) = re.findall(r"var-traceId=([0-9a-f]{32})", stack.tool("replay", dead_letter["id"]))
     return str(new)
 
 
@@ -49,16 +51,22 @@ def new_trace(replayed: str, store: TraceStore) -> list[Span]:
     return poll_until(whole, "the trace of the replay")
 
 
-def test_the_letter_says_what_happened(letter: dict[str, Any], orders: dict[str, Order]) -> None:
-    assert (letter["topic"], letter["attempts"], letter["state"]) == (ORIGIN, 3, "open")
-    assert letter["error_type"].endswith(".NoCarrierError")
-    assert letter["reason"] == "no carrier delivers to AQ"
-    assert json.loads(letter["body"])["order_id"] == orders["failing"].answer.body["order_id"]
+def test_the_dead_letter_says_what_happened(
+    dead_letter: dict[str, Any], orders: dict[str, Order]
+) -> None:
+    assert (dead_letter["channel"], dead_letter["attempts"], dead_letter["state"]) == (
+        ORIGIN,
+        3,
+        "open",
+    )
+    assert dead_letter["error_type"].endswith(".NoCarrierError")
+    assert dead_letter["reason"] == "no carrier delivers to AQ"
+    assert json.loads(dead_letter["body"])["order_id"] == orders["failing"].answer.body["order_id"]
 
 
-def test_the_letter_leads_to_its_trace(letter: dict[str, Any], stack: Stack) -> None:
-    board = f"{stack.url('GRAFANA_PORT')}/d/faststream-traces?var-traceId={letter['trace_id']}"
-    assert letter["trace"].startswith(board)
+def test_the_dead_letter_leads_to_its_trace(dead_letter: dict[str, Any], stack: Stack) -> None:
+    board = f"{stack.url('GRAFANA_PORT')}/d/faststream-traces?var-traceId={dead_letter['trace_id']}"
+    assert dead_letter["trace"].startswith(board)
 
 
 def test_the_service_goes_on_below_the_replay(new_trace: list[Span]) -> None:
@@ -78,11 +86,11 @@ def test_the_service_goes_on_below_the_replay(new_trace: list[Span]) -> None:
 def test_new_and_old_trace_lead_to_each_other(
     new_trace: list[Span], traces: dict[str, list[Span]], store: TraceStore
 ) -> None:
-    (put_away,) = (one for one in traces["failing"] if one.name == "send dead-letters")
+    (sent,) = (one for one in traces["failing"] if one.name == "send dead-letters")
     (root,) = (one for one in new_trace if not one.parent_id)
-    assert root.links == [(put_away.trace_id, put_away.span_id)]
+    assert root.links == [(sent.trace_id, sent.span_id)]
     poll_until(
-        lambda: root.trace_id in store.traces_linked_to(put_away.trace_id),
+        lambda: root.trace_id in store.traces_linked_to(sent.trace_id),
         "the replay among the traces that link to the order's",
     )
 
@@ -92,17 +100,17 @@ def test_the_replay_is_logged_in_its_trace(replayed: str, loki: Loki) -> None:
 
 
 def test_it_is_off_the_list_and_its_successor_on_it(
-    stack: Stack, letter: dict[str, Any], replayed: str, new_trace: list[Span]
+    stack: Stack, dead_letter: dict[str, Any], replayed: str, new_trace: list[Span]
 ) -> None:
-    assert of_trace(stack, letter["trace_id"]) == []
-    (old,) = of_trace(stack, letter["trace_id"], "--all")
-    assert (old["letter"], old["state"]) == (letter["letter"], "replayed")
+    assert of_trace(stack, dead_letter["trace_id"]) == []
+    (old,) = of_trace(stack, dead_letter["trace_id"], "--all")
+    assert (old["id"], old["state"]) == (dead_letter["id"], "replayed")
     (successor,) = of_trace(stack, replayed)
-    assert successor["offset"] > letter["offset"] or successor["partition"] != letter["partition"]
+    assert successor["message_id"] != dead_letter["message_id"]
 
 
 def test_the_reader_shows_in_no_consumer_group(
-    letter: dict[str, Any], prometheus: Prometheus
+    dead_letter: dict[str, Any], prometheus: Prometheus
 ) -> None:
     groups = poll_until(
         lambda: prometheus.series("kafka_consumer_group_members"), "consumer groups"

@@ -15,7 +15,7 @@ from .stores import STORES
 
 NEEDED = [
     "kafka",
-    "topics",
+    "channels",
     "otel-collector",
     "loki",
     "prometheus",

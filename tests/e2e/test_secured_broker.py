@@ -134,7 +134,7 @@ def test_who_is_not_let_in_is_told_why(
     secured: Stack, variables: dict[str, str], said: str
 ) -> None:
     """The one-shot ends with it; a service says it at each attempt, and goes on trying."""
-    code, output = secured.run_once("topics", **variables)
+    code, output = secured.run_once("channels", **variables)
     assert (code, said in output) == (1, True), output
     with secured.running_beside("orders", **variables) as output_so_far:
         poll_until(lambda: said in output_so_far(), f"a service to say {said}")
@@ -144,7 +144,7 @@ def test_who_is_not_let_in_is_told_why(
 
 def test_the_other_mechanism(secured: Stack) -> None:
     code, output = secured.run_once(
-        "topics", BROKER_SASL_MECHANISM="PLAIN", BROKER_PASSWORD=PLAIN_PASSWORD
+        "channels", BROKER_SASL_MECHANISM="PLAIN", BROKER_PASSWORD=PLAIN_PASSWORD
     )
     assert code == 0, output
 

@@ -42,7 +42,7 @@ def drill(run: Run) -> Figures:
 def every_container(run: Run) -> list[str]:
     """Name all services that run on, but for a store that would forget its spans."""
     forgets = {run.stack.traces} if run.forgets_traces else set()
-    return [one for one in run.stack.services if one not in forgets | {"topics"}]
+    return [one for one in run.stack.services if one not in forgets | {"channels"}]
 
 
 def place(intake: Intake, orders: float) -> None:

@@ -1,4 +1,4 @@
-"""Where Tempo's image cannot be had: the project's own OTLP sink under its name.
+"""Where Tempo's image cannot be had: the library's own OTLP receiver under its name.
 
 It keeps what Tempo would get and gives it back the way that Tempo does, so that the same tests hold
 for both.
@@ -15,23 +15,19 @@ DOCKERFILE = f"""
 ARG BASE
 FROM $BASE
 LABEL {LABEL}=true
-COPY devtools /opt/stand-in/devtools
 COPY --chmod=755 server.py /tempo
-ENV PYTHONPATH=/opt/stand-in
 ENTRYPOINT ["/tempo"]
 """
 
 
-def build(image: str, project: Path, base: str) -> None:
+def build(image: str, base: str) -> None:
     """Make the image.
 
     Args:
         image: Its name.
-        project: The baked project's folder.
-        base: The image of the project's services, which has the libraries that the sink needs.
+        base: The image of the project's services, which has the library.
     """
     with tempfile.TemporaryDirectory() as context:
-        shutil.copytree(project / "devtools", Path(context, "devtools"))
         shutil.copy(Path(__file__).with_name("server.py"), context)
         Path(context, "Dockerfile").write_text(DOCKERFILE)
         subprocess.run(

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.kafka.embedded import embedded_kafka
 
 from ..ports import free_port
@@ -57,8 +57,8 @@ def kafka() -> Iterator[str]:
 
 
 @pytest.fixture
-def sink() -> Iterator[OtlpSink]:
-    with OtlpSink() as sink:
+def sink() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as sink:
         yield sink
 
 

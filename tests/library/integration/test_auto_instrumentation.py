@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 
 from .conftest import PACKAGE, Start
 from .test_flow import order
@@ -12,7 +12,7 @@ from .test_flow import order
 COMMAND = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 
 
-def test_each_span_and_each_record_arrives_once(sink: OtlpSink, start: Start) -> None:
+def test_each_span_and_each_record_arrives_once(sink: OtlpReceiver, start: Start) -> None:
     services = ("orders", "payments")
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": sink.grpc_endpoint,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from faststream_otel.cli.__main__ import main
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.kafka.embedded import embedded_kafka
 
 from ..ports import free_port
@@ -125,7 +125,7 @@ async def ping(broker: str) -> None:
 
 
 def test_a_message_is_listed_mended_and_replayed(
-    kafka: str, sink: OtlpSink, start: Start, program: Program
+    kafka: str, sink: OtlpReceiver, start: Start, program: Program
 ) -> None:
     telemetry = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": sink.grpc_endpoint,

@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 
 from ..ports import refusing_port
 from .conftest import Process, Start
@@ -62,7 +62,7 @@ def test_it_stops_while_it_waits_for_the_broker(start: Start) -> None:
 
 
 def test_a_blocked_event_loop_ends_the_process_and_says_what_blocked_it(
-    start: Start, sink: OtlpSink
+    start: Start, sink: OtlpReceiver
 ) -> None:
     process = start(
         "-m", MODULE,
@@ -104,7 +104,9 @@ def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
     assert process.stop() == 0
 
 
-def test_a_thread_that_does_not_end_does_not_hold_its_process(start: Start, sink: OtlpSink) -> None:
+def test_a_thread_that_does_not_end_does_not_hold_its_process(
+    start: Start, sink: OtlpReceiver
+) -> None:
     process = start(
         "-m", SLEEPER,
         DRAIN_TIMEOUT_SECONDS="0.2",

@@ -4,8 +4,8 @@ import json
 import urllib.request
 from typing import Any
 
-from faststream_otel.dev.model import Span
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.otlp import Span
+from faststream_otel.dev.receiver import OtlpReceiver
 
 from .conftest import PACKAGE, Process, Start
 
@@ -45,7 +45,7 @@ def find(spans: list[Span], service: str, name: str) -> Span | None:
     return next((span for span in spans if (span.service, span.name) == (service, name)), None)
 
 
-def test_orders_arrive_whole(sink: OtlpSink, start: Start) -> None:
+def test_orders_arrive_whole(sink: OtlpReceiver, start: Start) -> None:
     endpoints = {"grpc": sink.grpc_endpoint, "http/protobuf": sink.http_endpoint}
     processes = {
         name: start(

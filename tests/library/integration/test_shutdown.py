@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 
 from ..ports import refusing_port
 from .conftest import Process, Start
@@ -49,7 +49,7 @@ def ping(process: Process, path: str = "/ping", timeout: float = 30.0) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_every_span_leaves(sink: OtlpSink, start: Start, number: signal.Signals) -> None:
+def test_every_span_leaves(sink: OtlpReceiver, start: Start, number: signal.Signals) -> None:
     processes = {
         way: start(
             *command,
@@ -119,7 +119,7 @@ def test_what_is_lost_at_the_end_is_counted(start: Start) -> None:
     assert int(lost[1]) > 0
 
 
-def start_clumsy(start: Start, sink: OtlpSink, fault: str, **variables: str) -> Process:
+def start_clumsy(start: Start, sink: OtlpReceiver, fault: str, **variables: str) -> Process:
     return start(
         "-m", CLUMSY,
         FAULT=fault,
@@ -132,7 +132,7 @@ def start_clumsy(start: Start, sink: OtlpSink, fault: str, **variables: str) -> 
     )  # fmt: skip
 
 
-def steps_of(sink: OtlpSink, fault: str) -> list[str]:
+def steps_of(sink: OtlpReceiver, fault: str) -> list[str]:
     """What the service with this fault did, by the spans that it sent."""
     return [span.name for span in sink.spans if span.service == fault]
 
@@ -156,7 +156,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("end", FAULTS)
 def test_a_step_that_fails_keeps_no_other_from_its_turn(
-    sink: OtlpSink, start: Start, end: str
+    sink: OtlpReceiver, start: Start, end: str
 ) -> None:
     processes = {fault: start_clumsy(start, sink, fault) for fault in FAULTS[end]}
     for process in processes.values():
@@ -174,14 +174,14 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(
         assert said == f"__main__.{step} {end}"
 
 
-def test_a_flush_that_fails_keeps_no_process_from_its_end(sink: OtlpSink, start: Start) -> None:
+def test_a_flush_that_fails_keeps_no_process_from_its_end(sink: OtlpReceiver, start: Start) -> None:
     process = start_clumsy(start, sink, "flush raises")
     process.wait_ready()
     assert process.stop() == EX_SOFTWARE
     assert process.output.read_text().count("LookupError: lost the way out") == 1
 
 
-def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpSink, start: Start) -> None:
+def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpReceiver, start: Start) -> None:
     broker, hook = (start_clumsy(start, sink, f"start{of} raises") for of in ("", " hook"))
     assert broker.popen.wait(30) == EX_SOFTWARE
     output = broker.output.read_text()
@@ -191,7 +191,7 @@ def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpSink, start: S
     assert steps_of(sink, "start hook raises") == ["begin"], hook.output.read_text()
 
 
-def test_a_start_that_is_stopped_does_not_go_on(sink: OtlpSink, start: Start) -> None:
+def test_a_start_that_is_stopped_does_not_go_on(sink: OtlpReceiver, start: Start) -> None:
     with refusing_port() as port:
         process = start_clumsy(start, sink, "", BROKER_URL=f"127.0.0.1:{port}")
         wait_until(lambda: "next attempt" in process.output.read_text(), process)
@@ -210,7 +210,7 @@ def test_a_start_that_is_stopped_does_not_go_on(sink: OtlpSink, start: Start) ->
     ids=["uvicorn", "faststream", "faststream without http"],
 )
 def test_telemetry_alone_leaves_though_the_broker_does_not_stop(
-    sink: OtlpSink, start: Start, way: list[str]
+    sink: OtlpReceiver, start: Start, way: list[str]
 ) -> None:
     arguments = [f"{ADOPTED}{part}" if part.startswith(":") else part for part in way]
     process = start(

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import grpc
 import pytest
 import trustme
-from faststream_otel.dev.sink import OtlpSink, Tls
+from faststream_otel.dev.receiver import OtlpReceiver, Tls
 from faststream_otel.telemetry import Telemetry, exporters
 from faststream_otel.telemetry.environment import (
     BadVariable,
@@ -43,13 +43,13 @@ def no_telemetry_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[OtlpSink]:
-    with OtlpSink() as sink:
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as sink:
         yield sink
 
 
 @pytest.fixture
-def sink(receiver: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> OtlpSink:
+def sink(receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> OtlpReceiver:
     receiver.clear()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.grpc_endpoint)
     return receiver
@@ -73,7 +73,7 @@ def emit_all(made: Telemetry) -> None:
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_protocol_carries_all_signals(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, protocol: str
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
@@ -92,7 +92,7 @@ def test_protocol_carries_all_signals(
 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_a_signals_own_variables_come_first(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, signal: str
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, signal: str
 ) -> None:
     path = f"/v1/{signal.lower()}"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
@@ -111,7 +111,7 @@ def test_a_signals_own_variables_come_first(
     assert all(export.headers["x-own"] == "1" for export in own)
 
 
-def test_headers_and_compression(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_and_compression(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.http_endpoint)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=secret,x-team=orders")
@@ -126,7 +126,7 @@ def test_headers_and_compression(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
         assert export.headers["content-encoding"] == "gzip"
 
 
-def test_service_name_and_resource(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_name_and_resource(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     with telemetry("from-code") as made:
         attributes = made.resource.attributes
         assert attributes["service.name"] == "from-code"
@@ -155,7 +155,7 @@ def test_service_name_and_resource(sink: OtlpSink, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_sampler(
-    sink: OtlpSink,
+    sink: OtlpReceiver,
     monkeypatch: pytest.MonkeyPatch,
     sampler: str,
     argument: str,
@@ -173,7 +173,7 @@ def test_sampler(
 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_none_switches_a_signal_off(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, signal: str
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, signal: str
 ) -> None:
     monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
     with telemetry() as made:
@@ -183,7 +183,9 @@ def test_none_switches_a_signal_off(
 
 
 @pytest.mark.parametrize("value", ["otlp,console", " Console , otlp, otlp"])
-def test_a_list_of_exporters(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_list_of_exporters(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     for signal in SIGNALS:
         monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", value)
     script = f"from {__name__} import emit_all, Telemetry; emit_all(Telemetry('tested'))"
@@ -211,7 +213,7 @@ def test_console(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "process.cpu.time" in printed
 
 
-def test_sdk_disabled(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sdk_disabled(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     with telemetry() as made:
         emit_all(made)
@@ -219,7 +221,7 @@ def test_sdk_disabled(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sink.exports == []
 
 
-def test_batch_span_processor(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_span_processor(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "7")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     with telemetry() as made:
@@ -232,7 +234,7 @@ def test_batch_span_processor(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -
     assert max(sizes) == 7
 
 
-def test_batch_log_record_processor(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_log_record_processor(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "7")
     monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "60000")
     with telemetry() as made:
@@ -367,7 +369,10 @@ def test_bytes_that_are_no_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("value", ["", "  "])
 def test_an_empty_value_is_not_set(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str
+    sink: OtlpReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    value: str,
 ) -> None:
     endpoint = os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
     for name in [
@@ -398,7 +403,7 @@ def test_an_empty_value_is_not_set(
     ],
 )
 def test_what_is_taken_otherwise_is_said_once(
-    sink: OtlpSink,
+    sink: OtlpReceiver,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     variable: str,
@@ -417,7 +422,7 @@ def test_what_is_taken_otherwise_is_said_once(
     ("argument", "expected"), [("half", 100), ("2", 100), ("-1", 100), ("nan", 100), ("0", 0)]
 )
 def test_a_bad_argument_of_a_sampler_is_ignored_with_a_warning(
-    sink: OtlpSink,
+    sink: OtlpReceiver,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     argument: str,
@@ -455,7 +460,9 @@ def test_a_time_out_of_1000_or_more_is_milliseconds(
     assert otlp_timeout("traces") == seconds
 
 
-def test_a_time_out_of_zero_is_no_limit(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_out_of_zero_is_no_limit(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0")
     with telemetry() as made:
         emit_all(made)
@@ -465,7 +472,7 @@ def test_a_time_out_of_zero_is_no_limit(sink: OtlpSink, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize(("general", "own"), [("gzip", "none"), ("none", "GZIP")])
 def test_compression_none(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, protocol: str, general: str, own: str
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, protocol: str, general: str, own: str
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
@@ -482,14 +489,18 @@ def test_compression_none(
         assert compressed == {"logs": logs, "traces": not logs, "metrics": not logs}
 
 
-def test_the_scheme_comes_before_insecure(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scheme_comes_before_insecure(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "false")
     with telemetry() as made:
         emit_all(made)
     assert {export.signal for export in sink.exports} == {"traces", "metrics", "logs"}
 
 
-def test_without_a_scheme_insecure_decides(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_scheme_insecure_decides(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "true")
     address = sink.grpc_endpoint.removeprefix("http://")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
@@ -498,7 +509,7 @@ def test_without_a_scheme_insecure_decides(sink: OtlpSink, monkeypatch: pytest.M
     assert {export.signal for export in sink.exports} == {"traces", "metrics", "logs"}
 
 
-def test_a_queue_smaller_than_a_batch(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_smaller_than_a_batch(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100")
     monkeypatch.setenv("OTEL_BLRP_MAX_QUEUE_SIZE", "100")
     with telemetry() as made:
@@ -520,7 +531,7 @@ def test_a_queue_smaller_than_a_batch(sink: OtlpSink, monkeypatch: pytest.Monkey
     ],
 )
 def test_resource_attributes(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch, attributes: str, expected: dict[str, str]
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, attributes: str, expected: dict[str, str]
 ) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
     with telemetry() as made:
@@ -529,7 +540,7 @@ def test_resource_attributes(
 
 
 def test_a_name_that_ends_like_the_instances_id_leaves_it_alone(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It outlives a restart: a version 5 UUID, not the SDK's random one."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "peer.service.instance.id=7")
@@ -567,7 +578,7 @@ def test_a_service_with_a_bad_value_ends_with_one_line(variable: str, value: str
     [("", logging.CRITICAL), ("error", logging.CRITICAL), ("debug", logging.DEBUG)],
 )
 def test_log_level_is_the_sdks_own(
-    monkeypatch: pytest.MonkeyPatch, sink: OtlpSink, value: str, level: int
+    monkeypatch: pytest.MonkeyPatch, sink: OtlpReceiver, value: str, level: int
 ) -> None:
     monkeypatch.setenv("OTEL_LOG_LEVEL", value)
     with telemetry():
@@ -587,7 +598,7 @@ HOSTILE = [
 def test_a_strangers_headers_do_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    sink: OtlpSink,
+    sink: OtlpReceiver,
     value: str,
     told: bool,
 ) -> None:
@@ -610,7 +621,7 @@ def test_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: 
     pair = Tls(certificate=tmp_path / "server.pem", key=tmp_path / "server.pem")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2000")
-    with OtlpSink(tls=pair) as sink:
+    with OtlpReceiver(tls=pair) as sink:
         endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         with telemetry() as made:  # not trusted without the variable
@@ -768,7 +779,7 @@ def test_an_export_waits_for_the_collector_until_its_time_out(
             pass
         time.sleep(4.3)
         grpc_port, http_port = (closed_port, 0) if protocol == "grpc" else (0, closed_port)
-        with OtlpSink(grpc_port=grpc_port, http_port=http_port) as late:
+        with OtlpReceiver(grpc_port=grpc_port, http_port=http_port) as late:
             late.wait_for(lambda sink: sink.spans, "the span")
     assert "cannot be exported" not in caplog.text
 

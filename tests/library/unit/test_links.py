@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from aiokafka import ConsumerRecord
 from faststream.kafka import KafkaBroker, TestKafkaBroker
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.encoding import encode_spans
@@ -26,8 +26,8 @@ LIMIT = "OTEL_SPAN_LINK_COUNT_LIMIT"
 
 
 @pytest.fixture
-def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
-    with OtlpSink() as receiver:
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as receiver:
         monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.grpc_endpoint)
         yield receiver
@@ -56,7 +56,7 @@ async def handle_batches(
                 assert fails
 
 
-async def test_each_message_is_linked_at_the_receiver(sink: OtlpSink) -> None:
+async def test_each_message_is_linked_at_the_receiver(sink: OtlpReceiver) -> None:
     telemetry = Telemetry("tested", make_global=False)
     await handle_batches(telemetry.tracer_provider)
     telemetry.close()
@@ -64,7 +64,7 @@ async def test_each_message_is_linked_at_the_receiver(sink: OtlpSink) -> None:
     assert [int(link.span_id, 16) for link in span.links] == [*range(1, MANY + 1)]
 
 
-def test_no_request_is_larger_than_receivers_take(sink: OtlpSink) -> None:
+def test_no_request_is_larger_than_receivers_take(sink: OtlpReceiver) -> None:
     """Spans of batches wait for each other, and longer while the receiver is away."""
     telemetry = Telemetry("tested", make_global=False)
     tracer = telemetry.tracer_provider.get_tracer("t")
@@ -82,7 +82,7 @@ def test_no_request_is_larger_than_receivers_take(sink: OtlpSink) -> None:
 
 
 async def test_a_limit_that_somebody_set_is_honoured(
-    sink: OtlpSink, monkeypatch: pytest.MonkeyPatch
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LIMIT, "200")
     telemetry = Telemetry("tested", make_global=False)

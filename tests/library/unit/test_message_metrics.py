@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from faststream.kafka import KafkaBroker, TestKafkaBroker
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.kafka.telemetry import KafkaTelemetryMiddleware
 from faststream_otel.service import Service
@@ -42,14 +42,14 @@ PROCESS = SEND | {
 
 
 @pytest.fixture
-def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpSink]:
-    with OtlpSink() as receiver:
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as receiver:
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.grpc_endpoint)
         yield receiver
 
 
-async def who_counts(sink: OtlpSink) -> tuple[set[str], set[str]]:
+async def who_counts(sink: OtlpReceiver) -> tuple[set[str], set[str]]:
     """Names of what is pushed and of what is scraped of a service that handles a message."""
     service = Service("tested", KafkaSettings())
 
@@ -66,14 +66,14 @@ async def who_counts(sink: OtlpSink) -> tuple[set[str], set[str]]:
     )
 
 
-async def test_prometheus_by_default(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_prometheus_by_default(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MESSAGING_METRICS", raising=False)
     pushed, scraped = await who_counts(sink)
     assert pushed == set()
     assert "faststream_received_processed_messages" in scraped
 
 
-async def test_otlp(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_otlp(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the meter provider that the telemetry middleware is given then."""
     monkeypatch.setenv("MESSAGING_METRICS", "otlp")
     pushed, scraped = await who_counts(sink)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.prometheus import ServiceRegistry
 from hypothesis import HealthCheck, example, given, settings
@@ -46,13 +46,13 @@ VALUES = PLAIN | NESTED | st.sampled_from(sorted(SPECIAL)).map(lambda name: SPEC
 
 
 @pytest.fixture(scope="module")
-def sink() -> Iterator[OtlpSink]:
-    with OtlpSink() as found:
+def sink() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as found:
         yield found
 
 
 @contextmanager
-def exporting(sink: OtlpSink, protocol: str, **variables: str) -> Iterator[Telemetry]:
+def exporting(sink: OtlpReceiver, protocol: str, **variables: str) -> Iterator[Telemetry]:
     endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
     with pytest.MonkeyPatch.context() as patch:
         for signal in ("TRACES", "METRICS", "LOGS"):
@@ -69,7 +69,7 @@ def exporting(sink: OtlpSink, protocol: str, **variables: str) -> Iterator[Telem
 
 
 @pytest.fixture(scope="module", params=["grpc", "http/protobuf"], ids=["grpc", "http"])
-def telemetry(request: pytest.FixtureRequest, sink: OtlpSink) -> Iterator[Telemetry]:
+def telemetry(request: pytest.FixtureRequest, sink: OtlpReceiver) -> Iterator[Telemetry]:
     with exporting(sink, request.param) as found:
         yield found
 
@@ -89,7 +89,7 @@ CAUSE = SpanContext(1, 1, is_remote=True, trace_flags=TraceFlags(1))
 @example(HALF, HALF, HALF, HALF, HALF)
 @FEW
 def test_spans(
-    telemetry: Telemetry, sink: OtlpSink, name: str, key: str, value: Any, description: str,
+    telemetry: Telemetry, sink: OtlpReceiver, name: str, key: str, value: Any, description: str,
     scope: str,
 ) -> None:  # fmt: skip
     sink.clear()
@@ -123,7 +123,13 @@ def test_spans(
 @example(HALF, HALF, HALF, HALF, HALF)
 @FEW
 def test_log_records(
-    telemetry: Telemetry, sink: OtlpSink, body: Any, key: str, value: Any, event: str, scope: str
+    telemetry: Telemetry,
+    sink: OtlpReceiver,
+    body: Any,
+    key: str,
+    value: Any,
+    event: str,
+    scope: str,
 ) -> None:
     sink.clear()
     logger = telemetry.logger_provider.get_logger("tested")
@@ -161,7 +167,7 @@ def escaped(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def test_values_arrive_as_what_they_are(telemetry: Telemetry, sink: OtlpSink) -> None:
+def test_values_arrive_as_what_they_are(telemetry: Telemetry, sink: OtlpReceiver) -> None:
     sink.clear()
     values: dict[str, Any] = {
         "text": HALF, "number": 2**63 - 1, "large": 2**63, "enum": http.HTTPStatus.NOT_FOUND,
@@ -179,7 +185,7 @@ def test_values_arrive_as_what_they_are(telemetry: Telemetry, sink: OtlpSink) ->
         assert found["map"] == {"a": {"b": 1}}
 
 
-def test_a_container_without_end_is_cut(telemetry: Telemetry, sink: OtlpSink) -> None:
+def test_a_container_without_end_is_cut(telemetry: Telemetry, sink: OtlpReceiver) -> None:
     sink.clear()
     pairs = {str(number): number for number in range(5000)}
     logging.getLogger("odd").warning("long", extra={"numbers": range(10**12), "pairs": pairs})
@@ -188,7 +194,7 @@ def test_a_container_without_end_is_cut(telemetry: Telemetry, sink: OtlpSink) ->
     assert [len(record.attributes[name]) for name in ("numbers", "pairs")] == [1000, 1000]
 
 
-def test_a_number_of_a_class_of_its_own(telemetry: Telemetry, sink: OtlpSink) -> None:
+def test_a_number_of_a_class_of_its_own(telemetry: Telemetry, sink: OtlpReceiver) -> None:
     """To ask whether it is in a range counts through the range: the export would never end."""
     sink.clear()
     attributes = {"status": http.HTTPStatus.OK}
@@ -204,7 +210,7 @@ def test_a_number_of_a_class_of_its_own(telemetry: Telemetry, sink: OtlpSink) ->
     ids=str,
 )
 def test_a_span_with_a_field_of_a_wrong_type_loses_no_other(
-    options: Any, telemetry: Telemetry, sink: OtlpSink
+    options: Any, telemetry: Telemetry, sink: OtlpReceiver
 ) -> None:
     sink.clear()
     tracer = telemetry.tracer_provider.get_tracer("t")
@@ -218,7 +224,7 @@ def test_a_span_with_a_field_of_a_wrong_type_loses_no_other(
     assert {span.name for span in sink.spans} == {"first", "odd", "odd event", "404"}
 
 
-def test_what_was_dropped_is_counted(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_dropped_is_counted(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[Any] = []
     monkeypatch.setattr(sink, "receive", lambda *one: requests.append(one[1]))
     with exporting(sink, "grpc", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="1") as telemetry:
@@ -230,7 +236,7 @@ def test_what_was_dropped_is_counted(sink: OtlpSink, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"], ids=["grpc", "http"])
-def test_metrics(protocol: str, sink: OtlpSink) -> None:
+def test_metrics(protocol: str, sink: OtlpReceiver) -> None:
     with exporting(sink, protocol) as telemetry:
         sink.clear()
         meter = telemetry.meter_provider.get_meter(HALF)
@@ -252,7 +258,7 @@ def test_metrics(protocol: str, sink: OtlpSink) -> None:
         assert points["labelled"].attributes.keys() == {escaped(HALF), "n", "none"}
 
 
-def test_a_time_before_1970(telemetry: Telemetry, sink: OtlpSink) -> None:
+def test_a_time_before_1970(telemetry: Telemetry, sink: OtlpReceiver) -> None:
     sink.clear()
     logger = telemetry.logger_provider.get_logger("t")
     for time in (-1, 1, 2**64, 1.7e9):
@@ -262,7 +268,7 @@ def test_a_time_before_1970(telemetry: Telemetry, sink: OtlpSink) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"], ids=["grpc", "http"])
-def test_a_resource(protocol: str, sink: OtlpSink) -> None:
+def test_a_resource(protocol: str, sink: OtlpReceiver) -> None:
     """Its attributes come from the environment, in whatever bytes that is."""
     sink.clear()
     odd = {"OTEL_SERVICE_NAME": HALF, "OTEL_RESOURCE_ATTRIBUTES": f"team={HALF}"}

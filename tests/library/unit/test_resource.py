@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from faststream_otel.dev.sink import OtlpSink
+from faststream_otel.dev.receiver import OtlpReceiver
 
 SCRIPT = """
 from faststream_otel.telemetry.resource import make_resource
@@ -78,7 +78,7 @@ os._exit(0)
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("attributes", ["", "service.instance.id=mine"])
 def test_a_fork_is_an_instance_of_its_own(protocol: str, attributes: str) -> None:
-    with OtlpSink() as sink:
+    with OtlpReceiver() as sink:
         endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
         settings = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
