@@ -54,7 +54,7 @@ async def test_a_broker_that_is_away_is_named_as_the_obstacle(row: Row) -> None:
         with pytest.raises(rig.broker.unreachable) as raised:
             await rig.broker.faststream.start()
         await rig.broker.faststream.stop()
-        assert await rig.broker.obstacle(raised.value)  # type: ignore[arg-type]
+        assert await rig.broker.obstacle(raised.value)
         assert not await rig.broker.answers_anew()
 
 
