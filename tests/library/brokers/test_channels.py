@@ -24,7 +24,7 @@ async def test_channels_are_created_once_and_that_of_the_dead_letters_too(
         await row.publish(url, channel, b"body", b"key", [])
     async with rig.broker.dead_letters() as store:
         assert [await store.exists(one) for one in (*channels, DEAD_LETTERS)] == [True] * 3
-        assert not await store.exists(rig.named("absent"))
+        assert not await store.exists(rig.named("three"))
 
 
 async def test_without_a_broker_the_reason_is_given(row: Row) -> None:

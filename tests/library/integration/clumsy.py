@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from faststream.asgi import AsgiFastStream
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.service import Service
 from opentelemetry import trace
 
 service = Service("clumsy", KafkaSettings())
-broker, app = service.broker.faststream, service.app
+broker = service.broker.faststream
+app: AsgiFastStream = service.app
 
 
 async def fail(*_: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fast_depends.exceptions import ValidationError as HandlerValidationError
-from faststream.kafka import KafkaMessage, TestKafkaBroker
+from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
 from faststream_otel import service as module
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.logs import configure_logging
@@ -85,7 +85,9 @@ def service(told: Told, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     @service.subscriber("lists", batch=True)
     async def many(items: list[Item]) -> None: ...
 
-    @service.broker.faststream.subscriber("dead-letters")
+    broker: KafkaBroker = service.broker.faststream
+
+    @broker.subscriber("dead-letters")
     async def letters(message: KafkaMessage) -> None:
         told.letters.append(dict(message.headers))
 
