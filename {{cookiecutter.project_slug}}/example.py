@@ -191,7 +191,7 @@ def demo() -> None:
         local.wait_until_ready()
         faults = [fault for one in (SUCCEEDS, DECLINED, FAILS) for fault in follow(local, one)]
         faults += local.receiver.problems
-        print(f"Stopping, in order; what the services printed is in {local.log} …", flush=True)
+        print(f"Stopping, in order; what the services printed is in {local.log} …\n", flush=True)
     if faults:
         raise UserError("The demo found:" + "".join(f"\n  {fault}" for fault in faults))
     console.print(Rule("Done", align="left"))

@@ -261,3 +261,18 @@ def test_nobody_answers_afterwards() -> None:
         assert httpx.get(f"{receiver.query_endpoint}/ready", trust_env=False).is_success
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{receiver.query_endpoint}/ready", trust_env=False)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_it_logs_nothing_that_the_process_would_send_it(
+    receiver: OtlpReceiver, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spans, _, _ = exporters(receiver, protocol)
+    provider = TracerProvider(resource=RESOURCE)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    with caplog.at_level(1):
+        provider.get_tracer("scope").start_span("work").end()
+        provider.shutdown()
+        receiver.wait_for(lambda it: it.spans, "a span")
+    loggers = {record.name.partition(".")[0] for record in caplog.records}
+    assert loggers <= {"urllib3"}, "the exporter's"

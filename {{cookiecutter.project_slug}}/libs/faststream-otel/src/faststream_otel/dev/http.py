@@ -1,11 +1,18 @@
-"""The HTTP half of the OTLP receiver."""
+"""The HTTP half of the OTLP receiver.
+
+It is the standard library's server, since that logs nothing: a receiver may run in the process that
+sends it log records.
+"""
 
 import json
 import re
+import ssl
+import threading
 import zlib
-from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
@@ -39,45 +46,61 @@ MESSAGES: dict[otlp.Signal, tuple[Any, Any]] = {
 """What is sent of each signal, and what is answered."""
 
 
-class HttpApp:
-    """The ASGI application of a receiver.
+class HttpServer(ThreadingHTTPServer):
+    """Answers for a receiver, on threads of its own.
 
     - `POST /v1/traces`, `/v1/metrics`, `/v1/logs`: OTLP/HTTP with binary protobuf.
     - `GET /api/v2/traces/<id>`, `/api/search?q={ link:traceID = "<id>" }`, `/ready`, `/metrics`: as
       Tempo answers them; other searches are refused.
     - `GET /api/spans?start=<ns>&end=<ns>`, `/api/problems`, which Tempo does not have: every span
       that was running in this time, as of one trace, and what was wrong with the spans.
+
+    Raises:
+        OSError: The port is taken.
     """
 
-    def __init__(self, receiver: "OtlpReceiver") -> None:
-        self._receiver = receiver
+    daemon_threads = True
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
+    def __init__(
+        self, receiver: "OtlpReceiver", port: int, tls: ssl.SSLContext | None = None
     ) -> None:
-        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
-        body, more = b"", True
-        while more:
-            event = await receive()
-            body += event.get("body", b"")
-            more = event.get("more_body", False)
-        if scope["method"] == "POST":
-            status, content = self._export(scope["path"], headers, body)
-            media_type = PROTOBUF
-        else:
-            status, answer = self._query(scope["path"], parse_qs(scope["query_string"].decode()))
-            text = isinstance(answer, str)
-            content = (answer if text else json.dumps(answer)).encode()
-            media_type = "text/plain" if text else "application/json"
-        length = str(len(content)).encode()
-        fields = [(b"content-type", media_type.encode()), (b"content-length", length)]
-        await send({"type": "http.response.start", "status": status, "headers": fields})
-        await send({"type": "http.response.body", "body": content})
+        try:
+            super().__init__((receiver.host, port), _Handler)
+        except OSError as error:
+            raise OSError(f"cannot listen on {receiver.host}:{port}") from error
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
+        self._receiver = receiver
+        self._open: set[Any] = set()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
-    def _export(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+    def server_bind(self) -> None:
+        # Not HTTPServer's, which looks up the host's full name: seconds where no DNS answers.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening, and close every connection."""
+        self.shutdown()
+        self.server_close()
+        for connection in tuple(self._open):
+            self.shutdown_request(connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no error."""
+
+    def export(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Receive one request (OTLP specification, "OTLP/HTTP"); errors are a google.rpc.Status."""
         signal: Any = path.removeprefix("/v1/")
         encoding = headers.get("content-encoding", "identity")
@@ -97,7 +120,7 @@ class HttpApp:
         self._receiver.receive(signal, request, "http/protobuf", headers.items())
         return 200, response().SerializeToString()
 
-    def _query(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+    def query(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         receiver = self._receiver
         if path in {"/ready", "/metrics"}:
             return 200, ""
@@ -125,6 +148,40 @@ class HttpApp:
             }
             return 200, {"traces": [{"traceID": trace_id} for trace_id in sorted(found)]}
         return 404, f"nothing at {path}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: HttpServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are sent one after the other
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length")
+        if length is None:
+            self.close_connection = True
+            self._answer(411, PROTOBUF, _status("send a Content-Length"))
+            return
+        body = self.rfile.read(int(length))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        status, content = self.server.export(self.path, headers, body)
+        self._answer(status, PROTOBUF, content)
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        status, answer = self.server.query(url.path, parse_qs(url.query))
+        if isinstance(answer, str):
+            self._answer(status, "text/plain", answer.encode())
+        else:
+            self._answer(status, "application/json", json.dumps(answer).encode())
+
+    def _answer(self, status: int, media_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None: ...
 
 
 def _status(message: str) -> bytes:

@@ -1,11 +1,11 @@
 """An OTLP receiver for development and tests: takes all three signals over gRPC and HTTP, checks
 the spans and keeps everything in memory.
 
-It needs grpcio, opentelemetry-proto and uvicorn only, which a service has anyway, so that an image
-of a project can stand where a real backend would.
+It needs grpcio and opentelemetry-proto only, which a service has anyway, so that an image of a
+project can stand where a real backend would.
 """
 
-import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -17,13 +17,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-import uvicorn
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
 from . import otlp
-from .http import MESSAGES, HttpApp
+from .http import MESSAGES, HttpServer
 from .otlp import LogRecord, MetricPoint, Protocol, Signal, Span
 
 T = TypeVar("T")
@@ -217,34 +216,25 @@ class OtlpReceiver:
     def __enter__(self) -> Self:
         grpc_port, *ports = self._ports
         scheme = "https" if self._tls else "http"
-        sockets: list[socket.socket] = []
+        tls = None
+        if self._tls:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(self._tls.certificate, self._tls.key)
+        self._http: list[HttpServer] = []
         try:
-            sockets.extend(map(self._listen, ports))
+            for port in ports:
+                self._http.append(HttpServer(self, port, tls))
             self._grpc, grpc_port = self._serve_grpc(grpc_port)
         except BaseException:
-            for one in sockets:
-                one.close()
+            for one in self._http:
+                one.server_close()
             raise
         self.grpc_endpoint = f"{scheme}://{self.host}:{grpc_port}"
         self.http_endpoint, self.query_endpoint = (
-            f"{scheme}://{self.host}:{one.getsockname()[1]}" for one in sockets
+            f"{scheme}://{self.host}:{one.server_port}" for one in self._http
         )
-        self._http = uvicorn.Server(
-            uvicorn.Config(
-                HttpApp(self),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-                ssl_certfile=self._tls.certificate if self._tls else None,
-                ssl_keyfile=self._tls.key if self._tls else None,
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._http.run, args=(sockets,), name="otlp-http", daemon=True
-        )
-        self._thread.start()
+        for one in self._http:
+            one.start()
         return self
 
     def __exit__(
@@ -254,16 +244,9 @@ class OtlpReceiver:
         traceback: TracebackType | None,
     ) -> None:
         stopped = self._grpc.stop(grace=0.5)
-        self._http.should_exit = True
+        for one in self._http:
+            one.stop()
         stopped.wait()
-        self._thread.join(timeout=5)
-
-    def _listen(self, port: int) -> socket.socket:
-        try:
-            # Clients may connect from here on; they are answered when the server has started.
-            return socket.create_server((self.host, port), backlog=128)
-        except OSError as error:
-            raise OSError(f"cannot listen on {self.host}:{port}") from error
 
     def _serve_grpc(self, port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(
