@@ -106,11 +106,13 @@ USERS_EDITS: dict[str, Edit] = {
 OWN_SERVICE = "src/order_flow/services/invoicing.py"
 OWN_SERVICE_CODE = '''"""Bills what is dispatched."""
 
+from faststream_otel import Service
+
 from ..channels import SHIPMENTS
 from ..contracts import OrderDispatched
-from ..service import Service
+from ..settings import Settings
 
-service = Service("invoicing")
+service = Service("invoicing", Settings())
 app = service.app
 
 
@@ -252,7 +254,7 @@ def test_the_project_says_which_template_it_is_from(updated: Path, cruft: Cruft)
 @pytest.mark.parametrize("updated", matrix()[:1], indirect=True, ids=name_of)
 def test_its_checks_pass(updated: Path, bakery: Bakery) -> None:
     bakery.run(updated, "make", "lint")
-    bakery.run(updated, "make", "test", "ARGS=tests/unit/test_flow.py")
+    bakery.run(updated, "make", "test", "ARGS=tests/test_flow.py")
 
 
 def test_services_that_make_service_adds_are_kept(

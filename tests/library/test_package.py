@@ -10,6 +10,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,23 @@ def test_the_rules_of_imports_name_every_broker() -> None:
         f"faststream.{one}" for one in brokers
     }
     assert lint["per-file-ignores"].keys() == {f"src/faststream_otel/{one}/**" for one in brokers}
+
+
+# --- What its README says
+
+
+def test_the_readme_lists_the_public_names() -> None:
+    text = (LIBRARY / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(faststream_otel[\w.]*)` \| (.+) \|$", text, re.MULTILINE)
+    assert rows
+    listed = {module: set(re.findall(r"`(\w+)`", names)) for module, names in rows}
+    assert listed == {module: set(import_module(module).__all__) for module in listed}
+
+
+def test_the_readmes_examples_run(tmp_path: Path) -> None:
+    text = (LIBRARY / "README.md").read_text("utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        program = example.partition('if __name__ == "__main__":')[0]
+        succeed(sys.executable, "-c", program, cwd=tmp_path, env={"OTEL_SDK_DISABLED": "true"})
