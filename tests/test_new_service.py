@@ -43,11 +43,16 @@ file, *services = sys.argv[1:]
 with run_locally(lambda line: None, Project.here()) as local:
     local.wait_until_ready()
     _, trace_id = place(local.urls["orders"], SUCCEEDS.order)
-    for kept in ("spans", "logs"):
-        local.receiver.wait_for(
-            lambda receiver: {*services} <= {one.service for one in getattr(receiver, kept)},
-            f"{kept} of {services}", 30,
-        )
+    local.receiver.wait_for(
+        lambda receiver: {*services} <= {one.service for one in receiver.spans},
+        f"spans of {services}", 30,
+    )
+    local.receiver.wait_for(
+        lambda receiver: any(
+            one.service == "invoicing" and one.trace_id == trace_id for one in receiver.logs
+        ),
+        "the log record of invoicing", 30,
+    )
     told = {
         "trace": trace_id,
         "spans": [
