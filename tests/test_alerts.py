@@ -11,7 +11,8 @@ from bakery import Bakery
 from matrix import matrix
 from tools import docker_compose, tool
 
-WHAT_RUNS = ("broker", "trace_backend")  # has alerts of its own
+# The options whose answers change the rules.
+OPTIONS_OF_RULES = ("broker", "trace_backend")
 SERVICES = {"orders", "payments", "shipping", "notifications"}
 
 
@@ -53,8 +54,8 @@ def test_prometheus_accepts_the_rules(project: Path, bakery: Bakery) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    {tuple(row[option] for option in WHAT_RUNS): row for row in reversed(matrix())}.values(),
-    ids=lambda row: "-".join(row[option] for option in WHAT_RUNS),
+    {tuple(row[option] for option in OPTIONS_OF_RULES): row for row in reversed(matrix())}.values(),
+    ids=lambda row: "-".join(row[option] for option in OPTIONS_OF_RULES),
 )
 def test_the_rules_pass_their_tests(row: dict[str, str], bakery: Bakery, tmp_path: Path) -> None:
     promtool = tool("promtool", "the tests of the rules")

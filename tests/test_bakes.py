@@ -106,7 +106,7 @@ def test_the_library_is_the_templates_to_the_byte(project: Path) -> None:
     ] == []
 
 
-BROKERS = re.compile(r"\b(?:confluent|kafka|nats|rabbit|redis)", re.IGNORECASE)
+BROKERS = re.compile(r"\b(confluent|kafka|nats|rabbit|redis)(?:mq)?\b", re.IGNORECASE)
 
 
 def test_no_other_broker_is_named_outside_of_the_library(project: Path, answers: Answers) -> None:
