@@ -107,7 +107,7 @@ class Service:
         self.faststream = Application(self)
         self.app: Any = self.faststream
 
-    @property
+    @functools.cached_property
     def tracer(self) -> Tracer:
         """For spans of the service's own work."""
         return self.telemetry.tracer_provider.get_tracer(self.name)
