@@ -38,8 +38,8 @@ def test_an_order_arrives_as_one_trace_of_all_services(run: Local) -> None:
     spans = run.receiver.trace(trace_id)
     names = {span.span_id: span.name for span in spans}
     edges = [(names[span.parent_id], span.name) for span in spans if span.parent_id]
-    assert sorted(edges) == sorted(EDGES)
-    assert {span.service for span in spans} == ON_THE_WAY
+    assert set(edges) >= set(EDGES)
+    assert {span.service for span in spans} >= ON_THE_WAY
 
     (sent,) = (span.span_id for span in spans if span.name == "send shipments.dispatched")
     run.receiver.wait_for(
@@ -53,7 +53,7 @@ def test_an_order_arrives_as_one_trace_of_all_services(run: Local) -> None:
     )
     run.receiver.wait_for(
         lambda receiver: (
-            {log.service for log in receiver.logs if log.trace_id == trace_id} == ON_THE_WAY
+            {log.service for log in receiver.logs if log.trace_id == trace_id} >= ON_THE_WAY
         ),
         "a log record of each service with the order's trace id",
     )
