@@ -17,15 +17,15 @@ import yaml
 ROOTS = ["compose.yaml", "observability/compose.yaml"]
 
 EXEMPT = {
-    ("topics", "restart"): "it creates the topics and ends",
-    ("topics", "healthcheck"): "it has ended before it could be asked",
+    ("channels", "restart"): "it creates the channels and ends",
+    ("channels", "healthcheck"): "it has ended before it could be asked",
     ("tools", "restart"): "it is run by hand, and ends",
     ("tools", "healthcheck"): "likewise",
 }
 """By service and property: why it may lack it."""
 
 PINNED = re.compile(r"[a-z][\w./-]*:v?\d+\.\d+\.\d+[\w.-]*")
-OWN_IMAGE = ":local"  # built here, by the service `topics`
+OWN_IMAGE = ":local"  # built here, by the service `channels`
 
 Service = dict[str, Any]
 

@@ -260,9 +260,8 @@ def test_its_checks_pass(updated: Path, bakery: Bakery) -> None:
 def test_services_that_make_service_adds_are_kept(
     bakery: Bakery, cruft: Cruft, tmp_path: Path
 ) -> None:
-    """With all that it can add: a channel, a contract, a setting."""
     project = cruft.create(tmp_path, {})
-    more = "ARGS=--publishes invoices.issued --setting due_days=30"
+    more = "ARGS=--publishes invoices.issued"
     bakery.run(project, "make", "service", "NAME=invoicing", more)
     (project / "uv.lock").write_text("the user's")  # `make` has written one; no version of it here
     commit(project, "invoicing")

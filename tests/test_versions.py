@@ -13,8 +13,8 @@ LIBRARY = TEMPLATE / "{{cookiecutter.project_slug}}/libs/faststream-otel"
 PROJECT = tomllib.loads((LIBRARY / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 TEST_TOOLS = [
-    *("cryptography", "hypothesis", "pytest", "pytest-asyncio", "pyyaml", "trustme"),
-    *("opentelemetry-distro", "opentelemetry-instrumentation-httpx"),
+    *("cryptography", "hypothesis", "pytest", "pytest-asyncio", "python-multipart", "pyyaml"),
+    *("opentelemetry-distro", "opentelemetry-instrumentation-httpx", "trustme"),
     "opentelemetry-instrumentation-logging",
 ]
 REQUIREMENT = re.compile(r"([a-z0-9-]+)(?:\[[^]]*\])?>=([0-9.]+(?:b[0-9]+)?)")
@@ -39,7 +39,8 @@ def test_its_unit_tests_pass_with_the_oldest_versions(tmp_path: Path) -> None:
     oldest.write_text("\n".join(f"{name}=={least}" for name, least in lower_bounds()))
     install = ("uv", "pip", "install", "--quiet", "--python", python, "--constraint", oldest)
     run(*install, "--editable", f"{LIBRARY}[{','.join(EXTRAS)}]", *TEST_TOOLS)
-    run(python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/library/unit")
+    pytest = (python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider")
+    run(*pytest, "--hypothesis-profile", "few", "tests/library/unit")
 
 
 def lower_bounds() -> set[tuple[str, str]]:

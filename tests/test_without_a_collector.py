@@ -29,24 +29,27 @@ FLOW = """
 import json, os, sys
 from pathlib import Path
 
-from devtools import project, web
-from devtools.kafka import embedded_kafka
-from devtools.local import Local
-from devtools.supervisor import Command, Supervisor, service_ports
+import httpx
+
+from faststream_otel.dev.local import Local
+from faststream_otel.dev.project import Project
+from faststream_otel.dev.supervisor import Command, Supervisor, service_ports
+from faststream_otel.kafka.embedded import embedded_kafka
 
 port, log, order = int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-names = project.services()
-ports = service_ports(names, port, project.ENTRANCE_PORT)
+project = Project.here()
+ports = service_ports(project.services, port, project.entrance_port)
 with embedded_kafka() as broker, log.open("w") as output:
     commands = [
-        Command(name, project.package(), [name],
+        Command(name, project.package, [name],
                 os.environ | {"BROKER_URL": broker, "PORT": str(ports[name])})
-        for name in names
+        for name in project.services
     ]
     with Supervisor(commands, output, print, Path.cwd()) as supervisor:
-        urls = {name: f"http://127.0.0.1:{ports[name]}" for name in names}
-        Local(None, supervisor, urls, broker, log).wait_until_ready()
-        print(web.post(f"{urls[names[0]]}/orders", order).body["trace_id"], flush=True)
+        urls = {name: f"http://127.0.0.1:{ports[name]}" for name in project.services}
+        Local(None, supervisor, urls, log).wait_until_ready()
+        answer = httpx.post(f"{urls[project.services[0]]}/orders", json=order, trust_env=False)
+        print(answer.json()["trace_id"], flush=True)
         sys.stdin.read()
 """
 

@@ -8,9 +8,13 @@ import tempfile
 from pathlib import Path
 
 from faststream_otel.telemetry import environment
+from hypothesis import settings
 
 TEMPLATE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
 PACKAGE = "{{cookiecutter.package_name}}"
+
+# For a further run of the same tests with other versions: `--hypothesis-profile few`.
+settings.register_profile("few", max_examples=10)
 
 # Before any service is imported: no test sends telemetry anywhere by accident.
 for signal in ("TRACES", "METRICS", "LOGS"):

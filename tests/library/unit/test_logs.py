@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from faststream_otel.kafka.broker import Kafka
 from faststream_otel.logs import configure_logging
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.errors import describe, fail, stack
@@ -30,7 +31,7 @@ from uvicorn.config import LOGGING_CONFIG
 def test_a_client_without_its_broker_says_the_same_but_once(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    configure_logging("INFO")
+    configure_logging("INFO", Kafka.noisy_loggers)
     logging.getLogger().addHandler(caplog.handler)
 
     for broker in [1, 1, 2, 1, 2]:
