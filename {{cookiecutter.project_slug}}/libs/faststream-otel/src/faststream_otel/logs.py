@@ -92,7 +92,7 @@ def configure_logging(level: str, noisy: Mapping[str, str] | None = None) -> Non
                 **{
                     name: {
                         "filters": ["repeats"],
-                        **({"level": own if level != "DEBUG" else "DEBUG"} if own else {}),
+                        "level": level if own and level == "DEBUG" else own or "NOTSET",
                     }
                     for name, own in (noisy or {}).items()
                 },
