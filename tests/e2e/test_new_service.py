@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bakery import Bakery
+from test_removing_the_example import make_service
 
 from .apis import Loki, Prometheus, Span, post
 from .poll import poll_until
@@ -23,6 +24,11 @@ NEEDED = [
     "payments",
     "shipping",
 ]
+
+ADDED = {
+    "invoicing": "--consumes shipments.dispatched --publishes invoices.issued",
+    "credit-notes": "--consumes invoices.issued",
+}
 
 EDGES = [
     ("shipping: send shipments.dispatched", "invoicing: process shipments.dispatched"),
@@ -46,12 +52,13 @@ def served() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="e2e-served-") as folder:
         home = Path(folder)
         stack = Stack.bake(home / "project")
-        for name, arguments in (("invoicing", "--publishes invoices.issued"), ("credit-notes", "")):
-            Bakery(home).run(stack.folder, "make", "service", f"NAME={name}", f"ARGS={arguments}")
+        for name, arguments in ADDED.items():
+            command = "make", "service", f"NAME={name}", f"ARGS={arguments}"
+            make_service(Bakery(home), stack.folder, *command)
         # The image is made as in the other tests: of whatever the versions allow.
         (stack.folder / "uv.lock").unlink()
         with stack.with_images():
-            stack.services = [*NEEDED, stack.traces, "invoicing", "credit-notes"]
+            stack.services = [*NEEDED, stack.traces, *ADDED]
             stack.up()
             yield stack
 
