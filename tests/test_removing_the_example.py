@@ -78,7 +78,7 @@ EDITS: dict[str, Edit] = {
     "compose.yaml": without(r"^  orders:\n(.*\n)*?(?=  # For commands by hand)"),
     ".env.example": without(r"^#ORDERS_PORT=.*\n"),
     "pyproject.toml": without(
-        r"^#.*\nentrance = .*\n", r"^#.*\nnext_step = .*\n", r', "example\.py"', r" # example\.py$"
+        r"^#.*\nentrance = .*\n", r"^#.*\nnext_step = .*\n", r', "example\.py"'
     ),
     "Makefile": replaced("# --- The example's", "# --- End of the example's"),
     ".github/workflows/ci.yml": without(r"^      - run: make order\n"),
