@@ -249,7 +249,10 @@ def test_the_readme_lists_the_public_names() -> None:
 def test_the_readmes_examples_run(tmp_path: Path) -> None:
     text = (LIBRARY / "README.md").read_text("utf-8")
     examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    telemetry, retry, service, _in_a_test = examples
+    telemetry, retry, service, test = examples
     for example in (telemetry, telemetry + retry, service):
         program = example.partition('if __name__ == "__main__":')[0]
         succeed(sys.executable, "-c", program, cwd=tmp_path, env={"OTEL_SDK_DISABLED": "true"})
+    (tmp_path / "payments.py").write_text(service, "utf-8")
+    (tmp_path / "test_payments.py").write_text(test, "utf-8")
+    succeed(sys.executable, "-m", "pytest", "-o", "asyncio_mode=auto", cwd=tmp_path)

@@ -19,10 +19,11 @@ LINKED = span("batch", 3, trace_id=OTHER, links=(Link(TRACE, CHILD.span_id),))
 class Screen:
     """What is shown of the spans that arrive."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, export_interval: float = 0.0) -> None:
         self._receiver = OtlpReceiver()
         self._file = io.StringIO()
-        self._traces = LiveTraces(self._receiver, Console(file=self._file, width=80))
+        console = Console(file=self._file, width=80)
+        self._traces = LiveTraces(self._receiver, console, export_interval)
         self._monkeypatch = monkeypatch
 
     def after(self, *spans: Span) -> str:
@@ -50,6 +51,13 @@ def test_a_trace_that_still_grows_is_not_shown(
 ) -> None:
     monkeypatch.setattr(live, "QUIET_SECONDS", 60)
     assert screen.after(ROOT) == ""
+
+
+def test_a_trace_waits_for_what_other_services_have_yet_to_send(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Screen(monkeypatch, export_interval=60).after(ROOT) == ""
+    assert "root" in screen.after(ROOT)
 
 
 def test_a_trace_waits_for_missing_parents(screen: Screen) -> None:

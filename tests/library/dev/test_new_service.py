@@ -208,6 +208,23 @@ def test_service_of_new_channels_runs_once_what_it_says_is_added(
     runs(project, "invoicing")
 
 
+@pytest.mark.parametrize(
+    ("channel", "contract"),
+    [
+        ("invoices.issued", "InvoiceIssued"),
+        ("supplies.ordered", "SupplyOrdered"),
+        ("addresses.changed", "AddressChanged"),
+        ("status.changed", "StatusChanged"),
+        ("boxes.packed", "BoxPacked"),
+        ("stock.low", "StockLow"),
+    ],
+)
+def test_a_contract_is_called_after_one_of_what_the_channel_holds(
+    project: Project, channel: str, contract: str
+) -> None:
+    assert f"class {contract}(" in add_service(project, "invoicing", channel, "", False)
+
+
 def test_long_names_are_in_format(project: Project) -> None:
     add_service(project, "a" * 40, "DELIVERIES", f"{'long-' * 12}name.issued", False)
     done = subprocess.run(

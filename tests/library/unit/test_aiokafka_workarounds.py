@@ -4,6 +4,7 @@ Where aiokafka is not as the workarounds know it, it does what it does by itself
 """
 
 import asyncio
+import gc
 import inspect
 from collections.abc import Callable
 from importlib.metadata import version
@@ -11,15 +12,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition, conn
+from aiokafka import AIOKafkaProducer, TopicPartition, conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import LeaderNotAvailableError
+from aiokafka.errors import KafkaConnectionError, LeaderNotAvailableError
 from aiokafka.producer import transaction_manager
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol import metadata
 from faststream_otel.kafka import _aiokafka as aiokafka_workarounds
+
+from ..ports import refusing_port
 
 PARTITION = TopicPartition("orders", 0)
 
@@ -48,6 +51,19 @@ async def test_a_broker_that_is_away_is_not_asked_all_the_time(
         await client.force_metadata_update()  # as consumers and producer do, one after another
     synchronizer.cancel()
     assert 0 < len(asked) < 20
+
+
+async def test_a_producer_that_does_not_start_is_closed() -> None:
+    said: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: said.append(context["message"]))
+    with refusing_port() as port:
+        producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{port}")
+        with pytest.raises(KafkaConnectionError):
+            await producer.start()
+    del producer
+    gc.collect()
+    assert said == []
 
 
 async def test_a_batch_that_failed_leaves_no_gap_in_the_sequence() -> None:

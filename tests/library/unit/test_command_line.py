@@ -63,6 +63,25 @@ def test_a_project_that_lacks_something_is_told_what(
     assert "lacking.settings has no Settings" in line(capsys)
 
 
+@pytest.mark.parametrize(("command", "needed"), [("channels", "channels.py"), ("lag", "services/")])
+def test_what_a_command_needs_of_the_project_is_named(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    needed: str,
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")  # as `lag` does, and here only
+    package = tmp_path / "adopted"
+    package.mkdir()
+    (package / "settings.py").write_text(
+        "from faststream_otel.kafka import KafkaSettings as Settings\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["--app", "adopted", command]) == 2
+    assert f"the folder with {needed} in it" in line(capsys)
+
+
 def test_a_module_that_the_project_misses_is_not_hidden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

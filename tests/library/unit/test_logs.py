@@ -468,3 +468,15 @@ def test_levels(level: int, number: int, text: str, process: Logged) -> None:
     assert (record.log_record.severity_number.value, record.log_record.severity_text) == (
         number, text,
     )  # fmt: skip
+
+
+def test_a_level_that_another_handler_has_coloured_is_exported_plain(process: Logged) -> None:
+    class Colouring(logging.Handler):  # as FastStream's formatter does, in the record itself
+        def emit(self, record: logging.LogRecord) -> None:
+            record.levelname = f"\033[33m{record.levelname}\033[0m   "
+
+    logger, handler = process.logger("tested.colours"), Colouring()
+    logger.addHandler(handler)
+    logger.warning("x")
+    logger.removeHandler(handler)
+    assert process.records()[-1].log_record.severity_text == "WARN"

@@ -374,6 +374,14 @@ async def test_openapi_describes_every_refusal(service: HttpService) -> None:
     assert "Retry-After" in responses["503"]["headers"]
 
 
+async def test_openapi_names_an_operation_after_its_function(service: HttpService) -> None:
+    @service.http.get("/things/{number}")
+    async def read_thing(number: int) -> None: ...
+
+    operation = service.http.openapi()["paths"]["/things/{number}"]["get"]
+    assert operation["operationId"] == "read_thing"
+
+
 PLAIN = """
 import sys
 from faststream_otel import Service

@@ -51,20 +51,23 @@ class App:
             )
         path = f"{self.package}.{module}"
         if not all(part.isidentifier() for part in path.split(".")):
-            raise self._bad("is no name of a Python package")
+            raise self._bad("is no name of a Python package", module)
         try:
             found = import_module(path)
         except ModuleNotFoundError as error:
             if not error.name or not f"{path}.".startswith(f"{error.name}."):
                 raise  # the module is there, and misses another one
             what = "package" if self.package.startswith(error.name) else "module"
-            raise self._bad(f"does not fit: there is no {what} {error.name} here") from error
+            raise self._bad(
+                f"does not fit: there is no {what} {error.name} here", module
+            ) from error
         if not hasattr(found, name):
-            raise self._bad(f"does not fit: {path} has no {name}")
+            raise self._bad(f"does not fit: {path} has no {name}", module)
         return getattr(found, name)
 
-    def _bad(self, reason: str) -> BadSetting:
+    def _bad(self, reason: str, module: str) -> BadSetting:
+        needed = "services/" if module.startswith("services") else f"{module}.py"
         return BadSetting(
             f"--app {self.package} ({VARIABLE}) {reason}: set it to the project's package, the"
-            " folder with settings.py in it, for example --app order_flow"
+            f" folder with {needed} in it, for example --app order_flow"
         )

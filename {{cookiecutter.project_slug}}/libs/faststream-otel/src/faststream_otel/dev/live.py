@@ -15,11 +15,18 @@ PATIENCE_SECONDS = 15.0
 
 
 class LiveTraces:
-    """Prints the waterfall of each trace once, when it is complete, and each problem."""
+    """Prints the waterfall of each trace once, when it is complete, and each problem.
 
-    def __init__(self, receiver: OtlpReceiver, console: Console) -> None:
+    Args:
+        export_interval: Seconds that services may keep a span before they send it.
+    """
+
+    def __init__(
+        self, receiver: OtlpReceiver, console: Console, export_interval: float = 0.0
+    ) -> None:
         self._receiver = receiver
         self._console = console
+        self._export_interval = export_interval
         self._sizes: dict[str, int] = {}
         self._changed: dict[str, float] = {}
         self._shown: set[str] = set()
@@ -41,7 +48,7 @@ class LiveTraces:
                 continue
             together = [one for one in linked_traces(trace_id, spans) if one in by_trace]
             members = [span for one in together for span in by_trace[one]]
-            wait = PATIENCE_SECONDS if orphans(members) else QUIET_SECONDS
+            wait = PATIENCE_SECONDS if orphans(members) else QUIET_SECONDS + self._export_interval
             if now - max(self._changed[one] for one in together) >= wait:
                 self._shown.update(together)
                 self._console.print(Waterfall(trace_id, members, self._receiver.logs))

@@ -8,6 +8,9 @@ from .live import LiveTraces
 from .local import run_locally
 from .project import Project
 
+EXPORT_INTERVAL_SECONDS = 5.0
+"""How long a service keeps a span before it sends it: the default of OTEL_BSP_SCHEDULE_DELAY."""
+
 
 def run(console: Console, project: Project) -> None:
     """Run until interrupted. A service that ends is reported, and starts again on a change.
@@ -26,7 +29,7 @@ def run(console: Console, project: Project) -> None:
         for name, url in local.urls.items():
             console.print(f"  {name:<14} {url}", highlight=False)
         console.print(f"  {'output':<14} {local.log}", highlight=False)
-        console.print("Each has /asyncapi (its messages), /metrics and /health/ready.")
+        console.print("Each has /asyncapi.json (its messages), /metrics and /health/ready.")
         if project.next_step:
             console.print(project.next_step, style="bold", highlight=False, markup=False)
         console.print("Ctrl-C ends this run.\n", style="bold", highlight=False)
@@ -61,7 +64,7 @@ def receive(console: Console | None, host: str, grpc_port: int, http_port: int, 
         print(f"OTLP/gRPC  {receiver.grpc_endpoint}")
         print(f"OTLP/HTTP  {receiver.http_endpoint}")
         print(f"traces     {receiver.query_endpoint}/api/v2/traces/<id>", flush=True)
-        traces = LiveTraces(receiver, console) if console else None
+        traces = LiveTraces(receiver, console, EXPORT_INTERVAL_SECONDS) if console else None
         while True:
             if traces:
                 traces.show()

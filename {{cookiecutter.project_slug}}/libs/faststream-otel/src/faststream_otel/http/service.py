@@ -46,6 +46,8 @@ class HttpService(Service):
             docs_url="/docs" if settings.api_pages else None,
             redoc_url=None,
             responses=errors.RESPONSES,
+            # Clients that are generated from the document call their methods by it.
+            generate_unique_id_function=lambda route: route.name,
         )
         self.http.router.route_class = JsonRoute
         errors.install(self.http)

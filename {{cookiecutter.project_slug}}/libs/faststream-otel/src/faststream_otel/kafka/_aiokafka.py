@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from inspect import iscoroutinefunction
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.producer import message_accumulator, transaction_manager
 
@@ -33,9 +34,10 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def apply() -> None:
-    """Apply both, once per process."""
+    """Apply all, once per process."""
     pause_between_attempts(AIOKafkaClient)
     renew_producer_ids(getattr(message_accumulator, "MessageAccumulator", None))
+    close_after_failed_start(AIOKafkaProducer)
 
 
 def pause_between_attempts(client: Any) -> bool:
@@ -109,6 +111,27 @@ def renew_producer_ids(accumulator: Any) -> bool:
 
     accumulator._pop_batch = renewing
     return True
+
+
+def close_after_failed_start(producer: Any) -> None:
+    """Have a producer that cannot start close itself.
+
+    FastStream drops it as it is, and then aiokafka logs an error, once for each attempt to start.
+
+    Args:
+        producer: aiokafka's class.
+    """
+    start: Callable[..., Awaitable[None]] = producer.start
+
+    @functools.wraps(start)
+    async def start_or_close(self: Any) -> None:
+        try:
+            await start(self)
+        except BaseException:
+            await self.stop()
+            raise
+
+    producer.start = start_or_close
 
 
 async def connect_once(host: str, port: int, timeout_ms: int, security: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher
+from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, MessageSerializer
@@ -170,6 +170,7 @@ class Kafka(KafkaMessages):
         async with reaching(self._settings):
             try:
                 await admin.start()
+                await _check_controller(admin)
                 for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
                     await _create_topic(admin, channel)
             finally:
@@ -261,6 +262,16 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 def _poll_interval_ms(busy: float) -> int:
     """For a consumer that may be busy with what it took for so many seconds."""
     return int(max(POLL_INTERVAL_SECONDS, busy + DEAD_LETTER_SECONDS) * 1000)
+
+
+async def _check_controller(admin: AIOKafkaAdminClient) -> None:
+    """aiokafka asks the controller to create topics, and takes for granted that there is one."""
+    cluster = await admin.describe_cluster()
+    if cluster["controller_id"] not in {one["node_id"] for one in cluster["brokers"]}:
+        raise Unreachable(
+            "it has no controller, which creates topics. The one of `dev` never has:"
+            " it creates a topic when somebody asks for it."
+        )
 
 
 async def _create_topic(admin: AIOKafkaAdminClient, channel: str) -> None:

@@ -113,9 +113,10 @@ class RetryMiddleware:
 
     async def give_up(self, failed: FailedMessage) -> None:
         """Send a message to the dead letters. When that fails, it stays unacknowledged."""
+        raw = self.messages.raw(failed.message)
         logger.error(
-            "Message %s goes to the dead letters after attempt %d: %s: %s",
-            failed.message.message_id, failed.attempts,
+            "Message %s of %s goes to the dead letters after attempt %d: %s: %s",
+            raw.id, raw.channel, failed.attempts,
             type(failed.error).__name__, describe(failed.error),
         )  # fmt: skip
         counted = (

@@ -190,12 +190,19 @@ def _translate(record: logging.LogRecord) -> LogRecord:
         timestamp=int(record.created * 1e9),
         observed_timestamp=time_ns(),
         context=record_context(),
-        severity_text=_SEVERITIES.get(record.levelname, record.levelname),
+        severity_text=_severity_text(record),
         severity_number=_severity(record.levelno),
         body=bounded(message_of(record), MAX_STACK),
         attributes=own,
         event_name=None if event is None and older is None else text(event or older),
     )
+
+
+def _severity_text(record: logging.LogRecord) -> str:
+    level = record.levelname
+    if "\x1b" in level:  # FastStream's formatter colours it in the record that all handlers share
+        level = logging.getLevelName(record.levelno)
+    return _SEVERITIES.get(level, level)
 
 
 def _severity(level: int) -> SeverityNumber:

@@ -18,6 +18,12 @@ from ..project import Project, UserError
 SERVICE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 CHANNEL = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
 CONSTANT = re.compile(r'^([A-Z][A-Z0-9_]*) = "(.+)"', re.MULTILINE)
+# Deliveries, addresses, orders; but neither an address nor a status.
+PLURALS = (
+    (re.compile("(?<=.)ies$"), "y"),
+    (re.compile("(?<=ss|sh|ch)es$|(?<=x)es$"), ""),
+    (re.compile("(?<=[^us])s$"), ""),
+)
 IN_COMPOSE = re.compile(r"^  ([\w.-]+):", re.MULTILINE)
 # How a service says what travels over a channel: with a publisher, a decorator, a subscriber.
 PUBLISHERS = (r"publisher\(%s, (\w+)\)", r"publisher\(%s\)\n(?:@.*\n)*(?:async )?def [^>]*-> (\w+)")
@@ -155,7 +161,11 @@ def _channel(project: Project, option: str) -> Channel:
 def _new_contract(channel: str) -> str:
     """Over `invoices.issued` travels an InvoiceIssued."""
     subject, *others = re.split("[.-]", channel)
-    return "".join(word.capitalize() for word in (subject.removesuffix("s"), *others))
+    for plural, singular in PLURALS:
+        if plural.search(subject):
+            subject = plural.sub(singular, subject)
+            break
+    return "".join(word.capitalize() for word in (subject, *others))
 
 
 def _contract_of(project: Project, constant: str, patterns: tuple[str, ...]) -> str:
