@@ -1,4 +1,4 @@
-"""Servers, each started once and only if a test needs it, and services that use them."""
+"""Servers, each started once if a test needs it, and services that use them."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ CHANNELS = (
 )  # fmt: skip
 
 Find = Callable[[Features], tuple[str, Features]]
-"""The URL of a server that has these features, and all that it has."""
+"""The URL of a server with these features, and all its features."""
 
 
 @pytest.fixture(scope="session", params=BROKERS)
@@ -26,7 +26,7 @@ def row(request: pytest.FixtureRequest) -> Row:
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Callable[[Server], str]]:
-    """Start a server, or return where it runs already."""
+    """Start a server once, and return its URL."""
     running: dict[int, str] = {}
     with ExitStack() as started:
 
@@ -40,7 +40,7 @@ def start() -> Iterator[Callable[[Server], str]]:
 
 @pytest.fixture(scope="session")
 def find(row: Row, start: Callable[[Server], str]) -> Find:
-    """Skips the test, and names it at the end, where such a server cannot be had."""
+    """Finds a server. Skips the test, with the reason, if this machine has none."""
 
     def found(needed: Features) -> tuple[str, Features]:
         reason = f"no server of this broker has {needed}"
@@ -58,7 +58,7 @@ def find(row: Row, start: Callable[[Server], str]) -> Find:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def rig(row: Row, find: Find) -> AsyncIterator[Rig]:
-    """One service for all tests that need none of their own: a channel for each of CHANNELS."""
+    """A service that tests share, with a channel for each of CHANNELS."""
     url, features = find(Features(0))
     rig = Rig(row, url)
     for channel in CHANNELS:

@@ -1,6 +1,6 @@
-"""The brokers that the suite runs against: a row each.
+"""The brokers that the suite runs against, one row each.
 
-The next broker adds a row, and what starts its server to `servers.py`. The suite stays as it is.
+A new broker adds a row here, and the start of its server to `servers.py`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,26 +16,26 @@ from . import servers
 
 
 class Features(Flag):
-    """What not every broker, or not every server of it, can do."""
+    """Features that some brokers, or some of their servers, lack."""
 
     CHANNELS = auto()
-    """Creates channels when asked; another one makes them by itself."""
+    """Creates channels on request; other servers create them by themselves."""
     SIZE = auto()
     """Limits the size of messages."""
     ANY_HEADERS = auto()
-    """Keeps headers in their order: names that repeat, any bytes, values that are missing."""
+    """Keeps headers in order, with repeated names, any bytes, and missing values."""
     NO_BODY = auto()
-    """Knows messages without a body."""
+    """Supports messages without a body."""
     KEYS = auto()
-    """Keeps the order of messages that have a key in common."""
+    """Keeps the order of messages with the same key."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """One way to have a server of a broker.
+    """A server of a broker.
 
     Attributes:
-        start: Yields its BROKER_URL; raises `servers.Missing` where it cannot be had here.
+        start: Yields its BROKER_URL; raises `servers.Missing` if this machine lacks it.
     """
 
     start: Callable[[], AbstractContextManager[str]]
@@ -47,9 +47,9 @@ class Row:
     """A broker.
 
     Attributes:
-        settings: Those of a service that uses it.
-        publish: Publish by another client than the library's: URL, channel, body, key, headers.
-        servers: The first that can be had here, and has the features which a test needs, is taken.
+        settings: The settings class of a service that uses it.
+        publish: Publishes without the library. Takes URL, channel, body, key, headers.
+        servers: A test uses the first available server with the features that it needs.
     """
 
     settings: type[Settings]

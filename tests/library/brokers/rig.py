@@ -1,4 +1,4 @@
-"""A service whose handlers a test chooses, and the messages that they were given."""
+"""A service whose handlers a test chooses, and the messages that it received."""
 
 import asyncio
 import time
@@ -18,20 +18,20 @@ Handler = Callable[[Any], Awaitable[None]]
 
 
 async def nothing(body: Any) -> None:
-    """Handle a message by doing nothing with it."""
+    """A handler that does nothing."""
 
 
 class Rig:
     """One instance of a service.
 
     Attributes:
-        broker: As the service has it.
-        url: Where it is.
-        seen: By channel what was delivered, in the order of its deliveries.
+        broker: The service's broker.
+        url: The broker's URL.
+        seen: The delivered messages by channel, in order.
 
     Args:
-        service: Its name. Default: one that no other has.
-        middlewares: Of its broker, outside of what this watches.
+        service: The service's name. Default: a unique one.
+        middlewares: The broker's middlewares, outside of the one that records messages.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class Rig:
         )
 
     def named(self, channel: str) -> str:
-        """A channel of this service alone."""
+        """A channel that only this service uses."""
         return f"{channel}.{self.service}"
 
     async def publish(self, channel: str, *bodies: Any, key: str | None = None) -> None:
-        """As a service does."""
+        """Publish like a service."""
         publisher = self.broker.publisher(channel, None)
         for body in bodies:
             await self.broker.publish(publisher, body, key=key)
 
     def subscribe(self, channel: str, handler: Handler = nothing, *, batch: bool = False) -> None:
-        """Before the start, have a channel consumed."""
+        """Subscribe to a channel, before the start."""
         self._handlers[channel] = handler
 
         @self.broker.subscriber(channel, batch=batch)
@@ -72,7 +72,7 @@ class Rig:
             await self._handlers[channel](body)
 
     def handle(self, channel: str, handler: Handler) -> None:
-        """From now on, handle a channel in another way."""
+        """Replace the handler of a channel."""
         self._handlers[channel] = handler
 
     @asynccontextmanager
@@ -88,13 +88,13 @@ class Rig:
             await self.broker.faststream.stop()
 
     async def delivered(self, channel: str, number: int) -> list[StreamMessage[Any]]:
-        """What was delivered, as soon as it is so much."""
+        """Wait for this many messages, and return all that were delivered."""
         seen = self.seen[channel]
         await until(lambda: len(seen) >= number, f"{number} deliveries of {channel}")
         return seen
 
     async def raws(self, channel: str, number: int) -> list[Raw]:
-        """As the broker delivered them, likewise."""
+        """Like `delivered`, but the raw messages."""
         return [self.broker.raw(one) for one in await self.delivered(channel, number)]
 
     def _watch(self, msg: Any, /, *, context: Any) -> BaseMiddleware[Any, Any]:
@@ -108,12 +108,12 @@ class _Watch(BaseMiddleware[Any, Any]):
 
     async def consume_scope(self, call_next: Any, msg: StreamMessage[Any]) -> Any:
         self._rig.seen[self._rig.broker.channel(msg)].append(msg)
-        async with self._rig.broker.in_hand(msg):
+        async with self._rig.broker.in_flight(msg):
             return await call_next(msg)
 
 
 async def until(check: Callable[[], Any], what: str, seconds: float = 20) -> None:
-    """Wait until the check, which may be a coroutine function, gives something true."""
+    """Wait until the check, which may be a coroutine function, returns a true value."""
     ends = time.monotonic() + seconds
     while True:
         found = check()

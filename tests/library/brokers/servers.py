@@ -1,4 +1,4 @@
-"""Servers of brokers, started here, and clients of them that know nothing of the library."""
+"""Starts servers of brokers, and publishes to them without the library."""
 
 import os
 import shutil
@@ -21,12 +21,12 @@ __all__ = ("Missing", "embedded_kafka", "kafka", "publish_to_kafka")
 
 
 class Missing(Exception):
-    """A server cannot be had on this machine; says what it takes."""
+    """This machine cannot run a server. Says what is missing."""
 
 
 @contextmanager
 def kafka() -> Iterator[str]:
-    """Kafka itself, one node, from the folder `kafka` of STACK_HOME."""
+    """A real Kafka with one node, from the folder `kafka` in STACK_HOME."""
     home = Path(os.environ.get("STACK_HOME", Path.home() / ".cache/project-stack"), "kafka")
     if not (shutil.which("java") and home.is_dir()):
         raise Missing(f"java and Kafka in {home.name}/ of STACK_HOME")

@@ -1,4 +1,4 @@
-"""Channels are created when asked for."""
+"""Channels are created on request."""
 
 import pytest
 from faststream_otel.messages.broker import Unreachable
@@ -12,9 +12,7 @@ from .rig import Rig
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_channels_are_created_once_and_that_of_the_dead_letters_too(
-    row: Row, find: Find
-) -> None:
+async def test_channels_are_created_once_including_the_dead_letters(row: Row, find: Find) -> None:
     url, _ = find(Features.CHANNELS)
     rig = Rig(row, url)
     channels = [rig.named("one"), rig.named("two")]
@@ -27,7 +25,7 @@ async def test_channels_are_created_once_and_that_of_the_dead_letters_too(
         assert not await store.exists(rig.named("three"))
 
 
-async def test_without_a_broker_the_reason_is_given(row: Row) -> None:
+async def test_an_unreachable_broker_raises_with_the_reason(row: Row) -> None:
     with refusing_port() as port:
         rig = Rig(row, f"127.0.0.1:{port}")
         with pytest.raises(Unreachable) as raised:

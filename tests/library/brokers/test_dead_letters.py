@@ -1,4 +1,4 @@
-"""Dead letters are kept until somebody looks: read without being consumed, and sent back."""
+"""Dead letters are read without being consumed, and sent back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def store(rig: Rig, find: Find) -> AsyncIterator[DeadLetterStore]:
     if Features.CHANNELS in find(Features(0))[1]:
         await rig.broker.create_channels([])
-    await give_up(rig, b"the first of all")  # so that there is one
+    await give_up(rig, b"the first of all")  # so that there is at least one
     async with rig.broker.dead_letters() as store:
         yield store
 
@@ -37,9 +37,7 @@ async def read(store: DeadLetterStore, start: dict[str, str] | None = None) -> l
     return [record async for record in store.read(start)]
 
 
-async def test_what_was_sent_to_the_dead_letters_is_read_as_often_as_one_likes(
-    rig: Rig, store: DeadLetterStore
-) -> None:
+async def test_dead_letters_can_be_read_repeatedly(rig: Rig, store: DeadLetterStore) -> None:
     await give_up(rig, b"\xff\x00", key=rig.service.encode())
     found = [one for one in await read(store) if one.key == rig.service.encode()]
     (record,) = found
@@ -49,9 +47,7 @@ async def test_what_was_sent_to_the_dead_letters_is_read_as_often_as_one_likes(
     assert [one for one in await read(store) if one.key == record.key] == found
 
 
-async def test_a_log_is_read_in_its_order_from_any_of_its_records(
-    rig: Rig, store: DeadLetterStore
-) -> None:
+async def test_a_log_is_read_in_order_from_any_record(rig: Rig, store: DeadLetterStore) -> None:
     log, _ = store.order((await read(store))[-1].id)
     ids = [await store.append(log, b"%d" % number, {"n": str(number)}) for number in range(4)]
     assert [store.order(id)[0] for id in ids] == [log] * 4
@@ -66,7 +62,7 @@ async def test_a_log_is_read_in_its_order_from_any_of_its_records(
         assert places == sorted(set(places))
 
 
-async def test_records_that_are_appended_at_once_have_one_order_for_all(
+async def test_concurrently_appended_records_have_the_same_order_for_all_readers(
     rig: Rig, store: DeadLetterStore
 ) -> None:
     log, _ = store.order((await read(store))[-1].id)
@@ -81,13 +77,13 @@ async def test_records_that_are_appended_at_once_have_one_order_for_all(
     assert orders[0] == orders[1] == sorted(ids, key=store.order)
 
 
-async def test_what_is_no_id_is_refused(store: DeadLetterStore) -> None:
+async def test_a_malformed_id_is_refused(store: DeadLetterStore) -> None:
     for text in ("", "nonsense", "-1", "9" * 40):
         with pytest.raises(ValueError, match=r"\w"):
             store.order(text)
 
 
-async def test_a_message_is_sent_back_as_it_was(rig: Rig, store: DeadLetterStore) -> None:
+async def test_a_message_is_sent_back_unchanged(rig: Rig, store: DeadLetterStore) -> None:
     channel = rig.named("back")
     sent = [
         await store.send(
@@ -104,7 +100,9 @@ async def test_a_message_is_sent_back_as_it_was(rig: Rig, store: DeadLetterStore
     assert await store.exists(channel)
 
 
-async def test_its_span_has_the_attributes_of_any_other(rig: Rig, store: DeadLetterStore) -> None:
+async def test_the_span_of_a_replay_has_the_usual_attributes(
+    rig: Rig, store: DeadLetterStore
+) -> None:
     (record, *_) = await read(store)
     span, link = store.attributes("events", DeadLetter(record))
     assert span["messaging.system"] == rig.broker.system
@@ -114,7 +112,7 @@ async def test_its_span_has_the_attributes_of_any_other(rig: Rig, store: DeadLet
     assert link["messaging.destination.name"] == DEAD_LETTERS
 
 
-async def test_without_a_broker_the_reason_is_given(row: Row) -> None:
+async def test_an_unreachable_broker_raises_with_the_reason(row: Row) -> None:
     with refusing_port() as port, pytest.raises(Unreachable) as raised:
         async with Rig(row, f"127.0.0.1:{port}").broker.dead_letters():
             pass

@@ -1,4 +1,4 @@
-"""A broker that is away or frozen: the service notices, says so, and recovers by itself."""
+"""An unreachable or frozen broker: the service notices it, logs it, and recovers by itself."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,25 +47,25 @@ async def line(row: Row, find: Find) -> AsyncIterator[Line]:
         line.cut()
 
 
-async def test_a_broker_that_is_away_is_named_as_the_obstacle(row: Row) -> None:
+async def test_an_unreachable_broker_has_a_reason(row: Row) -> None:
     with refusing_port() as port:
         rig = Rig(row, f"127.0.0.1:{port}")
         rig.subscribe("any")
         with pytest.raises(rig.broker.unreachable) as raised:
             await rig.broker.faststream.start()
         await rig.broker.faststream.stop()
-        assert await rig.broker.obstacle(raised.value)
-        assert not await rig.broker.answers_anew()
+        assert await rig.broker.why_unreachable(raised.value)
+        assert not await rig.broker.answers_new_client()
 
 
-async def test_a_message_that_is_not_confirmed_is_known_not_to_be(line: Line) -> None:
+async def test_an_unconfirmed_message_raises_unavailable(line: Line) -> None:
     rig, channel = line.rig, line.rig.named("line")
     await rig.publish(channel, "before")
     line.relay.moves.clear()
     try:
         with pytest.raises(Unavailable):
             await rig.publish(channel, "frozen")
-        assert not await rig.broker.answers_anew()
+        assert not await rig.broker.answers_new_client()
     finally:
         line.relay.moves.set()
     await until(rig.broker.answers, "an answer")
@@ -73,7 +73,7 @@ async def test_a_message_that_is_not_confirmed_is_known_not_to_be(line: Line) ->
     await until(lambda: b"after" in {rig.broker.raw(m).body for m in rig.seen[channel]}, "after")
 
 
-async def test_a_service_goes_on_when_its_broker_is_back(line: Line) -> None:
+async def test_a_service_recovers_with_its_broker(line: Line) -> None:
     rig, channel = line.rig, line.rig.named("line")
     line.cut()
     cut = asyncio.create_task(rig.publish(channel, "cut"))

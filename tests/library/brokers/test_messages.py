@@ -1,4 +1,4 @@
-"""What retries and dead letters need of a message, whatever is in it."""
+"""What retries and dead letters need from a message, whatever it contains."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from .rig import Rig, until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_message_is_read_as_it_was_delivered(rig: Rig, find: Find) -> None:
+async def test_a_raw_message_is_unchanged(rig: Rig, find: Find) -> None:
     channel, headers = rig.named("raw"), [("name", b"value")]
     if Features.ANY_HEADERS in find(Features(0))[1]:
         headers += [("name", b"again"), ("bytes", b"\xff\x00")]
@@ -30,7 +30,7 @@ async def test_a_message_is_read_as_it_was_delivered(rig: Rig, find: Find) -> No
     ]
 
 
-async def test_a_message_without_a_body_is_not_an_empty_one(rig: Rig, find: Find) -> None:
+async def test_a_message_without_a_body_differs_from_an_empty_one(rig: Rig, find: Find) -> None:
     if Features.NO_BODY not in find(Features(0))[1]:
         pytest.skip("this broker has no messages without a body")
     channel = rig.named("bodies")
@@ -39,7 +39,7 @@ async def test_a_message_without_a_body_is_not_an_empty_one(rig: Rig, find: Find
     assert [raw.body for raw in await rig.raws(channel, 2)] == [None, b""]
 
 
-async def test_a_batch_is_taken_apart(rig: Rig) -> None:
+async def test_a_batch_is_split_into_single_messages(rig: Rig) -> None:
     channel, go_on = rig.named("batch"), asyncio.Event()
     rig.handle(channel, lambda _: go_on.wait())  # type: ignore[arg-type, return-value]
     await rig.publish(channel, "0", key="same")
@@ -64,13 +64,13 @@ async def test_a_batch_is_taken_apart(rig: Rig) -> None:
     assert len({one.message_id for one in everything}) == 4
 
 
-async def test_a_message_that_is_to_come_again_does(rig: Rig) -> None:
+async def test_a_redelivery_delivers_the_message_again(rig: Rig) -> None:
     channel = rig.named("again")
 
     async def once(body: Any) -> None:
         if len(rig.seen[channel]) == 1:
-            error = ConnectionError("another service was away")
-            raise rig.broker.again(error) from error
+            error = ConnectionError("another service is down")
+            raise rig.broker.redelivery(error) from error
 
     rig.handle(channel, once)
     await rig.publish(channel, "one")
@@ -82,11 +82,11 @@ async def test_a_message_that_is_to_come_again_does(rig: Rig) -> None:
     assert len(rig.seen[channel]) == 3
 
 
-async def test_a_message_that_is_settled_does_not_come_again(rig: Rig) -> None:
+async def test_an_acknowledged_message_is_not_redelivered(rig: Rig) -> None:
     channel = rig.named("settled")
 
     async def settle(body: Any) -> None:
-        raise rig.broker.settled()
+        raise rig.broker.acknowledgement()
 
     rig.handle(channel, settle)
     await rig.publish(channel, "one", "two", key="same")
@@ -100,22 +100,20 @@ async def test_a_message_that_is_settled_does_not_come_again(rig: Rig) -> None:
     assert len(rig.seen[channel]) == 2
 
 
-async def test_what_a_service_leaves_unfinished_its_next_instance_gets(
-    rig: Rig, find: Find
-) -> None:
+async def test_the_next_instance_gets_unfinished_messages(rig: Rig, find: Find) -> None:
     url, features = find(Features(0))
     first = Rig(rig.row, url)
     channel = first.named("left")
 
     async def handle(body: str) -> None:
-        if body == "settled":
-            raise first.broker.settled()
+        if body == "acknowledged":
+            raise first.broker.acknowledgement()
         if body == "unfinished":
             await asyncio.Event().wait()
 
     first.subscribe(channel, handle)
     async with first.running(features):
-        await first.publish(channel, "done", "settled", "unfinished", key="same")
+        await first.publish(channel, "done", "acknowledged", "unfinished", key="same")
         await first.delivered(channel, 3)
     second = Rig(rig.row, url, first.service)
     second.subscribe(channel)

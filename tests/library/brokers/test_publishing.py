@@ -1,4 +1,4 @@
-"""What is published arrives whole and in order, and its sender knows when it may not have."""
+"""Messages arrive unchanged and in order, and the sender knows if one may be lost."""
 
 import asyncio
 from collections import defaultdict
@@ -30,7 +30,7 @@ async def test_an_event_arrives_with_its_key(rig: Rig, find: Find) -> None:
         assert raw.key == "ключ".encode()
 
 
-async def test_bytes_and_headers_arrive_as_they_were_sent(rig: Rig) -> None:
+async def test_bytes_and_headers_arrive_unchanged(rig: Rig) -> None:
     channel = rig.named("sent")
     seen = len(rig.seen[channel])
     await rig.broker.send(
@@ -42,9 +42,9 @@ async def test_bytes_and_headers_arrive_as_they_were_sent(rig: Rig) -> None:
     assert (message.headers["own"], message.correlation_id) == ("ä", "c-1")
 
 
-async def test_messages_of_a_key_keep_their_order(rig: Rig, find: Find) -> None:
+async def test_messages_with_the_same_key_keep_their_order(rig: Rig, find: Find) -> None:
     if Features.KEYS not in find(Features(0))[1]:
-        pytest.skip("this broker knows no keys")
+        pytest.skip("this broker has no keys")
     channel = rig.named("keys")
     publisher = rig.broker.publisher(channel, None)
     await asyncio.gather(
@@ -75,7 +75,7 @@ async def test_a_message_that_is_too_large_is_not_sent(row: Row, find: Find) -> 
         assert [raw.body for raw in await rig.raws(channel, 1)] == [b"small enough"]
 
 
-async def test_a_handler_of_batches_has_no_publisher(row: Row, find: Find) -> None:
+async def test_a_batch_handler_with_a_publisher_is_refused(row: Row, find: Find) -> None:
     rig = Rig(row, find(Features(0))[0])
 
     async def handle(bodies: list[Any]) -> None: ...

@@ -1,4 +1,4 @@
-"""What a broker says of itself and of the consumers: for readiness, the watchdog and lag."""
+"""The state of a broker and its consumers, for readiness, the watchdog and lag."""
 
 import asyncio
 from typing import Any
@@ -11,20 +11,20 @@ from .rig import Rig, until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_consumers_are_attached_once_it_runs(rig: Rig) -> None:
+async def test_the_consumers_of_a_running_service_are_attached(rig: Rig) -> None:
     assert rig.broker.joined()
     other = Rig(rig.row, rig.url)
     other.subscribe(other.named("never"))
     assert not other.broker.joined()
 
 
-async def test_a_broker_that_is_there_answers(rig: Rig) -> None:
+async def test_a_reachable_broker_answers(rig: Rig) -> None:
     assert await rig.broker.answers()
-    assert await rig.broker.answers_anew()
+    assert await rig.broker.answers_new_client()
     assert rig.url in rig.broker.url
 
 
-async def test_a_consumer_that_waits_for_its_handler_has_something_to_do(rig: Rig) -> None:
+async def test_a_consumer_with_a_running_handler_has_waiting_messages(rig: Rig) -> None:
     channel, go_on = rig.named("progress"), asyncio.Event()
 
     async def progress() -> Progress:
@@ -49,7 +49,7 @@ async def test_a_consumer_that_waits_for_its_handler_has_something_to_do(rig: Ri
     assert (await progress()).reached not in (idle.reached, busy.reached)
 
 
-async def test_lag_is_what_a_group_has_not_acknowledged(rig: Rig) -> None:
+async def test_lag_counts_unacknowledged_messages(rig: Rig) -> None:
     channel, go_on = rig.named("lag"), asyncio.Event()
 
     async def lag() -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What every broker's middlewares record: one trace over all hops, and whose messages they were."""
+"""The middlewares of each broker record one trace over all hops, and the consumer group."""
 
 from typing import Any
 

@@ -58,6 +58,6 @@ def test_each_span_and_each_record_arrives_once(sink: OtlpReceiver, start: Start
     assert len({span.resource["service.instance.id"] for span in sink.spans}) == len(services)
     for process in processes:
         output = process.output.read_text()
-        assert output.count("Using the providers that were set before") == 1
+        assert output.count("Using the providers that opentelemetry-instrument") == 1
         assert output.count("this service's own replaces it") == 1
         assert "not allowed" not in output

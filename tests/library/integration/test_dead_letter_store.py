@@ -13,7 +13,7 @@ from faststream_otel.kafka.embedded import embedded_kafka
 from faststream_otel.messages.broker import Broker, TooLarge, Unreachable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
-from faststream_otel.messages.dead_letters.headers import encoded
+from faststream_otel.messages.dead_letters.headers import encoded_headers
 from faststream_otel.messages.dead_letters.replay import Replay
 from faststream_otel.messages.dead_letters.search import Filter, Search
 from faststream_otel.messages.dead_letters.states import State
@@ -108,7 +108,7 @@ async def test_a_channel_exists_or_not(store: DeadLetterStore) -> None:
 
 
 async def test_what_is_too_large_is_said_to_be(store: DeadLetterStore) -> None:
-    large = Record("0", 1.0, b"key", b"x" * 3_000_000, encoded(FAILED))
+    large = Record("0", 1.0, b"key", b"x" * 3_000_000, encoded_headers(FAILED))
     with pytest.raises(TooLarge):
         await (await store.send("numbers", DeadLetter(large), []))
 

@@ -1,6 +1,6 @@
-"""A broker that is away, or says no, leaves no client that spins or is refused for ever.
+"""The workarounds for aiokafka: no busy loop without a broker, and no producer refused for ever.
 
-Where aiokafka is not as the workarounds know it, it does what it does by itself.
+If a private part of aiokafka is missing, the workaround is off.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol import metadata
 from faststream_otel.kafka import _aiokafka as aiokafka_workarounds
+from faststream_otel.telemetry.missing import warn_missing
 
 from ..ports import refusing_port
 
@@ -30,10 +31,10 @@ PARTITION = TopicPartition("orders", 0)
 @pytest.fixture(autouse=True)
 def applied() -> None:
     aiokafka_workarounds.apply()
-    aiokafka_workarounds.apply()  # once is enough, twice does no harm
+    aiokafka_workarounds.apply()  # a second call has no effect
 
 
-async def test_a_broker_that_is_away_is_not_asked_all_the_time(
+async def test_an_unreachable_broker_is_not_retried_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = AIOKafkaClient()
@@ -66,7 +67,7 @@ async def test_a_producer_that_does_not_start_is_closed() -> None:
     assert said == []
 
 
-async def test_a_batch_that_failed_leaves_no_gap_in_the_sequence() -> None:
+async def test_a_failed_batch_leaves_no_gap_in_the_sequence() -> None:
     manager = TransactionManager(None, 0)
     manager.set_pid_and_epoch(7, 0)
     accumulator = MessageAccumulator(ClusterMetadata(), 16_384, 0, 40, txn_manager=manager)
@@ -83,17 +84,17 @@ async def test_a_batch_that_failed_leaves_no_gap_in_the_sequence() -> None:
     bad, late = await drained(), await drained()
     bad.failure(LeaderNotAvailableError())
     await asyncio.sleep(0)
-    assert not manager.has_pid()  # the sender asks for another before it sends anything more
+    assert not manager.has_pid()  # so the sender requests a new id before it sends the next batch
     assert manager.sequence_number(PARTITION) == 0
 
     manager.set_pid_and_epoch(8, 0)
-    late.failure(LeaderNotAvailableError())  # of the old id: no matter of the new one's
+    late.failure(LeaderNotAvailableError())  # a batch of the old id does not affect the new one
     await asyncio.sleep(0)
     assert manager.producer_id == 8
 
 
-PAUSE = "a refused connection is tried again at once, hundreds of times a second"
-RENEW = "after a batch that failed for good, the broker may refuse all that a producer sends"
+PAUSE = "a client retries a refused connection at once, hundreds of times a second"
+RENEW = "after a failed batch, the broker may refuse everything that the producer sends"
 WHY = "the log does not say why a broker refuses the client"
 
 
@@ -134,7 +135,7 @@ WHY = "the log does not say why a broker refuses the client"
         ("protocol.metadata.MetadataRequest", WHY, lambda: metadata.MetadataRequest([])),
     ],
 )  # fmt: skip
-async def test_a_private_part_is_as_the_workarounds_use_it(
+async def test_a_private_part_is_as_the_workarounds_expect(
     part: str, without: str, holds: Callable[[], Any]
 ) -> None:
     broken = f"aiokafka {version('aiokafka')} has changed: {part}. Without: {without}."
@@ -153,7 +154,7 @@ def accumulator() -> Any:
 
 
 class Newer:
-    """A client and an accumulator of another shape."""
+    """A client and an accumulator with different private parts."""
 
     def _metadata_update(self) -> bool:
         return False
@@ -162,8 +163,10 @@ class Newer:
         return f"batch of {partition}"
 
 
-def test_a_client_of_another_shape_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    aiokafka_workarounds._say_missing.cache_clear()
+def test_a_client_without_the_private_parts_stays_unchanged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warn_missing.cache_clear()
     for client in (Newer, object):
         assert not aiokafka_workarounds.pause_between_attempts(client)
     assert not aiokafka_workarounds.renew_producer_ids(object)
@@ -171,19 +174,19 @@ def test_a_client_of_another_shape_stays_as_it_is(caplog: pytest.LogCaptureFixtu
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
-def test_a_batch_of_an_accumulator_of_another_shape_is_sent(
+def test_an_accumulator_without_the_private_parts_still_sends_batches(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    aiokafka_workarounds._say_missing.cache_clear()
+    warn_missing.cache_clear()
     assert aiokafka_workarounds.renew_producer_ids(Newer)
     assert Newer()._pop_batch("orders/0") == "batch of orders/0"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-async def test_a_broker_is_not_asked_where_that_cannot_be_done(
+async def test_without_the_private_parts_no_connection_is_tried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    aiokafka_workarounds._say_missing.cache_clear()
+    warn_missing.cache_clear()
     monkeypatch.delattr(conn, "create_conn")
     await aiokafka_workarounds.connect_once("127.0.0.1", 1, 1000, {})
     monkeypatch.setattr(conn, "create_conn", lambda address: None, raising=False)

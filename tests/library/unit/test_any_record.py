@@ -1,4 +1,4 @@
-"""Whatever Kafka may hold is handled, or becomes a dead letter and can be sent back as it was."""
+"""Any record in Kafka is handled, or becomes a dead letter that can be sent back unchanged."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ Dead = Any
 """A record of the dead letters."""
 
 OURS = {"traceparent", "tracestate", "baggage", "flow-started"}
-"""What belongs to one publication, and is not sent back."""
+"""Headers that each publication sets, so they are not sent back."""
 
 NAMES = st.sampled_from(
     [*OURS, "content-type", "correlation_id", "reply_to", "x", "", "dead-letter.channel",
@@ -66,7 +66,7 @@ def record(
     topic: str = "items",
     offset: int = 0,
 ) -> "ConsumerRecord[bytes, bytes]":
-    """As the client reads it from the broker."""
+    """A record as the client returns it."""
     lengths = len(key or b""), len(value or b"")
     return ConsumerRecord(
         topic, 1, offset, timestamp, 0, key, value, None, *lengths, tuple(headers)
@@ -74,9 +74,9 @@ def record(
 
 
 class Counter:
-    """A service that takes items, one by one and in batches: what it handled, and what failed.
+    """A service that handles items, one by one and in batches, and records its dead letters.
 
-    It fails at those of the name `bad`.
+    It fails for items with the name `bad`.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Counter:
             yield self
 
     async def take(self, *records: Any) -> None:
-        """Deliver these; several, or of `lists`, as one batch."""
+        """Deliver one record of `items`, or records of `lists` as one batch."""
         topic = records[0].topic
         subscribers: Sequence[Any] = self.service.broker.faststream.subscribers
         (subscriber,) = (one for one in subscribers if topic in one.topic_names)
@@ -130,7 +130,7 @@ COUNTER = Counter()
 
 
 def bodies(dead: Sequence[Dead]) -> list[bytes | None]:
-    """Of dead letters, with None for a tombstone."""
+    """The bodies of dead letters; None for a tombstone."""
     return [None if dict(one.headers).get("dead-letter.tombstone") else one.value for one in dead]
 
 
@@ -155,9 +155,7 @@ def offsets(dead: Sequence[Dead]) -> list[int]:
         [("", b""), ("baggage", b"\xff"), ("tracestate", b"\x80"), ("flow-started", b"\xff")],
     ],
 )
-async def test_what_headers_hold_makes_no_difference_to_the_message(
-    topic: str, headers: Headers
-) -> None:
+async def test_a_message_with_any_headers_is_handled(topic: str, headers: Headers) -> None:
     async with COUNTER.running():
         await COUNTER.take(record(headers=headers, topic=topic))
     assert COUNTER.handled == ["good"]
@@ -165,7 +163,7 @@ async def test_what_headers_hold_makes_no_difference_to_the_message(
 
 
 @pytest.mark.parametrize("content_type", [b"\xff\xfe", b"application/xml", b"text/plain"])
-async def test_a_content_type_that_nobody_knows_is_an_ordinary_dead_letter(
+async def test_an_unknown_content_type_makes_an_ordinary_dead_letter(
     content_type: bytes,
 ) -> None:
     first, last = record(topic="lists"), record(topic="lists", offset=2)
@@ -177,7 +175,7 @@ async def test_a_content_type_that_nobody_knows_is_an_ordinary_dead_letter(
 
 
 class Failing(TraceContextTextMapPropagator):
-    """One of those that OTEL_PROPAGATORS may name, and that trusts what it reads."""
+    """A propagator that raises on malformed headers."""
 
     def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
         raise LookupError(carrier)
@@ -188,7 +186,7 @@ class Failing(TraceContextTextMapPropagator):
 
 
 @pytest.mark.parametrize("topic", ["items", "lists"])
-async def test_a_propagator_that_fails_costs_the_trace_and_not_the_message(
+async def test_a_propagator_that_raises_loses_only_the_trace(
     topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(propagate, "get_global_textmap", Failing)
@@ -211,10 +209,10 @@ async def test_a_dead_letter_has_the_baggage_of_its_message(topic: str) -> None:
 
 
 @pytest.mark.parametrize("topic", ["items", "lists"])
-async def test_what_cannot_be_parsed_is_a_dead_letter_that_says_so(
+async def test_an_unparsable_record_is_a_dead_letter_with_the_reason(
     topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the reason: FastStream would go on to the next message without a word."""
+    """FastStream by itself would skip the message without logging it."""
 
     def refusing(parse: Any) -> Any:
         async def parse_or_refuse(self: Any, message: Any) -> Any:
@@ -248,7 +246,7 @@ async def test_what_cannot_be_parsed_is_a_dead_letter_that_says_so(
 @quickly
 @given(RECORDS, st.booleans())
 @example({"value": None, "headers": [("x", None)], "key": b"", "timestamp": -1}, True)
-def test_any_record_is_handled_or_dead_once_and_its_neighbours_are_handled(
+def test_any_record_is_handled_or_becomes_one_dead_letter(
     given: dict[str, Any], batch: bool
 ) -> None:
     topic = "lists" if batch else "items"
@@ -265,7 +263,9 @@ def test_any_record_is_handled_or_dead_once_and_its_neighbours_are_handled(
     if COUNTER.dead:
         assert bodies(COUNTER.dead) == [given["value"]]
         assert offsets(COUNTER.dead) == [1]
-        assert (COUNTER.dead[0].key or None) == (given["key"] or None)  # here it has no null
+        assert (COUNTER.dead[0].key or None) == (
+            given["key"] or None
+        )  # the test broker turns None into an empty key
         assert "other" not in COUNTER.handled[3:]
     else:
         assert json.loads(given["value"])["name"] in COUNTER.handled
@@ -275,8 +275,10 @@ def test_any_record_is_handled_or_dead_once_and_its_neighbours_are_handled(
 @given(HEADERS, st.binary(max_size=10), st.booleans())
 @example([("x", b"\xff\xfe"), ("x", None), ("x", b""), ("content-type", b"")], b"key", False)
 @example([("b", b"1"), ("content-type", b"application/json"), ("a", b"2"), ("b", b"1")], b"", True)
-def test_a_dead_letter_goes_back_byte_for_byte(headers: Headers, key: bytes, batch: bool) -> None:
-    """But for what belongs to one publication: its trace, and when its flow began."""
+def test_a_dead_letter_is_sent_back_byte_for_byte(
+    headers: Headers, key: bytes, batch: bool
+) -> None:
+    """Except the headers that each publication sets: trace context and start of the flow."""
     given = record(b'{"name": "bad"}', headers, key, topic="lists" if batch else "items", offset=7)
     store = MemoryStore()
     store.channels = {"items", "lists"}
@@ -306,7 +308,7 @@ JSON = st.recursive(
 
 @quickly
 @given(HEADERS, st.lists(JSON | st.binary(max_size=20), max_size=2), RECORDS)
-def test_whatever_is_in_the_dead_letters_can_be_listed(
+def test_any_record_of_the_dead_letters_can_be_listed(
     headers: list[tuple[str, bytes | None]], exact: list[bytes], given: dict[str, Any]
 ) -> None:
     headers += [("dead-letter.headers", one) for one in exact]

@@ -1,4 +1,4 @@
-"""BROKER_URL: read as the client reads it, or refused with the reason and a good value."""
+"""BROKER_URL is parsed like the client does, or refused with the reason and a good value."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ from faststream_otel import Service, service
 from faststream_otel.cli.__main__ import main
 from faststream_otel.kafka import KafkaSettings
 from faststream_otel.kafka.bootstrap import parse
-from faststream_otel.kafka.security import client_options, refusal
+from faststream_otel.kafka.security import client_options, why_refused
 from faststream_otel.settings import BadSetting
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,14 +70,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "expected"), ACCEPTED.items())
-def test_what_people_write(text: str, expected: list[tuple[str, int]]) -> None:
+def test_valid_urls_are_parsed_like_the_client_does(
+    text: str, expected: list[tuple[str, int]]
+) -> None:
     assert list(parse(text)) == expected
     given_to_client = client_options(KafkaSettings(broker_url=text))["bootstrap_servers"]
     assert [one[:2] for one in collect_hosts(given_to_client, randomize=False)] == expected
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED.items())
-def test_what_is_no_list_of_brokers_is_refused_with_the_reason(text: str, said: str) -> None:
+def test_an_invalid_url_is_refused_with_the_reason(text: str, said: str) -> None:
     with pytest.raises(BadSetting, match=r"^BROKER_URL") as raised:
         parse(text)
     assert said in str(raised.value)
@@ -86,7 +88,7 @@ def test_what_is_no_list_of_brokers_is_refused_with_the_reason(text: str, said: 
 
 @pytest.mark.parametrize("scheme", ["", "kafka://", "SASL_SSL://"])
 @pytest.mark.parametrize("servers", ["kafka:9092", "a:9092,b:9092"])
-def test_a_password_in_it_is_refused_and_not_shown(scheme: str, servers: str) -> None:
+def test_a_password_is_refused_and_not_shown(scheme: str, servers: str) -> None:
     with pytest.raises(BadSetting, match=r"^BROKER_URL") as raised:
         parse(f"{scheme}orders:{SECRET}@{servers}")
     said = str(raised.value)
@@ -95,8 +97,10 @@ def test_a_password_in_it_is_refused_and_not_shown(scheme: str, servers: str) ->
     assert not [part for part in re.split("[,:/]", SECRET) if part in said]
 
 
-def test_a_service_refuses_it_before_it_has_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Telemetry that nobody receives would hold the process until it gives up."""
+def test_a_service_checks_the_url_before_it_makes_telemetry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise the process would wait for telemetry that nobody receives."""
     made = Mock()
     monkeypatch.setattr(service, "Telemetry", made)
     with pytest.raises(BadSetting, match=r"^BROKER_URL"):
@@ -110,7 +114,7 @@ PIECES = ["a", "kafka", "1", "9092", ":", "::", ",", ".", "[", "]", "/", "://", 
 
 @settings(deadline=None)
 @given(st.text() | st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         servers = parse(text)
     except BadSetting:
@@ -119,11 +123,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert parse(",".join(written)) == servers
     assert [one[:2] for one in collect_hosts(written, randomize=False)] == list(servers)
     for server in servers:
-        server.host.encode("idna")  # as looking it up does; else a ValueError at every attempt
+        server.host.encode(
+            "idna"
+        )  # as the DNS lookup does; otherwise every attempt raises ValueError
 
 
 @pytest.mark.parametrize("command", ["channels", "dead-letters", "lag"])
-def test_the_command_line_says_so_in_a_line(
+def test_the_command_line_reports_it_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     monkeypatch.setenv("BROKER_URL", "SASL_SSL://kafka:9093")
@@ -132,7 +138,7 @@ def test_the_command_line_says_so_in_a_line(
     assert line.startswith("BROKER_URL")
 
 
-def test_a_service_does_not_start_with_a_bad_one() -> None:
+def test_a_service_does_not_start_with_an_invalid_url() -> None:
     with pytest.raises(BadSetting, match=r"^BROKER_URL"):
         Service("misled", KafkaSettings(broker_url="kafka:nine"))
 
@@ -142,10 +148,10 @@ def test_a_service_does_not_start_with_a_bad_one() -> None:
     [
         ("kafka", "kafka", 9092),
         ("[::1]:9093", "::1", 9093),
-        ("a:9093, b:9094", "a", 9093),  # the first one stands for the cluster
+        ("a:9093, b:9094", "a", 9093),  # the first server stands for the cluster
     ],
 )
-async def test_spans_say_where_the_broker_is(text: str, address: str, port: int) -> None:
+async def test_spans_have_the_brokers_address(text: str, address: str, port: int) -> None:
     service = Service("placed", KafkaSettings(broker_url=text))
     exporter = InMemorySpanExporter()
     service.telemetry.tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -162,7 +168,7 @@ async def test_spans_say_where_the_broker_is(text: str, address: str, port: int)
         assert spans[name]["server.port"] == port
 
 
-async def test_each_server_is_asked_why_it_refuses(unused_tcp_port: int) -> None:
+async def test_each_server_is_asked_why_it_refuses_the_client(unused_tcp_port: int) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.close()
@@ -170,4 +176,4 @@ async def test_each_server_is_asked_why_it_refuses(unused_tcp_port: int) -> None
     async with await asyncio.start_server(hang_up, "::1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         settings = KafkaSettings(broker_url=f"127.0.0.1:{unused_tcp_port}, [::1]:{port},")
-        assert "hangs up" in await refusal(settings)
+        assert "closed the connection" in await why_refused(settings)

@@ -1,4 +1,4 @@
-"""Dead letters are read with doubt, sent back once, and linked to their old trace."""
+"""Dead letters are untrusted input, sent back once, and linked to their old trace."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 from faststream_otel.messages.broker import Headers, Raw, TooLarge, Unavailable, Unreachable
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
-from faststream_otel.messages.dead_letters.headers import HEADERS, encoded
+from faststream_otel.messages.dead_letters.headers import HEADERS, encoded_headers
 from faststream_otel.messages.dead_letters.replay import (
     PAGE_DEAD_LETTERS,
     Outcome,
@@ -52,14 +52,14 @@ NOW = 1_700_000_000.0
 
 
 class MemoryStore:
-    """Dead letters in a list for each log. Ids look like those of no broker: `a#12`."""
+    """A store in memory, with ids that no broker uses: `a#12`."""
 
     def __init__(self, logs: str = "a") -> None:
         self.channels = {"events", "dead-letters"}
         self.logs: dict[str, list[Record]] = {log: [] for log in logs}
         self.sent: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self.fails: dict[bytes, Exception] = {}
-        """What sending this body raises."""
+        """By body, the error that sending it raises."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,7 +75,7 @@ class MemoryStore:
         at: float = NOW,
     ) -> str:
         id = f"{log}#{len(self.logs[log])}"
-        self.logs[log].append(Record(id, at, b"key", body, encoded(headers)))
+        self.logs[log].append(Record(id, at, b"key", body, encoded_headers(headers)))
         return id
 
     def change(self, state: State, *ids: str, at: float | None = None) -> str:
@@ -118,7 +118,7 @@ class MemoryStore:
 
 
 class Operator:
-    """Chooses dead letters, sends them back, and sees the spans of it."""
+    """Searches and replays dead letters, and records the spans."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
@@ -159,7 +159,7 @@ def operator(store: MemoryStore) -> Operator:
 
 def dead_letter(headers: Mapping[str, str] = SENT, **record: Any) -> DeadLetter:
     known: dict[str, Any] = {"timestamp": NOW, "key": b"key", "body": b"{}"}
-    return DeadLetter(Record("a#12", headers=encoded(headers), **(known | record)))
+    return DeadLetter(Record("a#12", headers=encoded_headers(headers), **(known | record)))
 
 
 # --- A dead letter
@@ -171,7 +171,7 @@ def sent_headers(headers: Headers, error: Exception | None = None) -> dict[str, 
     return headers_of(failed, Raw("events", "2/41", b"key", b"{}", headers))
 
 
-def test_what_a_service_writes_can_be_read() -> None:
+def test_a_dead_letter_can_be_read() -> None:
     passing = [("traceparent", b"old"), ("flow-started", b"1"), ("baggage", b"a=b")]
     own = [("tenant", b"acme"), ("dead-letter.channel", b"forged"), ("content-type", b"text/plain")]
     read = dead_letter(sent_headers([*passing, *own], KeyError("x" * 2000)))
@@ -201,14 +201,14 @@ def test_headers_that_are_text_are_written_once() -> None:
          '[["tenant","a"],["correlation_id","c"],["content-type","t"]]'),
     ],
 )  # fmt: skip
-def test_others_are_written_exactly_in_a_header_of_their_own(own: Headers, written: str) -> None:
+def test_other_headers_are_stored_as_json(own: Headers, written: str) -> None:
     headers = sent_headers(own)
     assert headers[HEADERS] == written
     assert dead_letter(headers).headers == own
 
 
 @pytest.mark.parametrize("repeated", [1, 2])
-def test_a_trace_context_does_not_go_back_however_its_name_is_written(repeated: int) -> None:
+def test_a_trace_context_with_any_case_is_not_sent_back(repeated: int) -> None:
     own = [("content-type", b"text/plain"), ("correlation_id", b"c-1"), *[("n", b"1")] * repeated]
     headers = sent_headers(
         [*own, ("Traceparent", b"old"), ("TRACESTATE", b"old"), ("Baggage", b"old")]
@@ -224,7 +224,7 @@ def test_a_trace_context_does_not_go_back_however_its_name_is_written(repeated: 
      '[["a",{"base64":"é"}]]', '[["a","\\ud800"]]', '[["\\udc00","a"]]', "[" * 100_000,
      '[["a","1"],["b","2","3"]]', "[[" + "9" * 5000 + ",null]]"],
 )  # fmt: skip
-def test_headers_that_nobody_can_have_written_are_as_if_they_were_not_there(
+def test_malformed_json_headers_are_ignored(
     malformed: str,
 ) -> None:
     read = dead_letter(SENT | {"dead-letter.headers": malformed})
@@ -232,7 +232,7 @@ def test_headers_that_nobody_can_have_written_are_as_if_they_were_not_there(
     assert json.loads(as_json(read, State.OPEN, Links("")))["headers"]["tenant"] == "acme"
 
 
-def test_headers_of_any_kind_can_be_seen() -> None:
+def test_headers_of_any_kind_are_shown() -> None:
     read = dead_letter(
         sent_headers([("tenant", b"acme"), ("n", b"1"), ("n", None), ("b", b"\xff\x1b")])
     )
@@ -272,7 +272,7 @@ def test_a_dead_letter_has_its_trace_and_its_time() -> None:
     ],
 )
 @pytest.mark.parametrize(("timestamp", "body"), [(-0.001, None), (1e18, b"\xff\x00")])
-def test_a_stranger_can_be_listed(
+def test_a_record_of_another_program_can_be_listed(
     headers: dict[str, str], timestamp: float, body: bytes | None
 ) -> None:
     stranger = dead_letter(headers, timestamp=timestamp, body=body, key=b"\xff")
@@ -300,7 +300,7 @@ def test_a_dead_letter_is_shown_in_a_few_lines() -> None:
 CUT = SENT | {"dead-letter.truncated": "headers,body", "dead-letter.body-size": "5000"}
 
 
-def test_a_dead_letter_that_was_cut_says_so() -> None:
+def test_a_cut_dead_letter_shows_what_was_cut() -> None:
     text = as_text(dead_letter(CUT, body=b"a" * 4000), State.OPEN, Links(""))
     assert "  [cut: headers, body (4000 of 5000 bytes)]\n" in text
     shown = json.loads(as_json(dead_letter(CUT), State.OPEN, Links("")))
@@ -314,7 +314,7 @@ def test_a_dead_letter_that_was_cut_says_so() -> None:
 @pytest.mark.parametrize(
     "extra", [{}, {"note": "n" * 3_000_000}, {"a": "a" * 9000, "b": "b" * 9000}]
 )
-def test_what_is_cut_fits_and_keeps_what_says_why(
+def test_a_cut_dead_letter_fits_and_keeps_the_reason(
     limit: int, key: bytes | None, extra: dict[str, str]
 ) -> None:
     kept_key, body, headers = cut(key, b"x" * 1_000_000, SENT | extra, limit)
@@ -334,7 +334,7 @@ def test_what_is_cut_fits_and_keeps_what_says_why(
 
 
 @pytest.mark.parametrize("size", [10, 5_000, 20_000])
-def test_headers_that_are_written_exactly_are_cut_as_one(size: int) -> None:
+def test_json_headers_are_kept_whole_or_dropped(size: int) -> None:
     own = [("short", b"1"), ("short", b"2"), ("long", b"\xff" * size)]
     _, body, headers = cut(b"key", b"x" * 1_000_000, sent_headers(own), 900_000)
 
@@ -347,7 +347,7 @@ def test_headers_that_are_written_exactly_are_cut_as_one(size: int) -> None:
     assert len(body) + sum(map(len, [*headers, *headers.values()])) < 900_000 + 10_000
 
 
-def test_without_an_address_the_trace_is_its_id() -> None:
+def test_without_a_trace_url_the_trace_id_is_shown() -> None:
     assert as_text(dead_letter(), State.OPEN, Links("")).endswith(f"\n      {TRACE}")
 
 
@@ -369,14 +369,14 @@ def test_a_summary_stays_short() -> None:
      b'{"ids": ["a#-1"]}', b'{"ids": ["a#12"]}', b'{"ids": ["b#1"]}', b"[" * 100_000,
      json.dumps({"ids": ["a#1"] * 1001}).encode()],
 )  # fmt: skip
-def test_what_only_claims_to_be_a_change_of_state_is_a_dead_letter(body: bytes) -> None:
+def test_a_malformed_change_of_state_is_a_dead_letter(body: bytes) -> None:
     record = Record("a#12", NOW, None, body, [("dead-letter.state", b"replayed")])
     states = States(MemoryStore("ab").order)
-    assert not states.note(record)
+    assert not states.apply(record)
     assert states.of("a#1") is states.of("b#1") is State.OPEN
 
 
-async def test_one_that_was_begun_is_free_again_after_a_while(
+async def test_a_replay_that_was_begun_becomes_unconfirmed(
     store: MemoryStore, operator: Operator
 ) -> None:
     id = store.put()
@@ -391,12 +391,12 @@ async def test_one_that_was_begun_is_free_again_after_a_while(
 
 
 @pytest.mark.parametrize("begun", [-1.0, 1e18])
-def test_a_replay_that_was_begun_at_an_impossible_time_can_be_listed(begun: float) -> None:
+def test_a_replay_that_was_begun_at_an_invalid_time_can_be_listed(begun: float) -> None:
     text = as_text(dead_letter(), State.UNCONFIRMED, Links(""), begun=begun)
     assert "[replay begun, may have been sent]" in text
 
 
-async def test_dead_letters_are_found_by_what_they_are(
+async def test_a_filter_finds_the_matching_dead_letters(
     store: MemoryStore, operator: Operator
 ) -> None:
     first = store.put()
@@ -415,16 +415,16 @@ async def test_dead_letters_are_found_by_what_they_are(
 
 
 @pytest.mark.parametrize("id", ["a#5", "a#1", "b#0"])
-async def test_a_dead_letter_that_does_not_exist_is_named(
+async def test_the_error_names_a_dead_letter_that_does_not_exist(
     store: MemoryStore, operator: Operator, id: str
 ) -> None:
     there = store.put()
-    store.change(State.DISCARDED, there)  # a#1: a record, and no dead letter
+    store.change(State.DISCARDED, there)  # a#1 is a record, but not a dead letter
     with pytest.raises(NotFound, match=f"no dead letter {id}"):
         await operator.find(Filter(ids=frozenset({there, id})))
 
 
-async def test_what_comes_while_it_is_read_is_left_for_the_next_time(
+async def test_records_that_are_appended_during_a_search_are_ignored(
     store: MemoryStore, operator: Operator
 ) -> None:
     id = store.put()
@@ -438,7 +438,7 @@ async def test_what_comes_while_it_is_read_is_left_for_the_next_time(
 # --- Sending back
 
 
-async def test_a_message_goes_back_as_it_was(store: MemoryStore, operator: Operator) -> None:
+async def test_a_message_is_sent_back_unchanged(store: MemoryStore, operator: Operator) -> None:
     id = store.put(body=b'{"n": 1}')
     (outcome,) = await operator.replay()
 
@@ -446,7 +446,7 @@ async def test_a_message_goes_back_as_it_was(store: MemoryStore, operator: Opera
     span = operator.span()
     identity = context(span)
     assert sent[:3] == ("events", b"key", b'{"n": 1}')
-    assert sent[3] == encoded({
+    assert sent[3] == encoded_headers({
         "content-type": "application/json",
         "correlation_id": "c-1",
         "tenant": "acme",
@@ -492,7 +492,7 @@ async def test_a_dead_letter_without_a_trace_has_no_link(
     assert operator.span().links == ()
 
 
-async def test_none_is_sent_twice(store: MemoryStore, operator: Operator) -> None:
+async def test_no_dead_letter_is_sent_twice(store: MemoryStore, operator: Operator) -> None:
     for _ in range(2 * PAGE_DEAD_LETTERS + 1):
         store.put()
     assert len(await operator.replay()) == len(store.sent) == 2 * PAGE_DEAD_LETTERS + 1
@@ -505,7 +505,7 @@ async def test_none_is_sent_twice(store: MemoryStore, operator: Operator) -> Non
 
 
 class Connection(MemoryStore):
-    """Somebody's own connection to a store, on which each record takes so many seconds."""
+    """A connection to a store on which appending a record takes this many seconds."""
 
     def __init__(self, store: MemoryStore, pause: float) -> None:
         self.channels, self.logs = store.channels, store.logs
@@ -521,7 +521,7 @@ BUSY = "another replay is sending it right now"
 
 
 @pytest.mark.parametrize("pause", [0, 0.002, 0.02])
-async def test_two_at_once_send_each_dead_letter_once(pause: float) -> None:
+async def test_two_concurrent_replays_send_each_dead_letter_once(pause: float) -> None:
     store = MemoryStore("abc")
     for number in range(9 * PAGE_DEAD_LETTERS):
         store.put(body=str(number).encode(), log="abc"[number % 3])
@@ -536,7 +536,7 @@ async def test_two_at_once_send_each_dead_letter_once(pause: float) -> None:
     assert await Operator(store).open() == []
 
 
-async def test_four_at_once_send_exactly_one(store: MemoryStore) -> None:
+async def test_four_concurrent_replays_send_a_dead_letter_once(store: MemoryStore) -> None:
     store.put()
     operators = [Operator(Connection(store, 0.001 * number)) for number in range(4)]
     outcomes = await asyncio.gather(*(operator.replay() for operator in operators))
@@ -547,7 +547,7 @@ async def test_four_at_once_send_exactly_one(store: MemoryStore) -> None:
 async def test_nothing_is_sent_if_the_order_of_replays_is_unknown(
     store: MemoryStore, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As over a connection to a replica that is behind."""
+    """As with a replica that lags behind."""
     id = store.put()
 
     async def append_elsewhere(log: str, body: bytes, headers: Mapping[str, str]) -> str:
@@ -560,7 +560,7 @@ async def test_nothing_is_sent_if_the_order_of_replays_is_unknown(
     assert await operator.open() == [id]
 
 
-async def test_a_dead_letter_that_cannot_go_back_stays_and_says_why(
+async def test_a_dead_letter_that_cannot_be_sent_stays_open_with_a_reason(
     store: MemoryStore, operator: Operator
 ) -> None:
     gone = store.put(SENT | {"dead-letter.channel": "gone"})
@@ -572,10 +572,10 @@ async def test_a_dead_letter_that_cannot_go_back_stays_and_says_why(
 
     assert outcomes == {
         gone: "there is no channel gone; --to names another",
-        circular: "it would go to dead-letters again",
+        circular: "it would go back to dead-letters",
         stranger: "it does not say which channel it came from; --to names one",
-        truncated: "it was too large and lacks some of its headers and body; all of it is message"
-        " 2/41 of events, for as long as that channel keeps it",
+        truncated: "it was too large, so some of its headers and body was cut; the original is"
+        " message 2/41 of events, as long as that channel keeps it",
         good: "",
     }
     assert await operator.open() == [gone, circular, stranger, truncated]
@@ -584,7 +584,7 @@ async def test_a_dead_letter_that_cannot_go_back_stays_and_says_why(
     assert await operator.open() == [truncated]
 
 
-async def test_one_that_fails_does_not_take_the_others_along(
+async def test_one_failed_dead_letter_does_not_stop_the_others(
     store: MemoryStore, operator: Operator
 ) -> None:
     store.fails = {b"large": TooLarge("too large"), b"lost": Unavailable("no answer")}
@@ -593,7 +593,7 @@ async def test_one_that_fails_does_not_take_the_others_along(
 
     a, large, lost, b = ids
     assert outcomes == {a: "", large: "too large", lost: "no answer", b: ""}
-    # The one that may have arrived is listed as begun.
+    # The dead letter that may have arrived stays begun.
     assert await operator.find() == [
         (a, State.REPLAYED),
         (large, State.OPEN),
@@ -608,7 +608,7 @@ async def test_one_that_fails_does_not_take_the_others_along(
     }
 
 
-async def test_what_was_sent_is_remembered_when_the_rest_is_interrupted(
+async def test_an_interrupted_replay_records_what_was_sent(
     store: MemoryStore, operator: Operator
 ) -> None:
     unsent, sent = store.put(body=b"never answered"), store.put(body=b"a")
@@ -629,7 +629,7 @@ async def test_what_was_sent_is_remembered_when_the_rest_is_interrupted(
     assert len(operator.spans.get_finished_spans()) == 2
 
 
-async def test_discarded_ones_are_not_sent(store: MemoryStore, operator: Operator) -> None:
+async def test_discarded_dead_letters_are_not_sent(store: MemoryStore, operator: Operator) -> None:
     id = store.put()
     search = Search(store, Filter())
     await search.prepare()

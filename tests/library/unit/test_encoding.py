@@ -1,4 +1,4 @@
-"""Spans leave as the exporter's own encoder would have written them."""
+"""Our encoder writes the same bytes as the exporter's own encoder."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def remote(*, sampled: bool = True, state: TraceState | None = None) -> NonRecor
 
 
 def some_spans() -> Sequence[ReadableSpan]:
-    """Plain ones and others, of two scopes and two resources."""
+    """Spans that our encoder supports, and others, of two scopes and two resources."""
     spans: list[ReadableSpan] = []
     for name in ("one", "two"):
         provider = TracerProvider(
@@ -89,7 +89,7 @@ def some_spans() -> Sequence[ReadableSpan]:
 
 
 def by_place(groups: Sequence[ResourceSpans]) -> dict[tuple[bytes, bytes, str, str], list[Span]]:
-    """Spans by what they are of, in an order of their own."""
+    """Spans by resource and scope, sorted by span id."""
     found: dict[tuple[bytes, bytes, str, str], list[Span]] = {}
     for group in groups:
         for scope in group.scope_spans:
@@ -103,16 +103,16 @@ def by_place(groups: Sequence[ResourceSpans]) -> dict[tuple[bytes, bytes, str, s
     return {place: sorted(spans, key=lambda span: span.span_id) for place, spans in found.items()}
 
 
-def test_spans_are_written_as_the_exporter_writes_them() -> None:
+def test_spans_are_encoded_like_the_exporters_own_encoder_does() -> None:
     spans = some_spans()
-    for _ in range(2):  # at first encoded, then remembered
+    for _ in range(2):  # the second time from the cache
         ours = by_place(encoding.encode_spans(spans).resource_spans)
         assert ours == by_place(encode_theirs(spans).resource_spans)
     assert sum(map(len, ours.values())) == len(spans)
     assert len(ours) == 4
 
 
-def test_plain_spans_are_not_left_to_the_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_spans_do_not_use_the_exporters_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = TracerProvider()
     exporter = recorded(provider)
     for value in PLAIN:
@@ -125,14 +125,14 @@ def test_plain_spans_are_not_left_to_the_exporter(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(encoding, "encode_any_spans", count)
     encoding.encode_spans(exporter.get_finished_spans())
-    assert left == [0, 1]  # no span, and one for the resource and the scope around all
+    assert left == [0, 1]  # no spans, then one to encode the common resource and scope
 
 
-def test_nothing_is_nothing() -> None:
+def test_no_spans_make_an_empty_request() -> None:
     assert encoding.encode_spans([]) == encode_theirs([])
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = TracerProvider()
     exporter = recorded(provider)
     for number in range(30):
@@ -152,7 +152,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("protocol", "module"), [("grpc", grpc), ("http/protobuf", http)], ids=["grpc", "http"]
 )
-def test_the_exporters_use_it(
+def test_the_exporters_use_our_encoder(
     protocol: str, module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OTEL_TRACES_EXPORTER", raising=False)

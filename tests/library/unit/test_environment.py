@@ -1,4 +1,4 @@
-"""Each standard `OTEL_*` variable does what OpenTelemetry's specification says of it."""
+"""Each standard `OTEL_*` variable works as OpenTelemetry's specification says."""
 
 import logging
 import os
@@ -65,14 +65,14 @@ def telemetry(name: str = "tested") -> Iterator[Telemetry]:
 
 
 def emit_all(made: Telemetry) -> None:
-    """One of each signal, exported by the time this returns."""
+    """Emit a span, a log record and metrics, and export them."""
     with made.tracer_provider.get_tracer("test").start_as_current_span("span"):
         logging.getLogger("test").warning("record")
     made.close()
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_protocol_carries_all_signals(
+def test_each_protocol_exports_all_signals(
     sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
@@ -91,13 +91,13 @@ def test_protocol_carries_all_signals(
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_a_signals_own_variables_come_first(
+def test_a_signals_own_variables_have_precedence(
     sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, signal: str
 ) -> None:
     path = f"/v1/{signal.lower()}"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "http/protobuf")
-    # Used as it stands, as the specification says: the path is the variable's own.
+    # The specification: a signal's own endpoint includes the path.
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", sink.http_endpoint + path)
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_HEADERS", "x-own=1")
     with telemetry() as made:
@@ -203,7 +203,7 @@ def test_a_list_of_exporters(
 def test_console(monkeypatch: pytest.MonkeyPatch) -> None:
     for signal in SIGNALS:
         monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "console")
-    # A process of its own: the console exporters keep the stdout that was there at import.
+    # In a new process: the console exporters keep the stdout of their import.
     script = f"from {__name__} import emit_all, Telemetry; emit_all(Telemetry('tested'))"
     printed = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
@@ -248,7 +248,7 @@ def test_batch_log_record_processor(sink: OtlpReceiver, monkeypatch: pytest.Monk
 
 
 def encodable(value: str) -> bool:
-    """Whether an environment variable can hold it."""
+    """Whether an environment variable can hold this text."""
     try:
         os.fsencode(value)
     except UnicodeEncodeError:
@@ -302,7 +302,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("variable", "value", "good"), REFUSED)
-def test_a_bad_value_is_named_with_a_good_one(
+def test_an_error_names_the_bad_value_and_a_good_one(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, good: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -316,7 +316,7 @@ def test_a_bad_value_is_named_with_a_good_one(
     variable=sampled_from(sorted({variable for variable, _, _ in REFUSED})),
     value=text(characters(exclude_characters="\0", exclude_categories=())).filter(encodable),
 )
-def test_whatever_a_variable_holds_it_is_taken_or_named(variable: str, value: str) -> None:
+def test_any_value_is_accepted_or_refused(variable: str, value: str) -> None:
     with patch.dict(os.environ, {variable: value}):
         try:
             prepare_environment()
@@ -330,7 +330,7 @@ def test_whatever_a_variable_holds_it_is_taken_or_named(variable: str, value: st
 def test_malformed_headers_are_refused_and_not_quoted(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    """They are credentials."""
+    """Headers contain credentials."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", value)
     with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_HEADERS") as raised:
         Telemetry("tested", make_global=False)
@@ -338,8 +338,8 @@ def test_malformed_headers_are_refused_and_not_quoted(
     assert "OTEL_EXPORTER_OTLP_HEADERS=api-key=" in str(raised.value)
 
 
-def test_over_http_an_endpoint_has_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over gRPC `otel-collector:4317` is one too, and asks for TLS, as the specification has it."""
+def test_over_http_an_endpoint_needs_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over gRPC `otel-collector:4317` is valid too; the specification says that it uses TLS."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "otel-collector:4317")
     prepare_environment()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
@@ -361,7 +361,7 @@ def test_a_password_in_an_endpoint_is_not_quoted(
     assert "hunter2" not in str(raised.value)
 
 
-def test_bytes_that_are_no_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_are_not_utf8_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", os.fsdecode(b"http://\xff:4317"))
     with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_ENDPOINT is not UTF-8 text"):
         Telemetry("tested", make_global=False)
@@ -402,7 +402,7 @@ def test_an_empty_value_is_not_set(
         ("OTEL_RESOURCE_ATTRIBUTES", "team", "attribute pair team"),
     ],
 )
-def test_what_is_taken_otherwise_is_said_once(
+def test_a_surprising_value_is_logged_once(
     sink: OtlpReceiver,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -428,7 +428,7 @@ def test_a_bad_argument_of_a_sampler_is_ignored_with_a_warning(
     argument: str,
     expected: int,
 ) -> None:
-    """As the specification has it ("General SDK Configuration")."""
+    """See the specification, "General SDK Configuration"."""
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
     with telemetry() as made:
@@ -489,7 +489,7 @@ def test_compression_none(
         assert compressed == {"logs": logs, "traces": not logs, "metrics": not logs}
 
 
-def test_the_scheme_comes_before_insecure(
+def test_the_scheme_has_precedence_over_insecure(
     sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "false")
@@ -498,7 +498,7 @@ def test_the_scheme_comes_before_insecure(
     assert {export.signal for export in sink.exports} == {"traces", "metrics", "logs"}
 
 
-def test_without_a_scheme_insecure_decides(
+def test_without_a_scheme_insecure_applies(
     sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "true")
@@ -539,10 +539,10 @@ def test_resource_attributes(
     assert found == expected
 
 
-def test_a_name_that_ends_like_the_instances_id_leaves_it_alone(
+def test_a_name_that_ends_like_the_instances_id_does_not_change_it(
     sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It outlives a restart: a version 5 UUID, not the SDK's random one."""
+    """It stays the same after a restart: a version 5 UUID, not the SDK's random one."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "peer.service.instance.id=7")
     with telemetry() as made:
         assert uuid.UUID(str(made.resource.attributes["service.instance.id"])).version == 5
@@ -577,7 +577,7 @@ def test_a_service_with_a_bad_value_ends_with_one_line(variable: str, value: str
     ("value", "level"),
     [("", logging.CRITICAL), ("error", logging.CRITICAL), ("debug", logging.DEBUG)],
 )
-def test_log_level_is_the_sdks_own(
+def test_log_level_applies_to_the_sdk(
     monkeypatch: pytest.MonkeyPatch, sink: OtlpReceiver, value: str, level: int
 ) -> None:
     monkeypatch.setenv("OTEL_LOG_LEVEL", value)
@@ -594,25 +594,25 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("value", "told"), [("", False), ("warn", False), ("info", True)])
-def test_a_strangers_headers_do_not_fill_the_log(
+@pytest.mark.parametrize(("value", "logged"), [("", False), ("warn", False), ("info", True)])
+def test_malformed_headers_of_messages_do_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     sink: OtlpReceiver,
     value: str,
-    told: bool,
+    logged: bool,
 ) -> None:
     monkeypatch.setenv("OTEL_LOG_LEVEL", value)
     with telemetry():
         before = len(caplog.records)
         for headers in HOSTILE:
             propagate.extract({"traceparent": f"00-{1:032x}-{1:016x}-01"} | headers)
-        assert (len(caplog.records) > before) == told
+        assert (len(caplog.records) > before) == logged
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str) -> None:
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # over HTTP, they come first
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # over HTTP, they have precedence
         monkeypatch.delenv(name, raising=False)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -624,7 +624,7 @@ def test_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: 
     with OtlpReceiver(tls=pair) as sink:
         endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        with telemetry() as made:  # not trusted without the variable
+        with telemetry() as made:  # without the variable, the certificate is not trusted
             emit_all(made)
         assert sink.spans == []
 
@@ -638,7 +638,7 @@ def test_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: 
 def test_a_clients_certificate_over_grpc(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str
 ) -> None:
-    """Each of the three variables in its general form or the signal's own; the SDK mixes none."""
+    """General and per-signal variables may be mixed; the SDK itself does not support that."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     for name, identity in (("server", "127.0.0.1"), ("client", "client.example")):
@@ -674,13 +674,13 @@ def test_a_clients_certificate_needs_its_key(
     monkeypatch: pytest.MonkeyPatch, given: str, missing: str
 ) -> None:
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{given}", __file__)
-    with pytest.raises(ValueError, match=f"_{given} needs OTEL_EXPORTER_OTLP_{missing} beside it"):
+    with pytest.raises(ValueError, match=f"_{given} also needs OTEL_EXPORTER_OTLP_{missing}:"):
         prepare_environment()
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_timeout(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
-    """A receiver that accepts and never answers holds an export for the time-out, not for ever."""
+    """An export to a receiver that never answers ends at the time-out."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     waited = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -711,7 +711,7 @@ def test_timeout(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
 def test_propagators(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str, fields: set[str]
 ) -> None:
-    """Read once, when OpenTelemetry's API is imported: in a process of its own."""
+    """In a new process: OpenTelemetry's API reads the variable once, at import."""
     installed = tmp_path / "stand_in-1.dist-info"  # as of the package that has b3multi
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-in\nVersion: 1\n")
@@ -737,7 +737,7 @@ def test_propagators_are_tracecontext_and_baggage() -> None:
     assert propagate.get_global_textmap().fields == {"traceparent", "tracestate", "baggage"}
 
 
-def test_an_absent_collector_is_told_once(
+def test_an_unreachable_collector_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, closed_port: int
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{closed_port}")
@@ -749,12 +749,12 @@ def test_an_absent_collector_is_told_once(
             made.tracer_provider.force_flush()
         emit_all(made)
 
-    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    told = [record for record in told if record.getMessage() != "record"]
-    told = [record for record in told if "is taken as" not in record.getMessage()]
-    assert [record.name.rpartition(".")[2] for record in told] == ["exporters", "providers"]
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in told[0].getMessage()
-    assert ": 1 spans and " in told[1].getMessage()  # not the five before, which were counted
+    found = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    found = [record for record in found if record.getMessage() != "record"]
+    found = [record for record in found if "is taken as" not in record.getMessage()]
+    assert [record.name.rpartition(".")[2] for record in found] == ["exporters", "providers"]
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in found[0].getMessage()
+    assert ": 1 spans and " in found[1].getMessage()  # not the five that were logged before
 
 
 @pytest.fixture
@@ -763,11 +763,11 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_an_export_waits_for_the_collector_until_its_time_out(
+def test_an_export_retries_until_its_time_out(
     protocol: str, closed_port: int,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """The exporter alone gives up after some 3 of these 6 seconds, as its next pause is longer."""
+    """By itself, the exporter stops after about 3 of these 6 seconds: its next pause is longer."""
     monkeypatch.setattr(exporters, "RECONNECT_SECONDS", 0.5)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{closed_port}")
@@ -784,10 +784,10 @@ def test_an_export_waits_for_the_collector_until_its_time_out(
     assert "cannot be exported" not in caplog.text
 
 
-def test_an_export_waits_for_a_collector_whose_name_is_not_known(
+def test_an_export_retries_while_the_collectors_name_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As that of a container that is away. The exporter alone gives up after some 3 seconds."""
+    """Such as a stopped container's. By itself, the exporter stops after about 3 seconds."""
     monkeypatch.setattr(exporters, "RECONNECT_SECONDS", 0.5)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel-collector.invalid:4317")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "6000")
@@ -799,10 +799,10 @@ def test_an_export_waits_for_a_collector_whose_name_is_not_known(
     exporter.shutdown()
 
 
-def test_an_export_is_sent_again_while_the_collector_refuses_it(
+def test_an_export_is_resent_while_the_collector_is_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its queue may be full for long. The exporter alone sends six times."""
+    """The Collector's queue may be full. By itself, the exporter sends six times."""
     monkeypatch.setattr(exporters, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(exporters, "RECONNECT_SECONDS", 0.1)
     sent = []
@@ -827,7 +827,7 @@ def traces_server(
     export: Callable[[bytes, grpc.ServicerContext], bytes],
     credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[str]:
-    """A gRPC receiver of traces that answers so; yields its address."""
+    """Run a gRPC receiver of traces with this handler, and yield its address."""
     server = grpc.server(ThreadPoolExecutor(max_workers=1))
     method: Any = grpc.unary_unary_rpc_method_handler(export)
     service = "opentelemetry.proto.collector.trace.v1.TraceService"

@@ -1,4 +1,4 @@
-"""What is told of a message that does not fit: where and why, and nothing of what was in it."""
+"""Telemetry says why a message does not fit, without quoting it."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from faststream_otel.logs import configure_logging
 from faststream_otel.service import Service
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.errors import (
-    MAX_PLACES,
+    MAX_FIELDS,
     MAX_STACK,
     MAX_TEXT,
     bounded,
@@ -37,13 +37,13 @@ class Item(BaseModel):
     tags: list[int] = []
 
 
-class Told:
-    """All that a service exported and printed, and what it put away."""
+class Output:
+    """Everything that a service exported and printed, and its dead letters."""
 
     def __init__(self) -> None:
         self.spans = InMemorySpanExporter()
         self.logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
-        self.letters: list[dict[str, str]] = []
+        self.dead_letters: list[dict[str, str]] = []
         self.console = io.StringIO()
 
     def everything(self) -> dict[str, str]:
@@ -54,26 +54,26 @@ class Told:
                 for one in self.logs.get_finished_logs()
             ),
             "console": self.console.getvalue(),
-            "headers": json.dumps(self.letters),
+            "headers": json.dumps(self.dead_letters),
         }
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def output() -> Output:
+    return Output()
 
 
 @pytest.fixture
-def service(told: Told, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """A service that takes items, one by one and in batches, and fails at those of no price."""
+def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A service that handles items, one by one and in batches, and fails for a price of zero."""
 
     def telemetry(name: str, **options: Any) -> Telemetry:
         return Telemetry(
-            name, span_exporter=told.spans, log_exporter=told.logs, make_global=False, **options
+            name, span_exporter=output.spans, log_exporter=output.logs, make_global=False, **options
         )
 
     monkeypatch.setattr(module, "Telemetry", telemetry)
-    monkeypatch.setattr(sys, "stdout", told.console)
+    monkeypatch.setattr(sys, "stdout", output.console)
     service = Service("tested", KafkaSettings(retry_backoff_seconds=0))
 
     @service.subscriber("items")
@@ -88,8 +88,8 @@ def service(told: Told, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     broker: KafkaBroker = service.broker.faststream
 
     @broker.subscriber("dead-letters")
-    async def letters(message: KafkaMessage) -> None:
-        told.letters.append(dict(message.headers))
+    async def keep(message: KafkaMessage) -> None:
+        output.dead_letters.append(dict(message.headers))
 
     yield service
     service.telemetry.close()
@@ -106,50 +106,50 @@ async def send(service: Service, topic: str, body: object) -> None:
 @pytest.mark.parametrize(
     ("topic", "place"), [("items", "item.price"), ("lists", "items.0.price")], ids=["one", "batch"]
 )
-async def test_nothing_of_a_message_that_does_not_fit_is_told(
-    service: Service, told: Told, topic: str, place: str
+async def test_a_message_that_does_not_fit_is_not_quoted(
+    service: Service, output: Output, topic: str, place: str
 ) -> None:
     await send(service, topic, {"name": MARK, "price": MARK})
 
     reason = f"{place}: Input should be a valid integer"
-    assert [letter["dead-letter.reason"][: len(reason)] for letter in told.letters] == [reason]
-    for where, text in told.everything().items():
+    assert [one["dead-letter.reason"][: len(reason)] for one in output.dead_letters] == [reason]
+    for where, text in output.everything().items():
         assert MARK not in text, where
         assert reason in text, where
 
 
 @pytest.mark.parametrize("topic", ["items", "lists"])
 async def test_a_large_message_that_does_not_fit_makes_little_telemetry(
-    service: Service, told: Told, topic: str
+    service: Service, output: Output, topic: str
 ) -> None:
     body = {"name": "a" * MEGABYTES, "price": 1, "tags": ["b"] * 100_000}
     await send(service, topic, body)
 
-    assert len(told.letters) == 1
-    for where, text in told.everything().items():
+    assert len(output.dead_letters) == 1
+    for where, text in output.everything().items():
         assert len(text) < 20_000, where
 
 
-async def test_an_error_that_quotes_the_message_is_cut(service: Service, told: Told) -> None:
+async def test_an_error_that_quotes_the_message_is_cut(service: Service, output: Output) -> None:
     await send(service, "items", {"name": "a" * MEGABYTES, "price": 0})
 
-    (letter,) = told.letters
-    assert letter["dead-letter.reason"].startswith("no price: name='aaaa")
-    assert len(letter["dead-letter.reason"]) <= MAX_TEXT
-    spans = told.spans.get_finished_spans()
+    (dead_letter,) = output.dead_letters
+    assert dead_letter["dead-letter.reason"].startswith("no price: name='aaaa")
+    assert len(dead_letter["dead-letter.reason"]) <= MAX_TEXT
+    spans = output.spans.get_finished_spans()
     failed = [span for span in spans if span.name == "sell"]
     assert len(failed) == 3
-    for span in failed:  # recorded by OpenTelemetry, not by us
+    for span in failed:  # recorded by OpenTelemetry, not by this library
         (event,) = span.events
         assert str((event.attributes or {})["exception.message"]).startswith("no price: name='aaaa")
         assert span.end_time
         assert len(span.to_json()) < 4 * MAX_STACK
-    for where, text in told.everything().items():
+    for where, text in output.everything().items():
         assert len(text) < 100_000, where
 
 
 class UnspeakableError(Exception):
-    """Raises over its text, and over whether it is true."""
+    """Raises at `str` and at `bool`."""
 
     def __str__(self) -> str:
         raise LookupError
@@ -158,15 +158,17 @@ class UnspeakableError(Exception):
         raise LookupError
 
 
-async def test_an_error_without_a_text_is_the_errors_own(service: Service, told: Told) -> None:
+async def test_an_error_whose_text_raises_is_still_reported(
+    service: Service, output: Output
+) -> None:
     @service.subscriber("unspeakable")
     async def fails(item: Item) -> None:
         raise UnspeakableError
 
     await send(service, "unspeakable", {"name": "a", "price": 1})
 
-    assert len(told.letters) == 1
-    for where, text in told.everything().items():
+    assert len(output.dead_letters) == 1
+    for where, text in output.everything().items():
         assert "UnspeakableError" in text, where
 
 
@@ -178,8 +180,8 @@ def a_handler_error() -> Exception:
     )
 
 
-def test_a_record_about_an_error_tells_nothing_of_it(service: Service, told: Told) -> None:
-    """As FastStream's own middleware logs what no retry policy takes."""
+def test_a_log_record_does_not_quote_the_message(service: Service, output: Output) -> None:
+    """Such as FastStream's own middleware logs for an error that no retry handles."""
     error = a_handler_error()
     logging.getLogger("faststream.tested").error("%s: %s", "Error", error, exc_info=error)
     try:
@@ -188,7 +190,7 @@ def test_a_record_about_an_error_tells_nothing_of_it(service: Service, told: Tol
         logging.getLogger("tested").exception("failed")
     service.telemetry.close()
 
-    everything = told.everything()
+    everything = output.everything()
     for where in ("records", "console"):
         assert MARK not in everything[where]
         assert everything[where].count("price: Input should be a valid integer") > 2
@@ -208,7 +210,7 @@ def half_a_pair() -> Exception:
     ("make", "text"),
     [
         (a_handler_error, "price: Input should be a valid integer, unable to parse"),
-        (wrong_in_many_places, f"and {50 - MAX_PLACES} more"),
+        (wrong_in_many_places, f"and {50 - MAX_FIELDS} more"),
         (half_a_pair, "\\ud800"),
         (UnspeakableError, ""),
         (lambda: ExceptionGroup("some", [ValueError("one"), ValueError("two")]), "some"),
@@ -222,7 +224,7 @@ def test_describe(make: Callable[[], Exception], text: str) -> None:
     stack(error).encode()
 
 
-def test_the_stack_tells_what_led_to_what() -> None:
+def test_the_stack_shows_causes_first() -> None:
     try:
         try:
             raise LookupError("first")

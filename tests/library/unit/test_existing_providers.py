@@ -1,4 +1,4 @@
-"""Providers that an application has set itself are taken: one provider, one exporter a signal."""
+"""`Telemetry` uses the providers that an application has set: nothing is exported twice."""
 
 import subprocess
 import sys
@@ -154,10 +154,10 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("case", TAKEN)
-def test_a_provider_that_is_there_is_taken(case: str) -> None:
+def test_an_existing_provider_is_used(case: str) -> None:
     done = run(TAKEN[case])
     assert "created already" not in done.stderr
-    assert done.stderr.count("Using the providers that were set before") == (
+    assert done.stderr.count("Using the providers that opentelemetry-instrument") == (
         2 if case == "by every telemetry" else 1
     )
     for text in ("by the console", "by the console too"):
@@ -165,10 +165,10 @@ def test_a_provider_that_is_there_is_taken(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", OWN)
-def test_a_provider_that_is_there_is_left_alone(case: str) -> None:
+def test_an_existing_provider_is_not_changed(case: str) -> None:
     assert "Using the providers" not in run(OWN[case]).stderr
 
 
 @pytest.mark.parametrize(("before", "after"), [(SET, ""), ("", SET)], ids=["before", "after"])
-def test_the_middleware_alone_takes_whatever_is_global(before: str, after: str) -> None:
+def test_the_middleware_by_itself_uses_the_global_providers(before: str, after: str) -> None:
     run(MIDDLEWARE.format(before=before, after=after))

@@ -1,4 +1,4 @@
-"""Handlers as people write them: plain functions, batches, what they validate themselves."""
+"""Plain functions, batch handlers, and validation errors in handlers."""
 
 import asyncio
 import re
@@ -44,7 +44,7 @@ def service() -> Service:
 
 
 class Threads:
-    """Counts how many are at work at once, and keeps them at it until they may go."""
+    """Counts how many threads work at the same time."""
 
     def __init__(self) -> None:
         self.calls = self.most = self._now = 0
@@ -60,7 +60,7 @@ class Threads:
             self._now -= 1
 
 
-async def test_no_attempt_starts_before_the_thread_of_the_one_before_has_ended(
+async def test_no_attempt_starts_before_the_thread_of_the_last_has_ended(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     threads = Threads()
@@ -78,7 +78,7 @@ async def test_no_attempt_starts_before_the_thread_of_the_one_before_has_ended(
     assert all("Handler slow has not ended within 0.05 s" in warning for warning in warnings)
 
 
-async def test_a_thread_that_ends_well_after_its_time_is_not_repeated(service: Service) -> None:
+async def test_a_thread_that_succeeds_after_its_time_out_is_not_retried(service: Service) -> None:
     threads, published = Threads(), []
 
     @service.subscriber("things")
@@ -96,7 +96,7 @@ async def test_a_thread_that_ends_well_after_its_time_is_not_repeated(service: S
     assert (threads.calls, published) == (1, [1])
 
 
-async def test_a_dependency_in_a_thread_is_waited_for_likewise(service: Service) -> None:
+async def test_a_dependency_in_a_thread_is_also_waited_for(service: Service) -> None:
     threads = Threads()
 
     def price() -> int:
@@ -111,7 +111,7 @@ async def test_a_dependency_in_a_thread_is_waited_for_likewise(service: Service)
     assert (threads.calls, threads.most) == (ATTEMPTS, 1)
 
 
-async def test_the_time_limit_ends_what_comes_after_a_thread(service: Service) -> None:
+async def test_the_time_out_cancels_what_follows_a_thread(service: Service) -> None:
     threads, ends = Threads(), []
 
     @service.subscriber("things")
@@ -158,23 +158,23 @@ async def test_the_process_span_of_a_handler_that_was_cancelled_says_so(service:
     assert span.attributes["error.type"] == "asyncio.exceptions.CancelledError"
 
 
-async def test_the_spans_of_further_attempts_are_the_services_own(service: Service) -> None:
+async def test_the_spans_of_retries_use_the_services_provider(service: Service) -> None:
     @service.subscriber("things")
     async def handle(thing: Thing) -> None:
         raise LookupError
 
-    async with in_memory(service) as exporter:  # another service's provider is the global one
+    async with in_memory(service) as exporter:  # the global provider is another service's
         await service.broker.faststream.publish({"number": 1}, "things")
     retries = [one for one in exporter.get_finished_spans() if one.name == "retry things"]
     assert len(retries) == ATTEMPTS - 1
     assert {one.resource.attributes["service.name"] for one in retries} == {"handlers"}
 
 
-# --- Validation: of the message, or of something else.
+# --- Validation errors: about the message, or about other data.
 
 
 def calls_of(service: Service, handler: Handler) -> list[Any]:
-    """Subscribe a handler; return what will hold its calls."""
+    """Subscribe a handler, and return the list of its calls."""
     calls: list[Any] = []
 
     @service.subscriber("things")
@@ -202,7 +202,7 @@ def calls_an_injected_function() -> None:
 
 
 @pytest.mark.parametrize("handler", [validates_a_reply, validates_json, calls_an_injected_function])
-async def test_what_a_handler_validates_itself_is_tried_again(
+async def test_a_validation_error_inside_a_handler_is_retried(
     service: Service, handler: Handler
 ) -> None:
     calls = calls_of(service, handler)
@@ -211,7 +211,7 @@ async def test_what_a_handler_validates_itself_is_tried_again(
     assert len(calls) == ATTEMPTS
 
 
-async def test_a_dependency_that_validates_a_reply_is_tried_again(service: Service) -> None:
+async def test_a_validation_error_inside_a_dependency_is_retried(service: Service) -> None:
     calls = []
 
     async def price() -> int:
@@ -226,7 +226,7 @@ async def test_a_dependency_that_validates_a_reply_is_tried_again(service: Servi
     assert len(calls) == ATTEMPTS
 
 
-async def test_a_result_that_is_not_what_the_handler_promises_is_tried_again(
+async def test_a_result_of_the_wrong_type_is_retried(
     service: Service,
 ) -> None:
     calls = []
@@ -242,7 +242,7 @@ async def test_a_result_that_is_not_what_the_handler_promises_is_tried_again(
 
 
 @pytest.mark.parametrize("body", [{"number": "one"}, {}, b"{not json", b"", [1, 2], "text"])
-async def test_a_message_that_does_not_fit_is_not_tried_again(
+async def test_a_message_that_does_not_fit_is_not_retried(
     service: Service, body: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = calls_of(service, lambda: None)
@@ -252,7 +252,7 @@ async def test_a_message_that_does_not_fit_is_not_tried_again(
     assert "of things goes to the dead letters after attempt 1" in caplog.text
 
 
-async def test_a_message_that_does_not_fit_a_dependency_is_not_tried_again(
+async def test_a_message_that_does_not_fit_a_dependency_is_not_retried(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def twice(number: int) -> int:
@@ -266,7 +266,7 @@ async def test_a_message_that_does_not_fit_a_dependency_is_not_tried_again(
     assert "goes to the dead letters after attempt 1" in caplog.text
 
 
-# --- A batch that fails is handled message by message, and has nowhere to put results.
+# --- A failed batch is handled message by message, so its results would be lost.
 
 
 async def handle_all(things: list[Thing]) -> Thing:
@@ -287,7 +287,7 @@ def also_takes_batches(service: Service) -> None:
 
 
 @pytest.mark.parametrize("declare", [publishes_below, publishes_above, also_takes_batches])
-def test_a_batch_handler_that_publishes_what_it_returns_is_refused(
+def test_a_batch_handler_with_a_publisher_is_refused(
     service: Service, declare: Callable[[Service], None]
 ) -> None:
     with pytest.raises(BatchPublisherError, match=r"'handle_all' takes batches") as raised:
@@ -296,7 +296,7 @@ def test_a_batch_handler_that_publishes_what_it_returns_is_refused(
 
 
 @pytest.mark.parametrize("above", [True, False])
-async def test_one_that_was_decorated_by_the_broker_is_refused_at_the_start(
+async def test_a_batch_handler_decorated_by_the_broker_is_refused_at_the_start(
     service: Service, above: bool
 ) -> None:
     publisher = service.broker.faststream.publisher("results")

@@ -1,4 +1,4 @@
-"""Spans of other instrumentations inside a handler belong to its message."""
+"""Spans of other instrumentations in a handler are children of the process span."""
 
 import sys
 from http import HTTPStatus
@@ -49,7 +49,7 @@ async def test_an_http_clients_span_is_a_child_of_the_process_span() -> None:
 
 
 class AIOKafkaInstrumentor:
-    """Stands for that of opentelemetry-instrumentation-aiokafka, one object per process."""
+    """Stands for the class of opentelemetry-instrumentation-aiokafka, a singleton."""
 
     is_instrumented_by_opentelemetry = True
 
@@ -59,7 +59,7 @@ class AIOKafkaInstrumentor:
 
 
 def test_an_instrumentation_of_the_client_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each message would have two sets of spans."""
+    """Otherwise each message would have two sets of spans."""
     module: Any = SimpleNamespace(AIOKafkaInstrumentor=AIOKafkaInstrumentor)
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.aiokafka", module)
     KafkaTelemetryMiddleware()

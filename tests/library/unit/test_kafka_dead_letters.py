@@ -1,4 +1,4 @@
-"""Kafka: what version 0.1 and earlier put into the dead letters is read as if written today."""
+"""Dead letters that version 0.1 and earlier wrote are read like current ones."""
 
 import json
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 from faststream_otel.kafka.dead_letters import KafkaDeadLetters, _record
 from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
-from faststream_otel.messages.dead_letters.headers import encoded
+from faststream_otel.messages.dead_letters.headers import encoded_headers
 from faststream_otel.messages.dead_letters.states import State, StateChange
 
 ORDER = KafkaDeadLetters(KafkaSettings()).order
@@ -16,12 +16,17 @@ ORDER = KafkaDeadLetters(KafkaSettings()).order
 
 def read(headers: dict[str, str], body: bytes | None = b"{}") -> Record:
     record: Any = SimpleNamespace(
-        partition=2, offset=12, timestamp=1, key=None, value=body, headers=tuple(encoded(headers))
+        partition=2,
+        offset=12,
+        timestamp=1,
+        key=None,
+        value=body,
+        headers=tuple(encoded_headers(headers)),
     )
     return _record(record)
 
 
-def test_where_a_message_came_from() -> None:
+def test_the_origin_of_an_old_dead_letter() -> None:
     old = {"dead-letter.topic": "events", "dead-letter.partition": "2", "dead-letter.offset": "41"}
     found = DeadLetter(read(old | {"tenant": "acme"}))
     assert (found.id, found.channel, found.message_id) == ("2/12", "events", "2/41")
@@ -29,19 +34,19 @@ def test_where_a_message_came_from() -> None:
 
 
 @pytest.mark.parametrize("offset", ["", "-1", "\u0661", "1/2", "9" * 99])
-def test_a_place_that_cannot_be_one_is_unknown(offset: str) -> None:
+def test_a_malformed_old_offset_is_unknown(offset: str) -> None:
     old = {"dead-letter.topic": "t", "dead-letter.partition": "2", "dead-letter.offset": offset}
     found = DeadLetter(read(old))
     assert (found.channel, found.message_id) == ("t", "")
 
 
-def test_what_is_of_today_stays_as_it_is() -> None:
+def test_a_current_dead_letter_stays_unchanged() -> None:
     headers = {"dead-letter.channel": "events", "dead-letter.message-id": "0/1"}
-    assert read(headers).headers == tuple(encoded(headers))
+    assert read(headers).headers == tuple(encoded_headers(headers))
     assert DeadLetter(read(headers | {"dead-letter.topic": "other"})).channel == "events"
 
 
-def test_a_change_of_state() -> None:
+def test_an_old_change_of_state() -> None:
     change = StateChange.read(read({"dead-letter.mark": "begun"}, b'{"offsets": [3, 11]}'), ORDER)
     assert change == StateChange(State.BEGUN, ["2/3", "2/11"])
 
@@ -53,7 +58,7 @@ def test_a_change_of_state() -> None:
      b'{"offsets": [12]}', b'{"offsets": [' + b"9" * 4000 + b"]}", b"[" * 100_000,
      json.dumps({"offsets": [1] * 1001}).encode()],
 )  # fmt: skip
-def test_what_only_claims_to_be_one_is_a_dead_letter(body: bytes | None) -> None:
+def test_a_malformed_old_change_of_state_is_a_dead_letter(body: bytes | None) -> None:
     record = read({"dead-letter.mark": "replayed"}, body)
     assert StateChange.read(record, ORDER) is None
     assert DeadLetter(record).channel == ""
@@ -62,6 +67,6 @@ def test_what_only_claims_to_be_one_is_a_dead_letter(body: bytes | None) -> None
 @pytest.mark.parametrize(
     "text", ["", "0", "0/", "/1", "0/-1", "0/1/2", " 0/1", "a/b", "1/" + "9" * 30, "00/1", "0/01"]
 )
-def test_what_is_no_id_is_refused(text: str) -> None:
+def test_a_malformed_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="such as 0/12"):
         ORDER(text)

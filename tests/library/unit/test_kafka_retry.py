@@ -1,4 +1,4 @@
-"""Retry and dead letters of a broker that is an application's own."""
+"""Retry and dead letters for an application's own broker."""
 
 import json
 import logging
@@ -26,11 +26,11 @@ class Bench:
         self.broker = KafkaBroker(
             middlewares=[self.retry], logger=None, **self.retry.broker_options
         )
-        self.letters: list[tuple[bytes, dict[str, str]]] = []
+        self.dead_letters: list[tuple[bytes, dict[str, str]]] = []
 
         @self.broker.subscriber("dead-letters", group_id="test")
         async def keep(message: KafkaMessage) -> None:
-            self.letters.append((message.body, message.headers))
+            self.dead_letters.append((message.body, message.headers))
 
     async def publish(self, *bodies: Any) -> None:
         async with TestKafkaBroker(self.broker):
@@ -47,7 +47,7 @@ def bench() -> Bench:
     return Bench()
 
 
-async def test_a_handler_that_fails_is_tried_again_and_then_its_message_is_a_dead_letter(
+async def test_a_failed_message_is_retried_then_becomes_a_dead_letter(
     bench: Bench,
 ) -> None:
     calls = []
@@ -59,12 +59,12 @@ async def test_a_handler_that_fails_is_tried_again_and_then_its_message_is_a_dea
 
     await bench.publish("x")
     assert calls == ["x", "x"]
-    ((body, headers),) = bench.letters
+    ((body, headers),) = bench.dead_letters
     assert body == b"x"
     assert headers["dead-letter.error.type"] == "LookupError"
 
 
-async def test_handlers_of_a_router_too() -> None:
+async def test_a_failed_message_of_a_router_becomes_a_dead_letter() -> None:
     bench, router = Bench(), KafkaRouter(ack_policy=AckPolicy.NACK_ON_ERROR)
 
     @router.subscriber("orders", group_id="test")
@@ -73,7 +73,7 @@ async def test_handlers_of_a_router_too() -> None:
 
     bench.broker.include_router(router)
     await bench.publish("x")
-    assert len(bench.letters) == 1
+    assert len(bench.dead_letters) == 1
 
 
 async def test_a_message_that_does_not_fit_is_a_dead_letter_at_once(bench: Bench) -> None:
@@ -85,11 +85,11 @@ async def test_a_message_that_does_not_fit_is_a_dead_letter_at_once(bench: Bench
 
     await bench.publish({"amount": "much"}, {"amount": 1})
     assert calls == [Order(amount=1)]
-    assert [json.loads(body) for body, _ in bench.letters] == [{"amount": "much"}]
+    assert [json.loads(body) for body, _ in bench.dead_letters] == [{"amount": "much"}]
 
 
 async def test_each_broker_has_its_own_dead_letters() -> None:
-    """One object for two brokers: it publishes with the broker that the message came from."""
+    """One object serves two brokers: a dead letter goes to the broker of its message."""
     retry = KafkaRetryMiddleware(POLICY)
     one, other = Bench(retry), Bench(retry)
     for bench in (one, other):
@@ -100,8 +100,8 @@ async def test_each_broker_has_its_own_dead_letters() -> None:
 
     await one.publish("x")
     await other.publish("y")
-    assert [body for body, _ in one.letters] == [b"x"]
-    assert [body for body, _ in other.letters] == [b"y"]
+    assert [body for body, _ in one.dead_letters] == [b"x"]
+    assert [body for body, _ in other.dead_letters] == [b"y"]
 
 
 async def test_a_failed_batch_is_handled_message_by_message(bench: Bench) -> None:
@@ -115,11 +115,11 @@ async def test_a_failed_batch_is_handled_message_by_message(bench: Bench) -> Non
 
     await bench.publish_batch("good", "bad")
     assert handled == ["good"]
-    assert [body for body, _ in bench.letters] == [b"bad"]
+    assert [body for body, _ in bench.dead_letters] == [b"bad"]
 
 
-async def test_a_failed_batch_whose_results_are_published_stays_together(bench: Bench) -> None:
-    """What the handler returns for one message alone would not be published."""
+async def test_a_failed_batch_with_a_publisher_is_not_split(bench: Bench) -> None:
+    """FastStream would not publish the results of single messages."""
     handled: list[list[str]] = []
 
     @bench.broker.subscriber("orders", group_id="test", batch=True)
@@ -130,7 +130,7 @@ async def test_a_failed_batch_whose_results_are_published_stays_together(bench: 
 
     await bench.publish_batch("one", "two")
     assert handled == [["one", "two"]] * 2
-    assert [body for body, _ in bench.letters] == [b"one", b"two"]
+    assert [body for body, _ in bench.dead_letters] == [b"one", b"two"]
 
 
 def without_options(retry: KafkaRetryMiddleware) -> KafkaBroker:
@@ -141,8 +141,8 @@ def with_options(retry: KafkaRetryMiddleware) -> KafkaBroker:
     return KafkaBroker(middlewares=[retry], logger=None, **retry.broker_options)
 
 
-async def test_a_router_without_the_policy_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    """FastStream gives the broker's policy to subscribers of the broker alone."""
+async def test_a_router_without_the_policy_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """FastStream applies the broker's policy only to the broker's own subscribers."""
     broker, router = with_options(KafkaRetryMiddleware(POLICY)), KafkaRouter()
 
     @router.subscriber("orders", group_id="test")
@@ -162,7 +162,7 @@ async def test_a_router_without_the_policy_is_named(caplog: pytest.LogCaptureFix
         (with_options, {"group_id": "test"}, ""),
     ],
 )
-async def test_a_subscriber_that_can_lose_messages_is_named_once(
+async def test_a_subscriber_that_can_lose_messages_is_logged_once(
     make: Callable[[KafkaRetryMiddleware], KafkaBroker],
     options: dict[str, Any],
     said: str,

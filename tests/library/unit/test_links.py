@@ -1,4 +1,4 @@
-"""A batch's span has a link for each message, however many, and says so where it has not."""
+"""The span of a batch has a link for each message, or a warning if the limit is lower."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from ..records import record
 from ..spans import named
 
 MANY = 500
-"""More than the 128 links that the SDK leaves a span."""
+"""More than 128, the SDK's default limit of links per span."""
 LIMIT = "OTEL_SPAN_LINK_COUNT_LIMIT"
 
 
@@ -36,7 +36,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
 async def handle_batches(
     provider: AnyTracerProvider, *, fails: bool = False, times: int = 1
 ) -> None:
-    """Handle a batch of many messages, each of a trace of its own, so many times."""
+    """Handle a batch of many messages, each with its own trace, this many times."""
     middleware = KafkaTelemetryMiddleware(
         tracer_provider=provider, meter_provider=NoOpMeterProvider()
     )
@@ -46,7 +46,7 @@ async def handle_batches(
     @subscriber
     async def many(bodies: list[str]) -> None:
         if fails:
-            raise ValueError("x" * 100_000)  # too long: what is exported is a copy
+            raise ValueError("x" * 100_000)  # too long, so the exported span is a copy
 
     async with TestKafkaBroker(broker):
         for _ in range(times):
@@ -56,7 +56,7 @@ async def handle_batches(
                 assert fails
 
 
-async def test_each_message_is_linked_at_the_receiver(sink: OtlpReceiver) -> None:
+async def test_the_receiver_gets_a_link_for_each_message(sink: OtlpReceiver) -> None:
     telemetry = Telemetry("tested", make_global=False)
     await handle_batches(telemetry.tracer_provider)
     telemetry.close()
@@ -64,8 +64,8 @@ async def test_each_message_is_linked_at_the_receiver(sink: OtlpReceiver) -> Non
     assert [int(link.span_id, 16) for link in span.links] == [*range(1, MANY + 1)]
 
 
-def test_no_request_is_larger_than_receivers_take(sink: OtlpReceiver) -> None:
-    """Spans of batches wait for each other, and longer while the receiver is away."""
+def test_no_request_exceeds_the_receivers_limit(sink: OtlpReceiver) -> None:
+    """An export may contain the spans of several batches."""
     telemetry = Telemetry("tested", make_global=False)
     tracer = telemetry.tracer_provider.get_tracer("t")
     link = Link(
@@ -81,7 +81,7 @@ def test_no_request_is_larger_than_receivers_take(sink: OtlpReceiver) -> None:
     assert [export.items for export in sink.exports if export.signal == "traces"] == [2, 2]
 
 
-async def test_a_limit_that_somebody_set_is_honoured(
+async def test_a_configured_limit_applies(
     sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LIMIT, "200")
@@ -93,10 +93,10 @@ async def test_a_limit_that_somebody_set_is_honoured(
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["handled", "failed"])
-async def test_what_is_dropped_is_shown_and_said_once(
+async def test_dropped_links_are_counted_and_logged_once(
     fails: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By a provider that is not ours, and has the SDK's own limit."""
+    """With a provider that is not ours, and has the SDK's default limit."""
     provider, exporter = TracerProvider(span_limits=SpanLimits()), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with caplog.at_level(logging.WARNING):
@@ -109,7 +109,7 @@ async def test_what_is_dropped_is_shown_and_said_once(
     provider.shutdown()
 
 
-async def test_what_was_dropped_is_still_known_of_a_span_that_was_cut(
+async def test_a_cut_span_keeps_its_dropped_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(LIMIT, "128")
@@ -133,11 +133,11 @@ async def test_what_was_dropped_is_still_known_of_a_span_that_was_cut(
 
 
 def encoded_dropped_links(span: ReadableSpan) -> int:
-    """As a receiver is told."""
+    """The number of dropped links in the encoded span."""
     (resource,) = encode_spans([span]).resource_spans
     return resource.scope_spans[0].spans[0].dropped_links_count
 
 
 def numbered(number: int) -> ConsumerRecord[bytes, bytes]:
-    """A record of a trace of its own."""
+    """A record with its own trace."""
     return record("many", number, [("traceparent", f"00-{number:032x}-{number:016x}-01".encode())])

@@ -1,5 +1,4 @@
-"""What a service prints and exports of its log records, whatever they hold and however logging is
-configured."""
+"""A service prints and exports any log record, however logging is configured."""
 
 import io
 import logging
@@ -28,7 +27,7 @@ from uvicorn.config import LOGGING_CONFIG
     ["aiokafka", "aiokafka.cluster", "aiokafka.consumer.fetcher",
      "aiokafka.consumer.group_coordinator"],
 )  # fmt: skip
-def test_a_client_without_its_broker_says_the_same_but_once(
+def test_a_repeated_record_of_a_client_is_printed_once(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     configure_logging("INFO", Kafka.noisy_loggers)
@@ -49,7 +48,7 @@ class Logged:
     stdout: io.BytesIO = field(default_factory=io.BytesIO)
 
     def logger(self, name: str = "tested") -> logging.Logger:
-        """A logger whose records do not go to pytest, whose handlers raise over odd ones."""
+        """A logger without the handlers of pytest, which raise on malformed records."""
         found = logging.getLogger(name)
         for logger in (found, found.parent or found, logging.root):
             for handler in logger.handlers[:]:
@@ -58,7 +57,7 @@ class Logged:
         return found
 
     def records(self) -> list[ReadableLogRecord]:
-        """Those that were exported since the last call."""
+        """The records that were exported since the last call."""
         self.telemetry.logger_provider.force_flush()
         found = list(self.exporter.get_finished_logs())
         self.exporter.clear()
@@ -68,7 +67,7 @@ class Logged:
         return [str(one.log_record.body) for one in self.records()]
 
     def printed(self) -> str:
-        """What was printed since the last call."""
+        """The output since the last call."""
         text = self.stdout.getvalue().decode()
         self.stdout.seek(0)
         self.stdout.truncate()
@@ -77,7 +76,7 @@ class Logged:
 
 @contextmanager
 def logged(*, configure: bool = True) -> Iterator[Logged]:
-    """A process of its own as far as logging goes, with telemetry."""
+    """Telemetry and logging as in a new process."""
     exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     before, level = logging.root.handlers[:], logging.root.level
     logging.root.handlers.clear()
@@ -109,7 +108,7 @@ def process() -> Iterator[Logged]:
 
 
 class Raises(Exception):
-    """An object, or an error, that nothing can be asked of."""
+    """An object, or an error, that raises at every operation."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -137,7 +136,7 @@ class Raises(Exception):
 
 
 class Pretends:
-    """As proxies of frameworks do outside of a request: raises over its very class."""
+    """Raises even at `__class__`, like proxies of web frameworks outside of a request."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -161,12 +160,12 @@ def deep() -> list[Any]:
 
 CIRCULAR: dict[str, Any] = {}
 CIRCULAR["self"] = [CIRCULAR, {1: CIRCULAR}]
-SPECIAL: dict[str, Any] = {  # hypothesis would show them, which not all of them allow
+SPECIAL: dict[str, Any] = {  # by name: hypothesis would show them, and some raise
     "huge": 10**5000, "circular": CIRCULAR, "set": {"a", 1}, "object": object(), "class": type,
     "deep": deep(), "nothing": {}, "named": {"a": "b"},
 }  # fmt: skip
 ERRORS = [ValueError("no"), KeyError("\udc80"), RecursionError(), StopIteration(), MemoryError()]
-TEXTS = st.text(st.characters(), max_size=20)  # with halves of surrogate pairs
+TEXTS = st.text(st.characters(), max_size=20)  # including lone surrogates
 OBJECTS = (
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=5)
     | st.builds(Raises, st.sampled_from(ERRORS)) | st.builds(Pretends)
@@ -223,10 +222,10 @@ EXC_INFO: list[Any] = [
 @example("%d", ["x"], {}, None)
 @example(Raises(ValueError("x")), [Raises(ValueError("x"))], {"x": Pretends()}, None)
 @settings(max_examples=100, deadline=None)
-def test_a_log_call_never_raises_and_is_told(
+def test_a_log_call_never_raises_and_is_exported_and_printed(
     process: Logged, message: Any, arguments: list[Any], extra: dict[Any, Any], exc_info: Any
 ) -> None:
-    try:  # what `logging` itself refuses before any handler sees it
+    try:  # `logging` itself refuses some records
         logging.LogRecord("tested", 20, "", 0, message, tuple(arguments), None)
     except Exception:
         return
@@ -239,7 +238,7 @@ def test_a_log_call_never_raises_and_is_told(
 
 
 @pytest.mark.parametrize("error", ODD_ERRORS)
-def test_an_error_that_cannot_be_shown_harms_nobody(error: Exception, process: Logged) -> None:
+def test_an_error_without_a_text_does_no_harm(error: Exception, process: Logged) -> None:
     describe(error).encode()
     stack(error).encode()
     span = process.telemetry.tracer_provider.get_tracer("t").start_span("span")
@@ -258,7 +257,7 @@ def test_an_error_that_cannot_be_shown_harms_nobody(error: Exception, process: L
         ("name \udc80", (), ["name \\udc80"]),
     ],
 )
-def test_what_can_be_told_of_a_record_is_told(
+def test_a_malformed_record_shows_its_parts(
     process: Logged, message: str, arguments: tuple[Any, ...], told: list[str]
 ) -> None:
     process.logger().info(message, *arguments)
@@ -269,7 +268,7 @@ def test_what_can_be_told_of_a_record_is_told(
         assert text in printed
 
 
-def test_what_ends_a_process_ends_it_in_a_log_call_too(process: Logged) -> None:
+def test_a_keyboard_interrupt_ends_a_log_call(process: Logged) -> None:
     class Interrupts:
         def __str__(self) -> str:
             raise KeyboardInterrupt
@@ -278,7 +277,7 @@ def test_what_ends_a_process_ends_it_in_a_log_call_too(process: Logged) -> None:
         process.logger().info("%s", Interrupts())
 
 
-def test_an_object_that_logs_itself_ends(process: Logged) -> None:
+def test_an_object_that_logs_itself_does_not_recurse_without_end(process: Logged) -> None:
     class Echoes:
         def __str__(self) -> str:
             process.logger().info("asked for %s", self)
@@ -289,7 +288,7 @@ def test_an_object_that_logs_itself_ends(process: Logged) -> None:
 
 
 @pytest.mark.parametrize("name", ["aiokafka", "faststream.messages"])
-def test_filters_take_any_record(name: str, process: Logged) -> None:
+def test_filters_accept_any_record(name: str, process: Logged) -> None:
     process.logger(name).error("%d", "x")
     assert len(process.records()) == 1
 
@@ -299,14 +298,14 @@ def test_filters_take_any_record(name: str, process: Logged) -> None:
     ["grpc_bridge", "grpcx", "urllib3_tools", "opentelemetry_demo", "my.grpc", "faststream_x",
      "uvicornish", "root"],
 )  # fmt: skip
-def test_a_logger_is_known_by_its_whole_name(name: str, process: Logged) -> None:
+def test_a_logger_with_a_similar_name_is_exported(name: str, process: Logged) -> None:
     process.logger(name).warning("mine")
     assert process.bodies() == ["mine"]
 
 
 @pytest.mark.parametrize("name", ["grpc", "grpc._channel", "urllib3.connectionpool",
                                   "opentelemetry.sdk"])  # fmt: skip
-def test_what_exporting_logs_is_not_exported(name: str, process: Logged) -> None:
+def test_log_records_of_the_export_are_not_exported(name: str, process: Logged) -> None:
     logging.getLogger(name).critical("no Collector")
     assert process.bodies() == []
 
@@ -364,7 +363,7 @@ def test_records_are_exported_once_however_logging_is_configured(first: str, sec
             assert process.bodies() == [f"of {name}" for name in ("tested", *SERVERS)]
 
 
-def test_existing_loggers_that_were_not_disabled_go_on() -> None:
+def test_loggers_that_were_not_disabled_keep_working() -> None:
     with logged() as process:
         logging.getLogger("kept")
         logging.config.dictConfig(
@@ -376,7 +375,7 @@ def test_existing_loggers_that_were_not_disabled_go_on() -> None:
         assert process.bodies() == ["goes on", "too"]
 
 
-def test_telemetry_leaves_it_to_basic_config_to_print(capsys: pytest.CaptureFixture[str]) -> None:
+def test_telemetry_does_not_prevent_basic_config(capsys: pytest.CaptureFixture[str]) -> None:
     with logged(configure=False) as process:
         logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
         process.logger().info("printed")
@@ -384,7 +383,7 @@ def test_telemetry_leaves_it_to_basic_config_to_print(capsys: pytest.CaptureFixt
         assert process.bodies() == ["printed"]
 
 
-def test_a_warning_is_printed_also_where_nobody_configured_logging(
+def test_a_warning_is_printed_if_logging_is_not_configured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with logged(configure=False) as process, logged(configure=False):
@@ -409,7 +408,7 @@ handler.handle(logging.makeLogRecord({"name": "late", "levelno": logging.ERROR, 
 """
 
 
-def test_a_record_on_its_way_as_telemetry_ends_harms_nobody() -> None:
+def test_a_record_at_the_end_of_telemetry_does_no_harm() -> None:
     options = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
     options |= {"OTEL_LOGS_EXPORTER": "console", "PATH": ""}
     done = subprocess.run(
@@ -418,7 +417,7 @@ def test_a_record_on_its_way_as_telemetry_ends_harms_nobody() -> None:
     assert (done.returncode, done.stderr) == (0, "early\n")
 
 
-def test_nothing_of_ours_is_left_when_telemetry_ends() -> None:
+def test_no_handler_of_ours_remains_when_telemetry_ends() -> None:
     def state() -> object:
         loggers = [logging.getLogger(name) for name in ("", "tested", *SERVERS)]
         return logging.getLogRecordFactory(), [logger.handlers[:] for logger in loggers]

@@ -1,4 +1,4 @@
-"""Messages that fail leave nothing in memory, even where the garbage collector never runs."""
+"""Failed messages leave nothing in memory, even without the garbage collector."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ Handler = Callable[[Any], Any]
 
 
 class Body:
-    """Stands for a message's body; alive for as long as anything has it."""
+    """Stands for a message's body. It is alive while anything refers to it."""
 
     everyone: ClassVar["weakref.WeakSet[Body]"] = weakref.WeakSet()
 
@@ -103,7 +103,7 @@ def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def left_alive(service: Service, *, batch: bool = False) -> int:
-    """Have messages handled; return how many bodies are still alive."""
+    """Number of bodies that are still alive after messages were handled."""
     handled = 0
 
     class Watch(BaseMiddleware[Any, Any]):
@@ -123,7 +123,7 @@ async def left_alive(service: Service, *, batch: bool = False) -> int:
                 )
             else:
                 await service.broker.faststream.publish({"number": 1}, "things")
-        await asyncio.sleep(0)  # the event loop itself holds what it did last
+        await asyncio.sleep(0)  # the event loop keeps a reference to its last callback
         assert handled == MESSAGES
         return len(Body.everyone)
 

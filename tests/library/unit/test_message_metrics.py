@@ -1,4 +1,4 @@
-"""MESSAGING_METRICS says who counts messages: one of two, and never both."""
+"""MESSAGING_METRICS chooses who counts messages: one of two middlewares, never both."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -50,7 +50,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
 
 
 async def who_counts(sink: OtlpReceiver) -> tuple[set[str], set[str]]:
-    """Names of what is pushed and of what is scraped of a service that handles a message."""
+    """Names of the metrics that a service pushes, and of those that Prometheus scrapes."""
     service = Service("tested", KafkaSettings())
 
     @service.subscriber("first")
@@ -74,7 +74,7 @@ async def test_prometheus_by_default(sink: OtlpReceiver, monkeypatch: pytest.Mon
 
 
 async def test_otlp(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the meter provider that the telemetry middleware is given then."""
+    """The telemetry middleware then gets the real meter provider."""
     monkeypatch.setenv("MESSAGING_METRICS", "otlp")
     pushed, scraped = await who_counts(sink)
     assert pushed == PUSHED
@@ -82,7 +82,7 @@ async def test_otlp(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Measured:
-    """What a broker with the telemetry middleware, and a provider of no views, has measured."""
+    """A broker with the telemetry middleware, whose meter provider has no views."""
 
     def __init__(self, **options: Any) -> None:
         self.reader = InMemoryMetricReader()
@@ -112,7 +112,7 @@ class Measured:
         return scope
 
     def points(self, name: str) -> list[tuple[Mapping[str, Any], Any]]:
-        """Attributes and data point of each series."""
+        """The attributes and the data point of each series."""
         (metric,) = [one for one in self.scope().metrics if one.name == name]
         return [(dict(point.attributes or {}), point) for point in metric.data.data_points]
 
@@ -162,7 +162,7 @@ async def test_attributes_are_those_of_the_conventions() -> None:
         assert attributes == PROCESS
 
 
-async def test_a_failure_is_told_by_its_type() -> None:
+async def test_a_failure_has_its_error_type() -> None:
     measured = Measured()
     await handle_one(measured, fails=True)
     for name in PUSHED:
@@ -171,7 +171,7 @@ async def test_a_failure_is_told_by_its_type() -> None:
 
 
 async def test_each_message_counts() -> None:
-    """Those of a batch, and one without a value."""
+    """Including the messages of a batch, and a tombstone."""
     measured = Measured()
     seen: list[int] = []
 
@@ -198,7 +198,7 @@ async def test_messages_are_not_counted_unless_asked_for() -> None:
     }
 
 
-async def test_a_meter_comes_before_a_provider() -> None:
+async def test_a_meter_has_precedence_over_a_provider() -> None:
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader]).get_meter("mine")
     measured = Measured(meter=meter, meter_provider=NoOpMeterProvider())

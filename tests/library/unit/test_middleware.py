@@ -1,4 +1,4 @@
-"""The telemetry middleware, each promise on the smallest broker that shows it."""
+"""The telemetry middleware: one small broker for each promise."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -55,7 +55,7 @@ def make_broker(provider: TracerProvider) -> MakeBroker:
     return make
 
 
-async def test_both_publishing_styles_chain(
+async def test_both_publishing_styles_continue_the_trace(
     make_broker: MakeBroker, exporter: InMemorySpanExporter
 ) -> None:
     broker = make_broker()
@@ -114,7 +114,7 @@ async def test_head_sampling_keeps_traces_whole(exporter: InMemorySpanExporter) 
     assert all(set(names) == whole for names in traces.values())
 
 
-async def test_a_published_batch_leaves_no_mark_on_later_hops(
+async def test_a_published_batch_adds_no_baggage_to_later_hops(
     make_broker: MakeBroker, exporter: InMemorySpanExporter
 ) -> None:
     broker = make_broker()
@@ -140,7 +140,7 @@ async def test_a_published_batch_leaves_no_mark_on_later_hops(
     assert seen == ["", ""]
 
 
-async def test_a_batch_links_each_message_also_of_one_correlation(
+async def test_a_batch_links_to_each_message_even_with_equal_correlation_ids(
     make_broker: MakeBroker, exporter: InMemorySpanExporter
 ) -> None:
     broker = make_broker()
@@ -168,7 +168,7 @@ async def test_a_batch_links_each_message_also_of_one_correlation(
     assert (process.attributes or {})["messaging.batch.message_count"] == 3
 
 
-async def test_baggage_of_both_apis_travels(make_broker: MakeBroker) -> None:
+async def test_baggage_of_both_apis_is_propagated(make_broker: MakeBroker) -> None:
     broker = make_broker()
     seen: dict[str, Any] = {}
 
@@ -253,22 +253,20 @@ async def test_an_error_is_recorded_and_a_skip_is_not(
     assert not skipped.events
 
 
-def test_kafka_headers_that_are_no_text_do_not_cost_the_others() -> None:
+def test_a_header_that_is_not_utf8_does_not_lose_the_others() -> None:
     received = KafkaConventions().received(record("t", 0, [("a", b"\xff"), ("b", b"ok")]))
     assert received.headers == ({"a": "�", "b": "ok"},)
 
 
 @pytest.mark.parametrize(("timestamp", "published"), [(1500, [1.5]), (0, []), (-1, [])])
-def test_a_message_without_a_timestamp_has_not_waited_for_decades(
-    timestamp: int, published: list[float]
-) -> None:
+def test_a_message_without_a_timestamp_has_no_delay(timestamp: int, published: list[float]) -> None:
     one = replace(record("t", 0, []), timestamp=timestamp)
     assert list(KafkaConventions().published_at(one)) == published
     assert list(KafkaConventions().published_at((one, one))) == published * 2
 
 
 class _Faulty(Sampler, SpanProcessor):
-    """What a team may plug into its tracer provider, and what may have a bug."""
+    """A sampler and span processor with a bug, which a team may add to its tracer provider."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -291,13 +289,13 @@ class _Faulty(Sampler, SpanProcessor):
 
 
 @pytest.mark.parametrize("where", ["sampler", "start", "end"])
-async def test_telemetry_that_raises_harms_no_message(
+async def test_telemetry_that_raises_does_not_fail_the_message(
     where: str,
     make_broker: MakeBroker,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("faststream_otel.telemetry.spans._noted", set())
+    monkeypatch.setattr("faststream_otel.telemetry.spans._logged", set())
     faulty = _Faulty(where)
     provider = TracerProvider(sampler=faulty)
     provider.add_span_processor(faulty)
@@ -319,6 +317,6 @@ async def test_telemetry_that_raises_harms_no_message(
 
     assert handled == ["one", "two"]
     assert [one.getMessage() for one in caplog.records] == [
-        "Telemetry failed; work goes on without it. Logged once."
+        "Telemetry failed; the service keeps working. Logged once."
     ]
     assert not get_current_span().get_span_context().is_valid

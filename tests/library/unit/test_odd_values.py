@@ -1,4 +1,4 @@
-"""Whatever value is in whatever place of telemetry, it arrives, and so do its neighbours."""
+"""Any value in any field of telemetry is exported, and loses no other telemetry."""
 
 import http
 import json
@@ -36,7 +36,7 @@ SPECIAL: dict[str, Any] = {
 SPECIAL["circular"].append(SPECIAL["circular"])
 for _ in range(200):
     SPECIAL["deep"] = [SPECIAL["deep"]]
-TEXTS = st.text(st.characters(), min_size=1, max_size=10)  # with halves of surrogate pairs
+TEXTS = st.text(st.characters(), min_size=1, max_size=10)  # including lone surrogates
 PLAIN = (
     TEXTS | st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats()
     | st.binary(max_size=5) | st.sampled_from([HALF, 2**63, -(2**63) - 1, math.nan, math.inf])
@@ -159,7 +159,7 @@ def test_log_records(
 
 
 def printable(value: Any) -> Any:
-    """As the SDK's own API takes it: it raises over these where they are set, to whoever does."""
+    """A value that the SDK accepts: for these it raises in the call that sets them."""
     return "raises" if value is SPECIAL["circular"] or value is SPECIAL["huge"] else value
 
 
@@ -167,7 +167,7 @@ def escaped(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def test_values_arrive_as_what_they_are(telemetry: Telemetry, sink: OtlpReceiver) -> None:
+def test_values_keep_their_types(telemetry: Telemetry, sink: OtlpReceiver) -> None:
     sink.clear()
     values: dict[str, Any] = {
         "text": HALF, "number": 2**63 - 1, "large": 2**63, "enum": http.HTTPStatus.NOT_FOUND,
@@ -185,7 +185,7 @@ def test_values_arrive_as_what_they_are(telemetry: Telemetry, sink: OtlpReceiver
         assert found["map"] == {"a": {"b": 1}}
 
 
-def test_a_container_without_end_is_cut(telemetry: Telemetry, sink: OtlpReceiver) -> None:
+def test_an_endless_container_is_cut(telemetry: Telemetry, sink: OtlpReceiver) -> None:
     sink.clear()
     pairs = {str(number): number for number in range(5000)}
     logging.getLogger("odd").warning("long", extra={"numbers": range(10**12), "pairs": pairs})
@@ -194,8 +194,8 @@ def test_a_container_without_end_is_cut(telemetry: Telemetry, sink: OtlpReceiver
     assert [len(record.attributes[name]) for name in ("numbers", "pairs")] == [1000, 1000]
 
 
-def test_a_number_of_a_class_of_its_own(telemetry: Telemetry, sink: OtlpReceiver) -> None:
-    """To ask whether it is in a range counts through the range: the export would never end."""
+def test_an_instance_of_a_subclass_of_int(telemetry: Telemetry, sink: OtlpReceiver) -> None:
+    """`in range(…)` would iterate for it, and the export would never end."""
     sink.clear()
     attributes = {"status": http.HTTPStatus.OK}
     telemetry.tracer_provider.get_tracer("t").start_span("span", attributes=attributes).end()
@@ -209,7 +209,7 @@ def test_a_number_of_a_class_of_its_own(telemetry: Telemetry, sink: OtlpReceiver
     [{"start_time": 1.7e9}, {"start_time": -1}, {"start_time": 2**70}, {"kind": "server"}],
     ids=str,
 )
-def test_a_span_with_a_field_of_a_wrong_type_loses_no_other(
+def test_a_span_with_a_field_of_the_wrong_type_does_not_lose_others(
     options: Any, telemetry: Telemetry, sink: OtlpReceiver
 ) -> None:
     sink.clear()
@@ -224,7 +224,9 @@ def test_a_span_with_a_field_of_a_wrong_type_loses_no_other(
     assert {span.name for span in sink.spans} == {"first", "odd", "odd event", "404"}
 
 
-def test_what_was_dropped_is_counted(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_attributes_are_counted(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests: list[Any] = []
     monkeypatch.setattr(sink, "receive", lambda *one: requests.append(one[1]))
     with exporting(sink, "grpc", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="1") as telemetry:
@@ -269,7 +271,7 @@ def test_a_time_before_1970(telemetry: Telemetry, sink: OtlpReceiver) -> None:
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"], ids=["grpc", "http"])
 def test_a_resource(protocol: str, sink: OtlpReceiver) -> None:
-    """Its attributes come from the environment, in whatever bytes that is."""
+    """Its attributes come from the environment, and may be any bytes."""
     sink.clear()
     odd = {"OTEL_SERVICE_NAME": HALF, "OTEL_RESOURCE_ATTRIBUTES": f"team={HALF}"}
     with exporting(sink, protocol, **odd) as telemetry:
@@ -287,7 +289,7 @@ def test_a_resource(protocol: str, sink: OtlpReceiver) -> None:
 @given(label=TEXTS)
 @example(HALF)
 @FEW
-def test_one_label_does_not_end_the_scrapes(label: str) -> None:
+def test_a_label_with_a_lone_surrogate_does_not_fail_the_scrape(label: str) -> None:
     registry = ServiceRegistry(Resource({"service.name": "tested"}))
     counter = Counter("seen", "What was seen", ["destination"], registry=registry)
     counter.labels(label).inc()
@@ -297,5 +299,5 @@ def test_one_label_does_not_end_the_scrapes(label: str) -> None:
     assert text.count("seen_total{") == (1 if label == "orders" else 2)
 
 
-def test_json_brings_such_texts() -> None:
+def test_json_can_contain_a_lone_surrogate() -> None:
     assert json.loads('"half \\udc80 of a pair"') == HALF

@@ -1,7 +1,7 @@
-"""Private parts of libraries are there, and the project goes on without them where they are not.
+"""The private parts of other libraries exist, and the library works without them.
 
-A failure of the first test names the part that a new version has changed, and what no longer works;
-the module that uses it says more. The others take the parts away.
+If the first test fails, it names the part that a new version has changed, and what no longer works;
+the module that uses the part says more. The other tests remove the parts.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from faststream_otel.connections import Connection
 from faststream_otel.messages import _faststream
 from faststream_otel.messages.validation import MessageSerializer, is_about_message
 from faststream_otel.telemetry import _opentelemetry
+from faststream_otel.telemetry.missing import warn_missing
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -49,7 +50,7 @@ from uvicorn.server import ServerState
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Does nothing, as ASGI."""
+    """An ASGI application that does nothing."""
 
 
 RESOURCE = Resource({"service.name": "ours"})
@@ -61,7 +62,7 @@ GRPC: dict[str, tuple[Callable[..., Any], Any]] = {
 
 
 def sends_with_ours(signal: str) -> bool:
-    """Each export goes through our function, with a time-out, and after a new channel too."""
+    """Whether each export calls our function, with a time-out, even after a new channel."""
     make, nothing = GRPC[signal]
     exporter = make(endpoint="http://127.0.0.1:1", timeout=3)
     timeouts: list[float] = []
@@ -220,7 +221,7 @@ def sees_connections_wait() -> bool:
     return asyncio.run(serve())
 
 
-def marks_what_does_not_fit() -> bool:
+def recognizes_a_message_that_does_not_fit() -> bool:
     validate = MessageSerializer()(
         name="handle", options=[OptionItem("number", int)], response_type=inspect.Parameter.empty
     )
@@ -244,7 +245,7 @@ PARTS = [
         Part(
             "opentelemetry-exporter-otlp-proto-grpc",
             f"_stub, _client, _channel, _initialize_channel_and_stub, _shutdown_in_progress: {one}",
-            "a batch is given up while the Collector is away, long before its time-out",
+            "the exporter drops a batch before its time-out while the Collector is unreachable",
             sends_with_ours,
             (one,),
         )
@@ -267,7 +268,7 @@ PARTS = [
     ),
     Part(
         "opentelemetry-sdk", "_update_resource of the providers",
-        "under opentelemetry-instrument, what others record has another resource",
+        "under opentelemetry-instrument, telemetry of others has another resource",
         sets_the_resource,
     ),
     Part(
@@ -287,7 +288,7 @@ PARTS = [
     ),
     Part(
         "faststream", "_start_broker of an application",
-        "a service whose broker is away at the start lives on without consumers",
+        "a service whose broker is unreachable at the start keeps running without consumers",
         starts_with_ours,
     ),
     Part(
@@ -298,13 +299,15 @@ PARTS = [
     Part(
         "fast-depends", "library.serializer, and an attribute on pydantic's ValidationError",
         "a message that does not fit its handler is retried before it goes to the dead letters",
-        marks_what_does_not_fit,
+        recognizes_a_message_that_does_not_fit,
     ),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.package}: {part.part}")
-def test_a_part_is_as_this_project_uses_it(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_part_is_as_this_library_expects(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
     more = (monkeypatch,) if part.works is encodes_with_ours else ()
     try:
         works = part.works(*part.arguments, *more)
@@ -322,14 +325,13 @@ def broken(part: Part) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_logged() -> None:
-    """What is logged once in a process is logged in each test."""
-    for say in (_opentelemetry._say_missing, connections._say_missing):
-        say.cache_clear()
+    """Let each test log what a process logs only once."""
+    warn_missing.cache_clear()
 
 
 @pytest.fixture
 def grpc_exporter() -> SimpleNamespace:
-    """As far as it matters here."""
+    """An exporter with only the private parts."""
     return SimpleNamespace(
         _stub=Mock(),
         _channel=Mock(),
@@ -343,8 +345,8 @@ def grpc_exporter() -> SimpleNamespace:
     "part",
     ["_stub", "_channel", "_client", "_initialize_channel_and_stub", "_shutdown_in_progress"],
 )
-@pytest.mark.parametrize("other", [False, True], ids=["missing", "another shape"])
-def test_an_exporter_without_a_part_sends_by_itself(
+@pytest.mark.parametrize("other", [False, True], ids=["missing", "different"])
+def test_an_exporter_without_a_private_part_stays_unchanged(
     part: str, other: bool, grpc_exporter: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert _opentelemetry.send_with(grpc_exporter, Mock())  # with all of them
@@ -359,7 +361,7 @@ def test_an_exporter_without_a_part_sends_by_itself(
     assert [record.levelname for record in caplog.records] == ["WARNING"]  # once
 
 
-def test_an_export_without_a_timeout_goes_as_it_is(grpc_exporter: SimpleNamespace) -> None:
+def test_an_export_without_a_timeout_is_passed_through(grpc_exporter: SimpleNamespace) -> None:
     client = Mock()
     grpc_exporter._stub = lambda channel: client
     send = Mock()
@@ -372,7 +374,7 @@ def test_an_export_without_a_timeout_goes_as_it_is(grpc_exporter: SimpleNamespac
 @pytest.mark.parametrize(
     "source", ["", "encode_spans = len", "from os import replace as encode_spans"]
 )
-def test_an_exporter_that_takes_no_encoder_keeps_its_own(
+def test_an_exporter_without_encode_spans_keeps_its_encoder(
     source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ModuleType("newer")
@@ -386,8 +388,10 @@ def test_an_exporter_that_takes_no_encoder_keeps_its_own(
     assert vars(module).get("encode_spans") is before
 
 
-def test_an_exporter_that_asks_elsewhere_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is there, but nothing uses it: values must be made to fit in another way."""
+def test_an_exporter_that_ignores_encode_spans_keeps_its_encoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The name exists, but nothing uses it: values must be converted in another way."""
     module = ModuleType("newer")
     vars(module)["encode_spans"] = encode_spans
     monkeypatch.setitem(sys.modules, "newer", module)
@@ -396,7 +400,7 @@ def test_an_exporter_that_asks_elsewhere_keeps_its_own(monkeypatch: pytest.Monke
     assert vars(module)["encode_spans"] is encode_spans
 
 
-def test_without_the_other_parts_all_goes_on() -> None:
+def test_without_the_other_private_parts_everything_works() -> None:
     stranger = SimpleNamespace()
     assert _opentelemetry.queue_length(stranger) == 0
     assert _opentelemetry.queue_length(SimpleNamespace(_batch_processor=None)) == 0
@@ -408,7 +412,7 @@ def test_without_the_other_parts_all_goes_on() -> None:
     assert vars(stranger) == {}
 
 
-async def test_another_protocol_of_uvicorn_keeps_its_own_limits(
+async def test_a_different_uvicorn_protocol_keeps_its_own_limits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connections, "_ATTRIBUTES", ("gone",))

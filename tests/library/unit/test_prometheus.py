@@ -1,4 +1,4 @@
-"""What /metrics counts beyond FastStream's own metrics, and whose series they are."""
+"""The metrics that FastStream lacks, and the labels of the service."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Measured:
         )
 
     def read(self, name: str) -> dict[tuple[str, ...], float]:
-        """Values of a metric's samples by those of their labels."""
+        """The samples of a metric: values by label values."""
         return {
             tuple(sample.labels.values()): sample.value
             for metric in self.registry.collect()
@@ -48,19 +48,19 @@ def measured() -> Measured:
 
 
 async def count(middleware: Callable[..., Any], **options: Any) -> dict[tuple[Any, ...], float]:
-    """What FastStream's own metrics are after messages that end in every way there is."""
+    """FastStream's own metrics after messages with every possible outcome."""
     registry = CollectorRegistry()
     options = {"registry": registry, "app_name": "a", **options}
     broker = KafkaBroker(middlewares=[middleware(**options)], logger=None)
     ends: dict[str, Exception] = {
         "fails": LookupError("fails"),
         "rejects": RejectMessage(),
-        "comes again": NackMessage(),
+        "nacks": NackMessage(),
         "skips": SkipMessage(),
         "acknowledges": AckMessage(),
     }
 
-    # Under the default policy all messages are acknowledged before anything is known of them.
+    # The default policy acknowledges all messages before they are handled.
     @broker.subscriber("first", group_id="g", ack_policy=AckPolicy.NACK_ON_ERROR)
     @broker.publisher("second")
     async def first(body: str) -> str:
@@ -94,14 +94,14 @@ async def count(middleware: Callable[..., Any], **options: Any) -> dict[tuple[An
 
 
 class Refusing:
-    """A producer of a broker that is away."""
+    """A producer whose broker is unreachable."""
 
     async def publish(self, command: object) -> None:
         raise ConnectionError
 
 
 @pytest.mark.parametrize("options", [{}, {"metrics_prefix": "other"}], ids=["plain", "prefix"])
-async def test_faststreams_own_metrics_stay_as_they_are(options: dict[str, Any]) -> None:
+async def test_faststreams_own_metrics_are_unchanged(options: dict[str, Any]) -> None:
     ours = await count(KafkaPrometheusMiddleware, **options)
     assert ours == await count(StockMiddleware, **options)
     if "metrics_prefix" not in options:
@@ -109,7 +109,7 @@ async def test_faststreams_own_metrics_stay_as_they_are(options: dict[str, Any])
         assert statuses >= {"acked", "rejected", "nacked", "skipped", "error", "success"}
 
 
-async def test_a_flow_ends_where_nothing_more_is_published(measured: Measured) -> None:
+async def test_a_flow_ends_at_a_handler_that_publishes_nothing(measured: Measured) -> None:
     @measured.broker.subscriber("first", group_id="service.first")
     @measured.broker.publisher("second")
     async def first(body: str) -> str:
@@ -130,7 +130,7 @@ async def test_a_flow_ends_where_nothing_more_is_published(measured: Measured) -
 
 
 async def publish_plainly(measured: Measured, value: str) -> float:
-    """Have a message with this header handled; return how old its flow was."""
+    """Publish a message with this header, and return the duration of its flow."""
     plain = KafkaBroker(logger=None)
 
     @measured.broker.subscriber("first")
@@ -147,17 +147,17 @@ async def publish_plainly(measured: Measured, value: str) -> float:
     return duration
 
 
-async def test_a_flow_is_as_old_as_its_first_publication(measured: Measured) -> None:
+async def test_a_flow_starts_at_its_first_publication(measured: Measured) -> None:
     a_minute_ago = str(int((time.time() - 60) * 1000))
     assert 59 < await publish_plainly(measured, a_minute_ago) < 65
 
 
 @pytest.mark.parametrize("value", ["", "yesterday", "-5", "1e4", "٣", "9" * 400])
-async def test_a_header_that_says_no_time_is_passed_over(measured: Measured, value: str) -> None:
+async def test_a_malformed_start_of_a_flow_is_ignored(measured: Measured, value: str) -> None:
     assert 0 <= await publish_plainly(measured, value) < 5
 
 
-async def test_the_callers_headers_stay_as_they_were(measured: Measured) -> None:
+async def test_the_callers_headers_are_not_modified(measured: Measured) -> None:
     headers = {"mine": "kept"}
     async with TestKafkaBroker(measured.broker):
         await measured.broker.publish("x", "first", headers=headers)
@@ -169,7 +169,7 @@ async def test_the_callers_headers_stay_as_they_were(measured: Measured) -> None
     [
         (LookupError(), {("first", "failed"): 1}),
         (RejectMessage(), {("first", "succeeded"): 1}),  # a decision, not an error
-        (NackMessage(), {}),  # comes again
+        (NackMessage(), {}),  # redelivered
     ],
 )
 async def test_how_a_flow_ends_in_an_error(
@@ -185,7 +185,7 @@ async def test_how_a_flow_ends_in_an_error(
     assert measured.read(f"{FLOW}_count") == ended
 
 
-async def test_of_a_batch_each_message_ends_its_own_flow(measured: Measured) -> None:
+async def test_each_message_of_a_batch_ends_its_own_flow(measured: Measured) -> None:
     @measured.broker.subscriber("first", batch=True)
     async def first(bodies: list[str]) -> None:
         with measured.metrics.dead_letter("first", ValueError(), {}):
@@ -199,13 +199,13 @@ async def test_of_a_batch_each_message_ends_its_own_flow(measured: Measured) -> 
     assert measured.read("messaging_dead_letters_total") == {("first", "ValueError"): 1}
 
 
-async def test_a_dead_letter_that_could_not_be_put_away_is_not_counted(measured: Measured) -> None:
+async def test_a_dead_letter_that_cannot_be_published_is_not_counted(measured: Measured) -> None:
     with pytest.raises(ConnectionError), measured.metrics.dead_letter("first", ValueError(), {}):
         raise ConnectionError
     assert measured.read("messaging_dead_letters_total") == {}
 
 
-def test_every_series_says_whose_it_is() -> None:
+def test_every_series_has_the_labels_of_its_service() -> None:
     registry = ServiceRegistry(
         Resource(
             {

@@ -1,4 +1,4 @@
-"""Contexts travel as the propagators of OpenTelemetry have them travel."""
+"""Trace contexts are extracted and injected like OpenTelemetry's propagators do it."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -47,7 +47,7 @@ HEADERS: list[dict[str, str]] = [
     {"traceparent": GOOD, "baggage": "user=1,tier=gold"},
     {"baggage": "user=1"},
     {"tracestate": "vendor=x"},
-    # Not valid, or of a version to come: W3C Trace Context, "Versioning of traceparent".
+    # Invalid, or of a later version: W3C Trace Context, "Versioning of traceparent".
     {"traceparent": ""},
     {"traceparent": "rubbish"},
     {"traceparent": GOOD.upper()},
@@ -80,7 +80,7 @@ def carried(context: Context) -> tuple[SpanContext, bool, dict[str, object]]:
 
 @pytest.mark.usefixtures("propagator")
 @pytest.mark.parametrize("headers", HEADERS, ids=str)
-def test_what_is_extracted(headers: dict[str, str]) -> None:
+def test_extract_returns_what_the_propagators_extract(headers: dict[str, str]) -> None:
     theirs = propagate.extract(headers, context=Context())
     assert carried(extract(headers)) == carried(theirs)
 
@@ -90,7 +90,7 @@ def test_what_is_extracted(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("state", [None, TraceState([("vendor", "x")])], ids=["", "tracestate"])
 @pytest.mark.parametrize("items", [{}, {"user": "1"}], ids=["", "baggage"])
 @pytest.mark.parametrize("trace_id", [0, 1, 2**128 - 1], ids=hex)
-def test_what_is_injected(
+def test_inject_writes_what_the_propagators_inject(
     flags: int, state: TraceState | None, items: dict[str, str], trace_id: int
 ) -> None:
     span = SpanContext(trace_id, 2**60 + 1, False, TraceFlags(flags), state)
@@ -104,7 +104,7 @@ def test_what_is_injected(
     assert ours == theirs
 
 
-# Of a message that somebody keeps, and copies into one of their own.
+# The headers of a received message, which a handler copies into a new one.
 STALE = {"traceparent": GOOD, "tracestate": "vendor=x", "baggage": "user=1"}
 B3 = {"b3": f"{TRACE}-{SPAN}-1", "X-B3-TraceId": TRACE, "x-b3-spanid": SPAN, "x-b3-flags": "1"}
 OWN = {"mine": "kept"}
@@ -114,7 +114,7 @@ Publish = Callable[[KafkaBroker, Headers], Awaitable[Any]]
 
 
 class B3Multi(TextMapPropagator):
-    """As opentelemetry-propagator-b3: it names three fields, and reads more."""
+    """Like opentelemetry-propagator-b3: lists three fields, and reads more."""
 
     def extract(
         self,
@@ -200,7 +200,7 @@ STYLES = [
 async def arrived(
     provider: AnyTracerProvider, headers: Headers, publish: Publish = by_broker
 ) -> Headers:
-    """The headers, beside FastStream's own, that are published where these are given."""
+    """The headers of the published message, except FastStream's own, if these are given."""
     middleware = KafkaTelemetryMiddleware(
         tracer_provider=provider, meter_provider=NoOpMeterProvider()
     )
@@ -235,8 +235,8 @@ async def arrived(
     given = dict(headers)
     async with TestKafkaBroker(broker):
         await publish(broker, headers)
-    assert headers == given  # the caller's dictionary stays as it was
-    found, *_ = seen  # the answer to a request comes by the same name
+    assert headers == given  # the caller's dictionary is not modified
+    found, *_ = seen  # a reply to a request has the same topic
     return {
         name: value
         for name, value in found.items()
@@ -246,7 +246,7 @@ async def arrived(
 
 @pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF], ids=["sampled", "unsampled"])
 @pytest.mark.parametrize("publish", STYLES)
-async def test_no_context_of_another_message_goes_along(sampler: Any, publish: Publish) -> None:
+async def test_the_context_of_another_message_is_not_sent(sampler: Any, publish: Publish) -> None:
     provider = TracerProvider(sampler=sampler)
     found = await arrived(provider, STALE | OWN, publish)
     assert found.keys() == {"traceparent", "mine"}
@@ -255,12 +255,12 @@ async def test_no_context_of_another_message_goes_along(sampler: Any, publish: P
 
 
 @pytest.mark.parametrize("change", [str.upper, str.title])
-async def test_however_its_names_are_written(change: Callable[[str], str]) -> None:
+async def test_header_names_of_a_context_may_have_any_case(change: Callable[[str], str]) -> None:
     stale = {change(name): value for name, value in STALE.items()}
     assert (await arrived(TracerProvider(), stale)).keys() == {"traceparent"}
 
 
-async def test_the_current_context_goes_whole_in_its_place() -> None:
+async def test_the_whole_current_context_replaces_it() -> None:
     state = TraceState([("current", "y")])
     span = SpanContext(1, 2, True, TraceFlags(TraceFlags.SAMPLED), state)
     current = trace.set_span_in_context(NonRecordingSpan(span), Context())
@@ -273,14 +273,14 @@ async def test_the_current_context_goes_whole_in_its_place() -> None:
     }
 
 
-async def test_baggage_alone_was_put_there_on_purpose() -> None:
+async def test_headers_with_only_baggage_keep_it() -> None:
     """As FastStream documents it: `headers=Baggage({"tenant": "acme"}).to_headers()`."""
     found = await arrived(TracerProvider(), {"baggage": "tenant=acme"})
     assert found.keys() == {"traceparent", "baggage"}
     assert found["baggage"] == "tenant=acme"
 
 
-async def test_another_propagators_fields_go_together_and_so_do_those_of_w3c(
+async def test_headers_of_b3_and_w3c_are_replaced_together(
     use_propagator: Callable[[TextMapPropagator], None],
 ) -> None:
     use_propagator(B3Multi())
@@ -289,7 +289,7 @@ async def test_another_propagators_fields_go_together_and_so_do_those_of_w3c(
     assert found["x-b3-traceid"] != TRACE
 
 
-async def test_a_service_that_does_not_trace_passes_on_what_it_is_given(
+async def test_a_service_without_tracing_passes_on_the_given_headers(
     use_propagator: Callable[[TextMapPropagator], None],
 ) -> None:
     assert await arrived(NoOpTracerProvider(), STALE | OWN) == STALE | OWN
@@ -298,7 +298,7 @@ async def test_a_service_that_does_not_trace_passes_on_what_it_is_given(
 
 
 @pytest.mark.parametrize("headers", [{}, {"traceparent": f"00-{1:032x}-{2:016x}-01"}], ids=str)
-async def test_a_service_that_does_not_trace_passes_on_the_context_of_what_it_handles(
+async def test_a_service_without_tracing_passes_on_the_context_of_its_message(
     headers: Headers,
 ) -> None:
     middleware = KafkaTelemetryMiddleware(

@@ -1,4 +1,4 @@
-"""Which process the telemetry is of."""
+"""The resource identifies the process."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ input()
 
 @contextmanager
 def running(folder: Path, script: str = SCRIPT) -> Iterator[str]:
-    """A process of the service; yields its instance id. The folder is its temporary one."""
+    """Run a process of the service and yield its instance id. `folder` is its TMPDIR."""
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         env={"TMPDIR": str(folder), "PATH": ""},
@@ -37,7 +37,7 @@ def running(folder: Path, script: str = SCRIPT) -> Iterator[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a random id there")
-def test_an_instance_keeps_its_id_over_a_restart_and_shares_it_with_none(tmp_path: Path) -> None:
+def test_an_instance_keeps_its_unique_id_after_a_restart(tmp_path: Path) -> None:
     with running(tmp_path) as first, running(tmp_path) as second:
         assert UUID(first).version == UUID(second).version == 5
         assert first != second
@@ -45,7 +45,7 @@ def test_an_instance_keeps_its_id_over_a_restart_and_shares_it_with_none(tmp_pat
         assert again == first
 
 
-def test_without_a_place_for_locks_an_id_is_random(tmp_path: Path) -> None:
+def test_without_a_folder_for_locks_the_id_is_random(tmp_path: Path) -> None:
     (tmp_path / "no folder").touch()
     with running(tmp_path / "no folder") as one, running(tmp_path / "no folder") as other:
         assert one != other
@@ -77,7 +77,7 @@ os._exit(0)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("attributes", ["", "service.instance.id=mine"])
-def test_a_fork_is_an_instance_of_its_own(protocol: str, attributes: str) -> None:
+def test_a_fork_has_its_own_instance_id(protocol: str, attributes: str) -> None:
     with OtlpReceiver() as sink:
         endpoint = sink.grpc_endpoint if protocol == "grpc" else sink.http_endpoint
         settings = {
@@ -112,13 +112,13 @@ import os
 from faststream_otel.telemetry.resource import make_resource
 print(make_resource("tested").attributes["service.instance.id"], flush=True)
 if os.fork():
-    os._exit(0)  # the parent; its child lives on
+    os._exit(0)  # the parent; its child keeps running
 input()
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
-def test_a_fork_that_outlives_its_parent_leaves_it_the_id(tmp_path: Path) -> None:
+def test_a_fork_that_outlives_its_parent_does_not_keep_the_id(tmp_path: Path) -> None:
     with running(tmp_path, LEAVING) as first:
         wait_for_end(tmp_path)
         with running(tmp_path) as again:
@@ -131,7 +131,7 @@ from faststream_otel.telemetry.resource import make_resource
 make_resource("tested")
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-file = open(os.devnull)  # takes the place of the lock that the child let go
+file = open(os.devnull)  # reuses the number of the file that the child has closed
 if child := os.fork():
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 os.fstat(file.fileno())
@@ -146,7 +146,7 @@ def test_a_fork_of_a_fork_keeps_its_files() -> None:
 
 
 def wait_for_end(folder: Path) -> None:
-    """Wait until nobody has a lock of the folder."""
+    """Wait until no process holds a lock in the folder."""
     import fcntl  # not on Windows
 
     deadline = time.monotonic() + 10

@@ -1,4 +1,4 @@
-"""What the retry policy does with a failure: whose fault it is, and how long it may take."""
+"""What the retry middleware does with each kind of failure, and how long it may take."""
 
 import asyncio
 import gc
@@ -50,7 +50,7 @@ class BadMessageError(Exception):
 
 
 class Broker:
-    """A broker whose messages are numbers, as far as retries know one. See `Messages`."""
+    """A broker whose messages are numbers. Implements `Messages`."""
 
     takes_options = False
     dead_letter_sizes: Sequence[int] = (0,)
@@ -72,7 +72,7 @@ class Broker:
         return message.body if isinstance(message.body, list) else [message]
 
     @asynccontextmanager
-    async def in_hand(self, message: Any) -> AsyncIterator[None]:
+    async def in_flight(self, message: Any) -> AsyncIterator[None]:
         self.held += 1
         try:
             yield
@@ -82,10 +82,10 @@ class Broker:
     def confirmation(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
-    def settled(self) -> Exception:
+    def acknowledgement(self) -> Exception:
         return RejectMessage()
 
-    def again(self, error: Exception) -> Exception:
+    def redelivery(self, error: Exception) -> Exception:
         return error
 
     async def send(self, channel: str, *, body: bytes, headers: dict[str, str], **_: Any) -> None:
@@ -93,7 +93,7 @@ class Broker:
 
 
 class DeadLetter(NamedTuple):
-    """What its headers say."""
+    """A dead letter, according to its headers."""
 
     id: str
     attempts: int
@@ -102,7 +102,7 @@ class DeadLetter(NamedTuple):
 
 
 class Bench:
-    """The middleware, with what it counted and what went to the dead letters."""
+    """The middleware, its metrics, and the dead letters that it sent."""
 
     def __init__(self, **options: Any) -> None:
         self.broker = Broker()
@@ -114,7 +114,7 @@ class Bench:
         self.consumers = Mock(Consumers)
         self.consumers.busy.side_effect = self._busy
         self.busy: list[float] = []
-        """Seconds that consumers may be busy now."""
+        """Time limits, in seconds, of the messages that are being handled now."""
         self.make = RetryMiddleware(
             self.policy,
             self.broker,
@@ -128,7 +128,7 @@ class Bench:
             return await middleware.consume_scope(handler, message)
 
     async def publish_result(self, publish: Handler, message: Any) -> Any:
-        """As FastStream does with what a handler of this message returned."""
+        """Publish a handler's result like FastStream does."""
         async with self.make(message, context=ContextRepo()) as middleware:
             await middleware.consume_scope(returns_at_once, message)
             return await middleware.publish_scope(publish, SimpleNamespace())  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ class Bench:
         ]
 
     def counted(self, name: str) -> float:
-        """Of the messages of the one channel."""
+        """The value of a metric for the channel `numbers`."""
         return self.registry.get_sample_value(name, {"messaging_destination_name": "numbers"}) or 0
 
     @property
@@ -187,7 +187,7 @@ def batch(size: int) -> Any:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between deliveries, without their jitter, which take no time."""
+    """The pauses between deliveries. They take no time, and have no jitter."""
     found: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -199,7 +199,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-async def test_what_cannot_be_read_is_not_tried_again() -> None:
+async def test_an_unreadable_message_is_not_retried() -> None:
     bench = Bench()
     handler = AsyncMock()
     unreadable = message(decode=AsyncMock(side_effect=ValueError("not JSON")))
@@ -210,7 +210,7 @@ async def test_what_cannot_be_read_is_not_tried_again() -> None:
     assert (dead_letter.reason, dead_letter.attempts) == ("not JSON", 1)
 
 
-async def test_a_handler_that_fails_twice_succeeds_at_last() -> None:
+async def test_a_handler_that_fails_twice_succeeds_at_the_third_attempt() -> None:
     bench, outcomes = Bench(), iter([ValueError("one"), ValueError("two"), None])
 
     async def handler(message: Any) -> str:
@@ -223,7 +223,7 @@ async def test_a_handler_that_fails_twice_succeeds_at_last() -> None:
     assert not bench.dead_letters
 
 
-async def test_a_handler_that_hangs_is_given_up_after_its_attempts() -> None:
+async def test_a_message_whose_handler_hangs_goes_to_the_dead_letters() -> None:
     bench, calls = Bench(), []
 
     async def handler(message: Any) -> None:
@@ -237,7 +237,7 @@ async def test_a_handler_that_hangs_is_given_up_after_its_attempts() -> None:
     assert (dead_letter.error, dead_letter.attempts) == ("TimeoutError", 3)
 
 
-async def test_a_fault_of_the_broker_is_not_held_against_the_message(
+async def test_an_unavailable_broker_does_not_cost_the_message(
     pauses: list[float],
 ) -> None:
     bench, calls = Bench(), []
@@ -246,7 +246,7 @@ async def test_a_fault_of_the_broker_is_not_held_against_the_message(
         calls.append(message)
         raise Unavailable
 
-    with pytest.raises(Unavailable):  # not acknowledged, so it comes again
+    with pytest.raises(Unavailable):  # not acknowledged, so it is redelivered
         await bench.handle(handler, message())
     assert len(calls) == 1
     assert not bench.dead_letters
@@ -268,7 +268,7 @@ async def test_a_result_that_cannot_be_published_sends_its_message_to_the_dead_l
     assert len(published) == 1
 
 
-async def test_a_result_that_the_broker_is_away_for_is_not_held_against_the_message(
+async def test_a_result_for_an_unavailable_broker_does_not_cost_the_message(
     pauses: list[float],
 ) -> None:
     async def publish(command: Any) -> None:
@@ -279,8 +279,8 @@ async def test_a_result_that_the_broker_is_away_for_is_not_held_against_the_mess
         with pytest.raises(Unavailable):
             await bench.publish_result(publish, message())
     assert not bench.dead_letters
-    assert pauses == [1, 2, 4, 5, 5]  # it comes again, but does not spin
-    assert not bench.postponed  # nobody asked for it: the consumer may be stalled
+    assert pauses == [1, 2, 4, 5, 5]  # it is redelivered, but not in a busy loop
+    assert not bench.postponed  # no handler asked for it: the consumer may be stalled
 
 
 async def nack(message: Any) -> None:
@@ -293,7 +293,7 @@ async def nack_itself(message: Any) -> str:
 
 
 @pytest.mark.parametrize("handler", [nack, nack_itself])
-async def test_a_message_that_its_handler_wants_again_comes_after_growing_pauses(
+async def test_a_nacked_message_is_redelivered_after_growing_pauses(
     handler: Handler, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = Bench()
@@ -309,7 +309,7 @@ async def test_a_message_that_its_handler_wants_again_comes_after_growing_pauses
     assert pauses[5:] == [1]
 
 
-async def test_a_message_that_was_nacked_is_no_dead_letter_besides(pauses: list[float]) -> None:
+async def test_a_nacked_message_does_not_become_a_dead_letter(pauses: list[float]) -> None:
     async def handler(message: Any) -> None:
         await nack_itself(message)
         raise LookupError
@@ -321,7 +321,7 @@ async def test_a_message_that_was_nacked_is_no_dead_letter_besides(pauses: list[
     assert pauses == [1]
 
 
-async def test_a_message_is_in_hand_while_its_consumer_pauses(
+async def test_a_message_is_in_flight_while_its_consumer_pauses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench, held = Bench(), []
@@ -336,7 +336,7 @@ async def test_a_message_is_in_hand_while_its_consumer_pauses(
 
 
 @pytest.mark.parametrize("decision", [AckMessage, RejectMessage, SkipMessage, StopConsume])
-async def test_a_message_that_does_not_come_again_is_not_waited_for(
+async def test_there_is_no_pause_without_a_redelivery(
     decision: type[Exception], pauses: list[float]
 ) -> None:
     async def decide(message: Any) -> None:
@@ -347,7 +347,7 @@ async def test_a_message_that_does_not_come_again_is_not_waited_for(
     assert not pauses
 
 
-async def test_options_that_kafka_does_not_know_do_not_cost_the_message(
+async def test_unknown_options_of_a_nack_do_not_lose_the_message(
     pauses: list[float],
 ) -> None:
     async def decide(message: Any) -> None:
@@ -358,13 +358,13 @@ async def test_options_that_kafka_does_not_know_do_not_cost_the_message(
     assert not raised.value.extra_options  # FastStream calls `message.nack(**extra_options)`
 
 
-async def test_the_broker_says_how_messages_are_settled_and_redelivered(
+async def test_the_broker_chooses_how_to_acknowledge_and_redeliver(
     pauses: list[float],
 ) -> None:
     bench = Bench()
     bench.broker.takes_options = True
-    bench.broker.settled = AckMessage  # type: ignore[method-assign]
-    bench.broker.again = lambda error: NackMessage(delay=1)  # type: ignore[method-assign]
+    bench.broker.acknowledgement = AckMessage  # type: ignore[method-assign]
+    bench.broker.redelivery = lambda error: NackMessage(delay=1)  # type: ignore[method-assign]
     with pytest.raises(AckMessage):
         await bench.handle(AsyncMock(side_effect=ValueError), message())
     for failing in (bench.handle, bench.publish_result):
@@ -374,7 +374,7 @@ async def test_the_broker_says_how_messages_are_settled_and_redelivered(
     assert len(bench.dead_letters) == 1
 
 
-async def test_a_stop_does_not_wait_for_a_consumer_that_pauses() -> None:
+async def test_a_stop_interrupts_the_pause_of_a_consumer() -> None:
     task = asyncio.create_task(Bench().handle(nack, message()))
     await asyncio.sleep(0.01)
     task.cancel()
@@ -411,7 +411,7 @@ async def test_the_span_of_an_attempt_says_how_it_ended(
     assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, kind)
 
 
-async def test_an_error_that_came_out_of_a_future_leaves_nothing() -> None:
+async def test_an_error_from_a_future_leaves_nothing_in_memory() -> None:
     class Body:
         pass
 
@@ -437,7 +437,7 @@ async def test_an_error_that_came_out_of_a_future_leaves_nothing() -> None:
         gc.enable()
 
 
-async def test_one_bad_message_does_not_take_its_batch_along() -> None:
+async def test_one_bad_message_does_not_fail_its_batch() -> None:
     bench, handled = Bench(), []
 
     async def handler(message: Any) -> None:
@@ -452,7 +452,7 @@ async def test_one_bad_message_does_not_take_its_batch_along() -> None:
     assert set(handled) == {0, 1, 3, 4}
 
 
-async def test_a_batch_that_hangs_is_let_go_within_its_bound() -> None:
+async def test_a_batch_that_hangs_ends_within_its_limit() -> None:
     bench, calls = Bench(timeout=0.02), []
 
     async def handler(message: Any) -> None:
@@ -464,15 +464,15 @@ async def test_a_batch_that_hangs_is_let_go_within_its_bound() -> None:
         await bench.handle(handler, batch(100))
     took = asyncio.get_running_loop().time() - started
 
-    # Each of 100 messages on its own would be 300 time-outs; the bound is 13 of them.
+    # 100 messages one by one would take 300 time-outs; the limit is 13 time-outs.
     assert bench.policy.longest(100) == pytest.approx(13 * 0.02)
     assert len(calls) <= 3 + retry.BATCH_TIMEOUTS + 1, took
     assert [one.id for one in bench.dead_letters] == [str(n) for n in range(100)]
-    assert "others of its batch" in bench.dead_letters[-1].reason
+    assert "other messages of its batch" in bench.dead_letters[-1].reason
 
 
 @pytest.mark.parametrize("decision", [NackMessage, StopConsume, StopApplication])
-async def test_a_message_of_a_failed_batch_that_is_to_come_again_does(
+async def test_a_nacked_message_of_a_failed_batch_redelivers_the_batch(
     decision: type[BaseException], pauses: list[float]
 ) -> None:
     bench = Bench()
@@ -488,7 +488,7 @@ async def test_a_message_of_a_failed_batch_that_is_to_come_again_does(
 
 
 @pytest.mark.parametrize("how", [NackMessage, Unavailable, "nack"])
-async def test_a_batch_that_comes_again_has_no_dead_letters_yet(
+async def test_a_redelivered_batch_has_no_dead_letters_yet(
     how: type[Exception] | str, pauses: list[float]
 ) -> None:
     bench, whole = Bench(), batch(3)
@@ -497,7 +497,7 @@ async def test_a_batch_that_comes_again_has_no_dead_letters_yet(
         if message.body != 1:
             raise ValueError("bad")
         if isinstance(how, str):
-            whole.committed = AckStatus.NACKED  # as `nack()` of the batch that the handler is given
+            whole.committed = AckStatus.NACKED  # like `nack()` of the batch in the handler
         else:
             raise how
 
@@ -506,7 +506,7 @@ async def test_a_batch_that_comes_again_has_no_dead_letters_yet(
     assert not bench.dead_letters
 
 
-async def test_the_errors_of_a_batch_leave_nothing() -> None:
+async def test_the_errors_of_a_batch_leave_nothing_in_memory() -> None:
     bench = Bench()
 
     async def handler(message: Any) -> None:
@@ -524,7 +524,7 @@ async def test_the_errors_of_a_batch_leave_nothing() -> None:
 
 
 @pytest.mark.parametrize("decision", [AckMessage, RejectMessage, SkipMessage])
-async def test_a_message_of_a_failed_batch_that_is_done_with_stops_nothing(
+async def test_an_acknowledged_message_of_a_failed_batch_stops_nothing(
     decision: type[Exception],
 ) -> None:
     bench, handled = Bench(), []
@@ -541,7 +541,7 @@ async def test_a_message_of_a_failed_batch_that_is_done_with_stops_nothing(
     assert not bench.dead_letters
 
 
-async def test_a_broker_that_is_away_amid_a_batch_has_it_delivered_again(
+async def test_an_unavailable_broker_amid_a_batch_redelivers_the_batch(
     pauses: list[float],
 ) -> None:
     bench = Bench()

@@ -1,4 +1,4 @@
-"""What a process tells of itself."""
+"""Metrics of the process and the event loop."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ def points(reader: InMemoryMetricReader, name: str) -> list[HistogramDataPoint]:
     ]
 
 
-async def test_a_blocked_event_loop_is_seen() -> None:
+async def test_a_blocked_event_loop_is_measured() -> None:
     reader = InMemoryMetricReader()
     watch = EventLoopWatch(MeterProvider([reader]), interval=0.01)
     await asyncio.sleep(0.05)
@@ -38,22 +38,22 @@ async def test_a_blocked_event_loop_is_seen() -> None:
     assert [point.count for point in points(reader, "asyncio.eventloop.delay")] == measured
 
 
-def test_the_runtime_is_told() -> None:
+def test_the_runtime_is_measured() -> None:
     reader = InMemoryMetricReader()
     observe_runtime(MeterProvider([reader]))
     data = reader.get_metrics_data()
     assert data
-    told = {
+    found = {
         metric.name: [point.value for point in metric.data.data_points]  # type: ignore[union-attr]
         for resource in data.resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics
     }
-    assert told.keys() == {
+    assert found.keys() == {
         "process.cpu.time",
         "process.memory.usage",
         "process.thread.count",
         "cpython.gc.collections",
         "cpython.gc.collected_objects",
     }
-    assert all(any(value > 0 for value in values) for values in told.values())
+    assert all(any(value > 0 for value in values) for values in found.values())

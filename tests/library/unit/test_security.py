@@ -1,4 +1,4 @@
-"""The `BROKER_*` variables: what fits, what is said when not, and that no password leaks."""
+"""The `BROKER_*` variables: valid combinations, errors, and no password in any output."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from faststream.security import SASLPlaintext, SASLScram256, SASLScram512
 from faststream_otel import Service
 from faststream_otel.cli.__main__ import main
 from faststream_otel.kafka import KafkaSettings
-from faststream_otel.kafka.security import broker_security, client_options, refusal
+from faststream_otel.kafka.security import broker_security, client_options, why_refused
 from faststream_otel.settings import BadSetting
 from pydantic import ValidationError
 
@@ -29,7 +29,7 @@ Read = Callable[[Variables], KafkaSettings]
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """ca.pem, client.pem and client.key, other.key, and rubbish.pem."""
+    """A folder with ca.pem, client.pem, client.key, other.key, and the invalid rubbish.pem."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     own, other = (authority.issue_cert(name) for name in ("client.example", "other.example"))
@@ -42,7 +42,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch, files: Path) -> Read:
-    """Settings from these variables; {files} in a value is the folder."""
+    """Settings from these variables. `{files}` in a value stands for the folder."""
 
     def settings(variables: Variables) -> KafkaSettings:
         for name, value in variables.items():
@@ -52,9 +52,9 @@ def read(monkeypatch: pytest.MonkeyPatch, files: Path) -> Read:
     return settings
 
 
-def test_by_default_there_is_none(read: Read) -> None:
+def test_there_is_no_security_by_default(read: Read) -> None:
     assert broker_security(read({})) is None
-    # As Compose hands on a line of .env with nothing behind it.
+    # Compose passes on an empty line of .env as an empty variable.
     assert broker_security(read(dict.fromkeys(SASL, "") | {"BROKER_CA_FILE": ""})) is None
 
 
@@ -91,7 +91,7 @@ def test_certificates(read: Read) -> None:
     assert made
     assert made.ssl_context
     assert made.ssl_context.check_hostname
-    assert len(made.ssl_context.get_ca_certs()) == 1  # this one alone is believed
+    assert len(made.ssl_context.get_ca_certs()) == 1  # only this authority is trusted
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_certificates(read: Read) -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named_with_a_good_value(
+def test_an_error_names_the_variable_and_a_good_value(
     read: Read, variables: Variables, named: str, good: str
 ) -> None:
     with pytest.raises(BadSetting) as raised:
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_named_with_a_good_value(
         (SASL | {"BROKER_SECURITY_PROTOCOL": "TLS"}, "BROKER_SECURITY_PROTOCOL: Input should be"),
     ],
 )
-def test_the_command_line_says_so_in_a_line(
+def test_the_command_line_reports_it_in_one_line(
     read: Read,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -162,7 +162,7 @@ def test_the_command_line_says_so_in_a_line(
     assert PASSWORD not in line
 
 
-def test_a_password_is_shown_nowhere(
+def test_the_password_appears_nowhere(
     read: Read, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -185,17 +185,17 @@ def test_a_password_is_shown_nowhere(
     assert PASSWORD not in str(raised.value)
 
 
-async def test_a_broker_that_is_away_is_no_refusal(read: Read, unused_tcp_port: int) -> None:
+async def test_an_unreachable_broker_gives_no_reason(read: Read, unused_tcp_port: int) -> None:
     settings = read(SASL | {"BROKER_URL": f"127.0.0.1:{unused_tcp_port}"})
-    assert await refusal(settings) == ""
+    assert await why_refused(settings) == ""
 
 
-async def test_a_broker_that_speaks_no_tls_is_one(read: Read) -> None:
+async def test_a_broker_without_tls_gives_the_variable_to_check(read: Read) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.close()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        said = await refusal(read(SASL | {"BROKER_URL": f"127.0.0.1:{port}"}))
+        said = await why_refused(read(SASL | {"BROKER_URL": f"127.0.0.1:{port}"}))
     assert "BROKER_SECURITY_PROTOCOL=SASL_SSL" in said

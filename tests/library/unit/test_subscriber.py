@@ -1,4 +1,4 @@
-"""What a consumer is told about time follows from what the retries may take."""
+"""A consumer's time-outs follow from the retry policy."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from faststream_otel.service import Service
         (600, True, 13 * 600 + 0.6 + 60),
     ],
 )
-def test_a_consumer_stays_in_its_group_for_as_long_as_handlers_may_take(
+def test_a_consumer_stays_in_its_group_while_handlers_run(
     timeout: float, batch: bool, seconds: float
 ) -> None:
     settings = KafkaSettings(

@@ -1,4 +1,4 @@
-"""A limit on time, and what it leaves behind."""
+"""`TimeLimit` cancels, and keeps no references."""
 
 import asyncio
 import gc
@@ -10,24 +10,24 @@ from faststream_otel.messages.time_limit import TimeLimit
 
 
 class Body:
-    """Stands for what a message holds."""
+    """Stands for the body of a message."""
 
 
 message: ContextVar[Body] = ContextVar("message")
 
 
-async def test_what_takes_longer_is_cancelled() -> None:
+async def test_a_block_that_takes_too_long_is_cancelled() -> None:
     with pytest.raises(TimeoutError):
         async with TimeLimit(0.01):
             await asyncio.sleep(60)
 
 
-async def test_a_limit_that_is_over_holds_no_message() -> None:
+async def test_a_finished_limit_keeps_no_message() -> None:
     async def handle() -> None:
-        async with TimeLimit(60):  # longer than anybody can wait for its timer
+        async with TimeLimit(60):  # longer than the test
             await asyncio.sleep(0)
 
-    # Ahead of the limit's in the event loop's queue, whose head alone is tidied up.
+    # An earlier timer: the event loop only removes cancelled timers at the head of its queue.
     timer = asyncio.get_running_loop().call_later(50, lambda: None)
     body = Body()
     alive = weakref.ref(body)

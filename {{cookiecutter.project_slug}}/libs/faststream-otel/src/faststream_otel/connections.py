@@ -9,17 +9,15 @@ limits hold.
 """
 
 import asyncio
-import logging
-from functools import cache
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .telemetry.missing import warn_missing
+
 # Beside these: `cycle.response_complete` and `flow.write_paused`.
 _ATTRIBUTES = ("connections", "cycle", "flow", "limit_concurrency", "timeout_keep_alive")
 _METHODS = ("on_response_complete", "pause_writing")
-
-logger = logging.getLogger(__name__)
 
 
 class Connection(H11Protocol):
@@ -38,7 +36,7 @@ class Connection(H11Protocol):
         missing = [name for name in _ATTRIBUTES if not hasattr(self, name)]
         missing += [name for name in _METHODS if not hasattr(H11Protocol, name)]
         if missing:
-            _say_missing(missing[0])
+            _warn_missing(missing[0])
             return
         self._transport = transport
         self._wait_from_now()
@@ -71,7 +69,7 @@ class Connection(H11Protocol):
         try:
             return self.cycle is None or self.cycle.response_complete or self.flow.write_paused
         except AttributeError as error:
-            _say_missing(error.name)
+            _warn_missing(error.name)
             return False
 
     def _look(self) -> None:
@@ -88,10 +86,9 @@ class Connection(H11Protocol):
         self._transport.abort()
 
 
-@cache
-def _say_missing(name: str | None) -> None:
-    logger.warning(
-        "This version of uvicorn has no `%s` in its H11Protocol: idle connections are not closed"
-        " early, and too many of them answer every request with 503",
-        name,
+def _warn_missing(name: str | None) -> None:
+    warn_missing(
+        "uvicorn",
+        f"`{name}` in its H11Protocol",
+        "idle connections are not closed early, and too many of them answer every request with 503",
     )

@@ -226,7 +226,7 @@ class Application(AsgiFastStream):
             except broker.unreachable as error:
                 logger.warning(
                     "No broker at %s (BROKER_URL), next attempt in %.1f s: %s",
-                    broker.url, pause, await broker.obstacle(error),
+                    broker.url, pause, await broker.why_unreachable(error),
                 )  # fmt: skip
                 await broker.faststream.stop()  # whatever was started before it failed
                 await asyncio.sleep(pause)

@@ -1,4 +1,4 @@
-"""Kafka, by aiokafka: drop-in middlewares for services of your own, settings for a `Service`."""
+"""Kafka with aiokafka: middlewares for any FastStream broker, and settings for a `Service`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on use: `Telemetry` reads some of the variables before OpenTelemetry is imported."""
+    """Import on first use: the variables must be checked before OpenTelemetry is imported."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

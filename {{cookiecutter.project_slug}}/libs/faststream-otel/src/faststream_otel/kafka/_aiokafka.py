@@ -1,24 +1,23 @@
-"""Workarounds for aiokafka 0.14, with all the private parts of it that this project uses.
+"""Workarounds for aiokafka 0.14, with all private parts of aiokafka that this library uses.
 
-pyproject.toml keeps aiokafka below the next minor version. Where a part is missing or has another
-shape, this is logged once, and aiokafka behaves as it does by itself.
+pyproject.toml keeps aiokafka below the next minor version. If a part is missing or looks different,
+the log says so once, and the workaround is off.
 
-- `AIOKafkaClient._metadata_update`: to pause before a broker that does not answer is asked again.
-  Without: a refused connection is tried again at once, hundreds of times a second.
+- `AIOKafkaClient._metadata_update`: to pause before the next attempt to reach a broker. Without:
+  the client retries a refused connection at once, hundreds of times a second.
 - `MessageAccumulator._pop_batch`, `._batches` and `._txn_manager`, `TransactionManager`'s
   `_pid_and_epoch`, `_pid_waiter` and `_sequence_numbers`, `PidAndEpoch`, `NO_PRODUCER_ID` and
-  `NO_PRODUCER_EPOCH`: for a new producer id after a batch that has failed for good. Without: the
-  broker may refuse all that the producer sends from then on.
+  `NO_PRODUCER_EPOCH`: to get a new producer id after a batch has failed for good. Without: the
+  broker may refuse everything that the producer sends afterwards.
 - `aiokafka.conn.create_conn` and `aiokafka.protocol.metadata.MetadataRequest`, which have public
-  names but no documentation: to find out why a broker refuses the client. Without: the log has no
-  reason, only that there is no connection.
+  names but no documentation: to find out why a broker refuses the client. Without: the log only
+  says that there is no connection, not why.
 """
 
 # ruff: noqa: SLF001
 
 import asyncio
 import functools
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import iscoroutinefunction
 from typing import Any
@@ -27,34 +26,37 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.producer import message_accumulator, transaction_manager
 
+from ..telemetry.missing import warn_missing
+
 RECONNECT_SECONDS = 0.5
 
-logger = logging.getLogger(__name__)
+_NOT_RENEWED = "after a failed batch, the broker may refuse everything that the producer sends"
+_warn_missing = functools.partial(warn_missing, "aiokafka")
 
 
 @functools.cache
 def apply() -> None:
-    """Apply all, once per process."""
+    """Apply all workarounds, once per process."""
     pause_between_attempts(AIOKafkaClient)
     renew_producer_ids(getattr(message_accumulator, "MessageAccumulator", None))
     close_after_failed_start(AIOKafkaProducer)
 
 
 def pause_between_attempts(client: Any) -> bool:
-    """Have clients pause before they ask a broker again that does not answer.
+    """Make clients pause between attempts to reach a broker.
 
-    Without it a refused connection is tried again at once, several hundred times a second in each
-    client: it takes the processor that the broker needs to come back, and floods the log.
+    Without the pause, each client retries a refused connection several hundred times a second. That
+    uses the CPU that the broker needs to recover, and floods the log.
 
     Args:
         client: aiokafka's class.
 
     Returns:
-        Whether they do.
+        Whether clients pause.
     """
     update: Callable[..., Awaitable[bool]] | None = getattr(client, "_metadata_update", None)
     if update is None or not iscoroutinefunction(update):
-        _say_missing("AIOKafkaClient._metadata_update", "clients don't pause between attempts")
+        _warn_missing("`AIOKafkaClient._metadata_update`", "clients don't pause between attempts")
         return False
 
     @functools.wraps(update)
@@ -69,17 +71,17 @@ def pause_between_attempts(client: Any) -> bool:
 
 
 def renew_producer_ids(accumulator: Any) -> bool:
-    """Have an idempotent producer take a new id when a batch of it has failed for good.
+    """Make an idempotent producer request a new id after one of its batches has failed for good.
 
-    A batch has its sequence number from when it is first sent. If it is then given up (it expired,
-    or the broker does not take it), the number is missing, and the broker refuses all that follow:
-    OutOfOrderSequenceNumber, for as long as the producer lives.
+    A batch gets its sequence number when it is first sent. If it then fails for good (it expires,
+    or the broker refuses it), its number never reaches the broker. The broker refuses all later
+    batches of this producer with OutOfOrderSequenceNumber.
 
     Args:
         accumulator: aiokafka's class.
 
     Returns:
-        Whether it does, unless its instances turn out to have another shape.
+        Whether producers do, as far as the class shows; its instances may still lack a part.
     """
     pop: Callable[..., Any] | None = getattr(accumulator, "_pop_batch", None)
     try:
@@ -89,7 +91,7 @@ def renew_producer_ids(accumulator: Any) -> bool:
     except (AttributeError, TypeError):
         pop = None
     if not callable(pop):
-        _say_missing("MessageAccumulator._pop_batch", "a failed batch may end its producer")
+        _warn_missing("`MessageAccumulator._pop_batch`", _NOT_RENEWED)
         return False
 
     @functools.wraps(pop)
@@ -135,42 +137,39 @@ def close_after_failed_start(producer: Any) -> None:
 
 
 async def connect_once(host: str, port: int, timeout_ms: int, security: Mapping[str, Any]) -> None:
-    """Connect to a broker, ask it something, and hang up.
+    """Connect to a broker, send a request, and disconnect.
 
-    aiokafka's clients raise only that there is no connection.
+    aiokafka's clients only raise that there is no connection; this raises the cause.
 
     Args:
-        security: As any client of aiokafka takes it.
+        security: Options such as any client of aiokafka takes.
 
     Raises:
-        KafkaError, OSError: What a client keeps to itself.
+        KafkaError, OSError: The cause, which a client hides.
     """
     try:
         from aiokafka.conn import create_conn
         from aiokafka.protocol.metadata import MetadataRequest
 
         connection = await create_conn(host, port, request_timeout_ms=timeout_ms, **security)
-        try:  # a broker that wants a password first hangs up only here
+        try:  # a broker that requires a password closes the connection only at this request
             await connection.send(MetadataRequest([]))
         finally:
             connection.close()
     except (ImportError, AttributeError, TypeError):
-        _say_missing("aiokafka.conn.create_conn", "why a broker refuses is not known")
+        _warn_missing(
+            "`aiokafka.conn.create_conn`", "the log does not say why a broker refuses the client"
+        )
 
 
 def _manager_of_new_batch(accumulator: Any, partition: Any) -> Any | None:
-    """What numbers the next batch; None if that is sent once more, or nothing numbers it."""
+    """The object that numbers the next batch; None if the batch has a number, or gets none."""
     try:
         manager = accumulator._txn_manager
         if manager is None or accumulator._batches[partition][0].retry_count:
             return None
         manager._pid_and_epoch, manager._pid_waiter, manager._sequence_numbers  # noqa: B018 (there?)
     except (AttributeError, LookupError, TypeError):
-        _say_missing("MessageAccumulator._txn_manager", "a failed batch may end its producer")
+        _warn_missing("`MessageAccumulator._txn_manager`", _NOT_RENEWED)
         return None
     return manager
-
-
-@functools.cache
-def _say_missing(part: str, consequence: str) -> None:
-    logger.warning("This version of aiokafka has no `%s`, or another one: %s", part, consequence)

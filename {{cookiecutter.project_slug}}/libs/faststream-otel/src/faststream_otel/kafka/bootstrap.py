@@ -1,4 +1,4 @@
-"""Kafka: the brokers that `BROKER_URL` names, read once and as the client reads them."""
+"""Parses `BROKER_URL`, a list of Kafka's bootstrap servers."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address
@@ -11,14 +11,14 @@ DEFAULT_PORT = 9092
 
 _PROTOCOLS = get_args(KafkaSettings.model_fields["broker_security_protocol"].annotation)
 _HOST_NAME = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
-_IPV6 = "an IPv6 address stands in brackets: set for example BROKER_URL=[::1]:9092"
+_IPV6 = "an IPv6 address needs brackets: set for example BROKER_URL=[::1]:9092"
 
 
 class Server(NamedTuple):
-    """One bootstrap server; as text it is what a client takes."""
+    """One bootstrap server. `str` gives it in the form that a client takes."""
 
     host: str
-    """A name or an address, an IPv6 address without brackets: `server.address`."""
+    """`server.address`: a name or an address, an IPv6 address without brackets."""
     port: int
     """`server.port`."""
 
@@ -27,17 +27,17 @@ class Server(NamedTuple):
 
 
 def bootstrap_servers(settings: KafkaSettings) -> tuple[Server, ...]:
-    """Raises BadSetting as `parse` does."""
+    """The servers of BROKER_URL. Raises BadSetting like `parse`."""
     return parse(settings.broker_url)
 
 
 def parse(text: str) -> tuple[Server, ...]:
-    """Read a list such as `kafka-1:9092, kafka-2`; the port is 9092 where there is none.
+    """Parse a list such as `kafka-1:9092, kafka-2`. The default port is 9092.
 
-    Servers keep their order. Empty entries and repeated ones are left out.
+    Servers keep their order. Empty and repeated entries are dropped.
 
     Raises:
-        BadSetting: It is no such list. What may be a password is not shown.
+        BadSetting: The text is not such a list. The error hides what may be a password.
     """
     if "@" in text:
         raise BadSetting(
@@ -63,14 +63,14 @@ def _server(entry: str) -> Server:
     if re.search(r"[;\s]", entry):
         raise _bad(entry, "commas separate brokers, as in BROKER_URL=a:9092,b:9092")
     if re.search(r"[/?#]", entry):
-        raise _bad(entry, "it takes no path: set for example BROKER_URL=kafka:9092")
+        raise _bad(entry, "a path is not allowed: set for example BROKER_URL=kafka:9092")
     if entry.count(":") > 1:
         raise _bad(entry, _IPV6)
     host, colon, port = entry.partition(":")
     if not host:
         raise _bad(entry, "it has no host: set for example BROKER_URL=kafka:9092")
     if not _is_host(host):
-        raise _bad(entry, "it is no host name or address: set for example BROKER_URL=kafka:9092")
+        raise _bad(entry, "it is not a host name or address: set for example BROKER_URL=kafka:9092")
     return Server(host, _port(entry, port) if colon else DEFAULT_PORT)
 
 
@@ -85,7 +85,7 @@ def _is_host(text: str) -> bool:
         return False
     if not text.rstrip(".").rpartition(".")[2].isdecimal():
         return True
-    try:  # a name does not end in a number, so 9092 alone is no host
+    try:  # a host name does not end in a number, so 9092 alone is not a host
         IPv4Address(text)
     except ValueError:
         return False

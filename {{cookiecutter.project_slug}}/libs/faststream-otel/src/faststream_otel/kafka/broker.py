@@ -1,4 +1,4 @@
-"""Kafka, as a service's broker."""
+"""Implements `Broker` for Kafka."""
 
 import asyncio
 import logging
@@ -34,33 +34,33 @@ from .messages import (
     parse,
 )
 from .prometheus import KafkaPrometheusMiddleware
-from .security import broker_security, client_options, reaching, refusal
+from .security import broker_errors, broker_security, client_options, why_refused
 from .settings import KafkaSettings
 from .telemetry import KafkaTelemetryMiddleware
 
 PARTITIONS = 3
 MAX_BATCH = 100
-# The client's own limit between two polls, and the room for dead letters that comes on top of what
-# the retries may take.
 POLL_INTERVAL_SECONDS = 300.0
+"""aiokafka's default limit between two polls."""
 DEAD_LETTER_SECONDS = 60.0
-# They wait for people, and the broker's own week is over soon.
+"""Time for publishing dead letters, in addition to the time for retries."""
+# Longer than Kafka's default of a week: dead letters wait for people.
 DEAD_LETTER_RETENTION_MS = 30 * 86_400_000
 ANSWER_MS = 2000
-"""In which a broker that is there answers a new client."""
+"""Time in which a reachable broker answers a new client."""
 
 
 class Kafka(KafkaMessages):
     """See `faststream_otel.messages.broker.Broker`.
 
     Raises:
-        BadSetting: A `BROKER_*` variable is wrong, or does not fit the others.
+        BadSetting: A `BROKER_*` variable is wrong, or contradicts another.
     """
 
     system = "kafka"
     unreachable: tuple[type[Exception], ...] = UNREACHABLE
-    # aiokafka logs every failed attempt to reach a broker that is down, several times a second. A
-    # logger's filters are not its children's.
+    # aiokafka logs every failed attempt to reach the broker, several times a second. Child loggers
+    # are listed because they do not inherit filters.
     noisy_loggers: Mapping[str, str] = {
         "aiokafka": "ERROR",
         "aiokafka.cluster": "",
@@ -70,7 +70,7 @@ class Kafka(KafkaMessages):
 
     def __init__(self, settings: KafkaSettings) -> None:
         super().__init__()
-        client_options(settings)
+        client_options(settings)  # raises BadSetting
         self._settings = settings
         self._servers = bootstrap_servers(settings)
         self._members: dict[str, _Member] = {}
@@ -91,25 +91,23 @@ class Kafka(KafkaMessages):
             client_id=service,
             security=broker_security(self._settings),
             acks="all",
-            enable_idempotence=True,  # what the client sends again is stored once
+            enable_idempotence=True,  # the client's retries make no duplicates
             max_request_size=MAX_DEAD_LETTER_BYTES,
             graceful_timeout=drain_seconds,
-            # Retries end every failure in the dead letters. What escapes them has not got there, so
-            # it is read again rather than lost.
+            # A message that could not be sent to the dead letters is redelivered rather than lost.
             ack_policy=AckPolicy.NACK_ON_ERROR,
             parser=parse,
             decoder=decode,
             serializer=MessageSerializer(),
             middlewares=middlewares,
             logger=logging.getLogger("faststream.messages"),
-            # "Received" and "Processed" of every message cost a fifth of its time: the trace has
-            # both.
+            # "Received" and "Processed" take a fifth of a message's time; the trace shows both.
             log_level=logging.DEBUG,
         )
 
     def telemetry(self, providers: Mapping[str, Any]) -> KafkaTelemetryMiddleware:
-        # Which of several servers leads a partition, the client alone knows: the first one stands
-        # for the cluster, so that it is the same name everywhere.
+        # Only the client knows which server leads a partition. The first server stands for the
+        # cluster, so that all spans have the same name.
         first = self._servers[0]
         return KafkaTelemetryMiddleware(
             **providers, server_address=first.host, server_port=first.port
@@ -123,19 +121,20 @@ class Kafka(KafkaMessages):
     def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
         member = self._members.setdefault(channel, _Member())
         options: dict[str, Any] = {
-            "group_id": f"{self._service}.{channel}",  # one each, so none rebalances another
+            # A group per channel, so that one consumer does not rebalance another.
+            "group_id": f"{self._service}.{channel}",
             "listener": member,
-            # `latest` would skip what was published before the group first committed.
+            # `latest` would skip messages that were published before the group's first commit.
             "auto_offset_reset": "earliest",
             "max_partition_fetch_bytes": MAX_DEAD_LETTER_BYTES,
-            # Beyond it the client leaves its group, and what it has is given to another as well.
+            # After this time the client leaves its group, and another gets the same messages.
             "max_poll_interval_ms": _poll_interval_ms(self._busy(MAX_BATCH if batch else 1)),
-            # Otherwise a header `reply_to` has the handler's result sent wherever it says.
+            # Otherwise the header `reply_to` would choose where the handler's result is sent.
             "no_reply": True,
         }
         if batch:
             options |= {"batch": True, "max_records": MAX_BATCH, "batch_timeout_ms": 200}
-        # Topics are made by `create_channels` before any service starts, with their limits.
+        # `create_channels` creates the topics, with their limits, before any service starts.
         made = self.faststream.subscriber(Topic(channel, declare=False), **options)
 
         def decorate(handler: Callable[..., Any]) -> Any:
@@ -155,7 +154,7 @@ class Kafka(KafkaMessages):
         return TestKafkaBroker(*brokers, connect_only=False)
 
     def check(self) -> None:
-        """Look at all handlers, also those that FastStream's broker itself has decorated."""
+        """Check all handlers, even those that were decorated with FastStream's broker."""
         for subscriber in self.faststream.subscribers:
             for call in subscriber.calls:
                 if isinstance(subscriber, BatchSubscriber) and publishers_of(call.handler):
@@ -167,7 +166,7 @@ class Kafka(KafkaMessages):
 
     async def create_channels(self, channels: Collection[str]) -> None:
         admin = AIOKafkaAdminClient(**client_options(self._settings))
-        async with reaching(self._settings):
+        async with broker_errors(self._settings):
             try:
                 await admin.start()
                 await _check_controller(admin)
@@ -176,8 +175,8 @@ class Kafka(KafkaMessages):
             finally:
                 await admin.close()
 
-    async def obstacle(self, error: Exception) -> str:
-        return await refusal(self._settings) or str(error)
+    async def why_unreachable(self, error: Exception) -> str:
+        return await why_refused(self._settings) or str(error)
 
     def joined(self) -> bool:
         return all(
@@ -188,11 +187,11 @@ class Kafka(KafkaMessages):
     async def answers(self) -> bool:
         return await self.faststream.ping(timeout=None)
 
-    async def answers_anew(self) -> bool:
-        # Clients ask BROKER_URL once: they never find a cluster that has moved meanwhile.
+    async def answers_new_client(self) -> bool:
+        # A running client never reads BROKER_URL again, so it does not find a cluster that moved.
         try:
             options = client_options(self._settings)
-        except BadSetting:  # a certificate that is gone by now
+        except BadSetting:  # a certificate file was deleted meanwhile
             return False
         client = AIOKafkaAdminClient(**options, request_timeout_ms=ANSWER_MS)
         try:
@@ -229,7 +228,7 @@ class Kafka(KafkaMessages):
 
 
 class _CheckedPublisher:
-    """FastStream's publisher, which does not decorate a handler of batches."""
+    """FastStream's publisher, but it refuses to decorate a batch handler."""
 
     def __init__(self, broker: Kafka, made: Any) -> None:
         self._broker = broker
@@ -246,7 +245,7 @@ class _CheckedPublisher:
 
 @dataclass(eq=False)
 class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """What is known of one consumer, by partition."""
+    """The last known state of one consumer; offsets are by partition."""
 
     joined: bool = False
     reached: dict[Any, int] = field(default_factory=dict)
@@ -260,7 +259,7 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 
 
 def _poll_interval_ms(busy: float) -> int:
-    """For a consumer that may be busy with what it took for so many seconds."""
+    """`max_poll_interval_ms` for a consumer that may be busy for this many seconds."""
     return int(max(POLL_INTERVAL_SECONDS, busy + DEAD_LETTER_SECONDS) * 1000)
 
 
@@ -285,7 +284,7 @@ async def _create_topic(admin: AIOKafkaAdminClient, channel: str) -> None:
         channel,
         num_partitions=PARTITIONS,
         replication_factor=-1,  # the broker's default
-        replica_assignments={},  # aiokafka asks for them beside a -1
+        replica_assignments={},  # aiokafka requires it together with -1
         topic_configs=limits,
     )
     answer = await admin.create_topics([topic])
@@ -298,7 +297,7 @@ async def _create_topic(admin: AIOKafkaAdminClient, channel: str) -> None:
 async def _progress_soon(member: _Member, consumer: AIOKafkaConsumer | None) -> Progress:
     try:
         return await asyncio.wait_for(_progress(member, consumer), 5)
-    except UNREACHABLE:  # a TimeoutError too, which is an OSError
+    except UNREACHABLE:  # includes TimeoutError, which is an OSError
         return Progress(attached=True, waiting=True, reached="no answer")
 
 
@@ -314,7 +313,7 @@ async def _progress(member: _Member, consumer: AIOKafkaConsumer | None) -> Progr
         if position < ends[one]:
             waiting = True
         elif member.committed.get(one) != position:
-            # What was taken is not done with: it is taken again if it is not committed.
+            # Consumed but not committed: the messages are still being handled.
             committed = await consumer.committed(one)
             if committed is not None:
                 member.committed[one] = committed

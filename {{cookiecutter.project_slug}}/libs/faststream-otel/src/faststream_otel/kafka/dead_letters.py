@@ -1,6 +1,7 @@
-"""Kafka: the topic of dead letters, read without a consumer group and so without consumer lag.
+"""Implements `DeadLetterStore` for Kafka, in the topic of the dead letters.
 
-A log is a partition, an id is `<partition>/<offset>`.
+A log is a partition, an id is `<partition>/<offset>`. It reads without a consumer group, so the
+topic has no consumer lag.
 """
 
 import asyncio
@@ -25,20 +26,19 @@ from ..messages.dead_letters.headers import (
     MESSAGE_ID,
     PREFIX,
     STATE,
-    encoded,
+    encoded_headers,
 )
-from ..messages.middleware import Attributes
 from ..telemetry import semconv as messaging
+from ..telemetry.values import Attributes
 from .bootstrap import bootstrap_servers
-from .messages import MAX_DEAD_LETTER_BYTES, publishing
-from .security import client_options, reaching
+from .messages import MAX_DEAD_LETTER_BYTES, publish_errors
+from .security import REQUEST_TIMEOUT_MS, broker_errors, client_options
 from .settings import KafkaSettings
-from .telemetry import KafkaConventions, text_of
+from .telemetry import KafkaConventions, attribute_text
 
 CLIENT = "dead-letters"
 STALLED_SECONDS = 15.0
-"""Without any of the records that there are, before reading gives up."""
-REQUEST_MS = 10_000
+"""Reading fails after this time without a record, if the topic has more."""
 
 _ID = re.compile("(0|[1-9][0-9]{0,8})/(0|[1-9][0-9]{0,17})")
 
@@ -54,9 +54,11 @@ class KafkaDeadLetters:
 
     async def __aenter__(self) -> Self:
         admin = AIOKafkaAdminClient(
-            **client_options(self._settings), client_id=CLIENT, request_timeout_ms=REQUEST_MS
+            **client_options(self._settings),
+            client_id=CLIENT,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
-        async with reaching(self._settings):
+        async with broker_errors(self._settings):
             try:
                 await admin.start()
                 topics = await admin.describe_topics()
@@ -86,7 +88,7 @@ class KafkaDeadLetters:
     def order(self, id: str) -> tuple[str, int]:
         found = _ID.fullmatch(id)
         if found is None:
-            raise ValueError(f"{id} is no <partition>/<offset>, such as 0/12")
+            raise ValueError(f"{id} is not <partition>/<offset>, such as 0/12")
         return found[1], int(found[2])
 
     async def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:
@@ -102,7 +104,7 @@ class KafkaDeadLetters:
         if not found:
             return
         consumer = self._consumer()
-        async with reaching(self._settings):
+        async with broker_errors(self._settings):
             try:
                 await consumer.start()
                 first = await consumer.beginning_offsets([*found])
@@ -118,22 +120,22 @@ class KafkaDeadLetters:
                 await consumer.stop()
 
     async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
-        async with reaching(self._settings):
+        async with broker_errors(self._settings):
             producer = await self._started()
             sent = await producer.send_and_wait(
-                DEAD_LETTERS, body, partition=int(log), headers=encoded(headers)
+                DEAD_LETTERS, body, partition=int(log), headers=encoded_headers(headers)
             )
         return f"{sent.partition}/{sent.offset}"
 
     async def send(
         self, channel: str, dead_letter: DeadLetter, headers: Headers
     ) -> "asyncio.Future[object]":
-        async with reaching(self._settings):
+        async with broker_errors(self._settings):
             producer = await self._started()
         body, key = dead_letter.body, dead_letter.record.key
-        with publishing():
+        with publish_errors():
             if body is None and key is None:
-                sent = await _send_neither(producer, channel, headers)
+                sent = await _send_empty(producer, channel, headers)
             else:
                 sent = await producer.send(channel, body, key, headers=[*headers])
         return asyncio.ensure_future(_confirmed(sent))
@@ -150,9 +152,9 @@ class KafkaDeadLetters:
             server.SERVER_PORT: broker.port,
         }
         if dead_letter.record.key is not None:
-            span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(dead_letter.record.key)
+            span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = attribute_text(dead_letter.record.key)
         if conversation := dead_letter.record.text.get(CORRELATION_ID):
-            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(conversation)
+            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = attribute_text(conversation)
         partition, offset = self.order(dead_letter.id)
         link: Attributes = {
             messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,
@@ -166,9 +168,9 @@ class KafkaDeadLetters:
             **client_options(self._settings),
             client_id=CLIENT,
             group_id=None,
-            auto_offset_reset="earliest",  # where retention deletes what is being read
+            auto_offset_reset="earliest",  # if retention deletes records during the read
             max_partition_fetch_bytes=MAX_DEAD_LETTER_BYTES,
-            request_timeout_ms=REQUEST_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
 
     async def _started(self) -> AIOKafkaProducer:
@@ -177,9 +179,9 @@ class KafkaDeadLetters:
                 **client_options(self._settings),
                 client_id=CLIENT,
                 acks="all",
-                enable_idempotence=True,  # its own retries make no duplicates, and keep the order
+                enable_idempotence=True,  # the client's retries make no duplicates, keep the order
                 max_request_size=MAX_DEAD_LETTER_BYTES,
-                request_timeout_ms=REQUEST_MS,
+                request_timeout_ms=REQUEST_TIMEOUT_MS,
             )
             try:
                 await producer.start()
@@ -193,7 +195,7 @@ class KafkaDeadLetters:
 async def _read(
     consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, tuple[int, int]]
 ) -> AsyncGenerator[Record, None]:
-    """Read each partition from its first offset to before its second, in its order."""
+    """Read each partition in order, from its first offset up to, but excluding, its second."""
     left = {one: end for one, (_, end) in offsets.items()}
     consumer.assign([*left])
     for one, (start, _) in offsets.items():
@@ -208,21 +210,21 @@ async def _read(
                 if record.offset < offsets[one][1]:
                     yield _record(record)
         for one in tuple(left):
-            # Not by the last record: a transaction's markers have offsets too.
+            # Compare positions, not records: a transaction's markers have offsets too.
             if await consumer.position(one) >= left[one]:
                 del left[one]
                 consumer.pause(one)
         if time.monotonic() - moved > STALLED_SECONDS:
-            raise Unreachable(f"it sends no more of {DEAD_LETTERS}")
+            raise Unreachable(f"it stopped sending records of {DEAD_LETTERS}")
 
 
 async def _confirmed(sent: "asyncio.Future[object]") -> object:
-    with publishing():
+    with publish_errors():
         return await sent
 
 
-async def _send_neither(producer: AIOKafkaProducer, topic: str, headers: Headers) -> Any:
-    """Send a message without key and value, which Kafka takes and `producer.send` refuses."""
+async def _send_empty(producer: AIOKafkaProducer, topic: str, headers: Headers) -> Any:
+    """Send a message without key and value. Kafka accepts it, but `producer.send` refuses it."""
     batch = producer.create_batch()
     batch.append(key=None, value=None, timestamp=None, headers=[*headers])
     partition = random.choice([*await producer.partitions_for(topic)])
@@ -233,7 +235,7 @@ def _record(record: Any) -> Record:
     return _from_old(
         Record(
             f"{record.partition}/{record.offset}",
-            (record.timestamp or 0) / 1000,  # negative where the sender left it out
+            (record.timestamp or 0) / 1000,  # negative if the sender omitted it
             record.key,
             record.value,
             tuple(record.headers),
@@ -241,7 +243,7 @@ def _record(record: Any) -> Record:
     )
 
 
-# What version 0.1 and earlier wrote.
+# Headers that version 0.1 and earlier wrote.
 _OLD_TOPIC = f"{PREFIX}topic"
 _OLD_PARTITION = f"{PREFIX}partition"
 _OLD_OFFSET = f"{PREFIX}offset"
@@ -249,7 +251,7 @@ _OLD_STATE = f"{PREFIX}mark"
 
 
 def _from_old(record: Record) -> Record:
-    """Translate a record of version 0.1 or earlier; one of today stays as it is."""
+    """Translate a record of version 0.1 or earlier; a newer one stays as it is."""
     text, added, body = record.text, {}, record.body
     if _OLD_TOPIC in text and CHANNEL not in text:
         added[CHANNEL] = text[_OLD_TOPIC]
@@ -264,8 +266,8 @@ def _from_old(record: Record) -> Record:
                 body = json.dumps({"ids": [f"{partition}/{one}" for one in offsets]}).encode()
                 added[STATE] = text[_OLD_STATE]
         except (ValueError, TypeError, KeyError, RecursionError):
-            pass  # not what this library wrote
+            pass  # not written by this library
     if not added:
         return record
-    headers = (*record.headers, *encoded(added))
+    headers = (*record.headers, *encoded_headers(added))
     return Record(record.id, record.timestamp, record.key, body, headers)

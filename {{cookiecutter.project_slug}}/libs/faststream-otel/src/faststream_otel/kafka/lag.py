@@ -1,4 +1,4 @@
-"""Kafka: the lag of consumer groups, asked from outside of them."""
+"""The lag of Kafka's consumer groups."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,34 +9,34 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from ..messages.broker import Lag, Unreachable
-from .security import client_options, reaching
+from .security import REQUEST_TIMEOUT_MS, broker_errors, client_options
 from .settings import KafkaSettings
 
 CLIENT = "lag"
-REQUEST_MS = 10_000
 ATTEMPTS = 10
 RETRY_SECONDS = 0.5
 
 
 async def lag(settings: KafkaSettings, groups: Sequence[tuple[str, str]]) -> list[Lag]:
-    """See `Broker.lag`. Kafka counts what was delivered and not committed as ready.
+    """See `Broker.lag`. For Kafka, all messages that are not committed count as ready.
 
     Args:
-        groups: Of each its topic and its name. A topic that does not exist has no lag.
+        groups: The topic and the name of each group. A topic that does not exist has no lag.
 
     Raises:
-        Unreachable: Says why.
+        Unreachable: The text says why.
     """
-    options = client_options(settings)
-    admin = AIOKafkaAdminClient(**options, client_id=CLIENT, request_timeout_ms=REQUEST_MS)
-    consumer = AIOKafkaConsumer(
-        **options, client_id=CLIENT, group_id=None, request_timeout_ms=REQUEST_MS
-    )
-    async with reaching(settings):
+    options = client_options(settings) | {
+        "client_id": CLIENT,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+    }
+    admin = AIOKafkaAdminClient(**options)
+    consumer = AIOKafkaConsumer(**options, group_id=None)
+    async with broker_errors(settings):
         try:
             await admin.start()
             await consumer.start()
-            # Of all: a broker may create a topic that somebody asks for by name.
+            # All topics: a broker may create a topic that a client asks for by name.
             partitions = {
                 topic["topic"]: [
                     TopicPartition(topic["topic"], one["partition"]) for one in topic["partitions"]
@@ -62,7 +62,7 @@ async def _ready(
     first = await consumer.beginning_offsets(partitions)
     end = await consumer.end_offsets(partitions)
     committed = await _committed(admin, group, partitions)
-    # -1: nothing was committed. What retention has deleted is not waiting.
+    # A committed offset of -1 means none. Messages that retention has deleted do not count.
     return sum(end[one] - max(committed[one].offset, first[one]) for one in partitions)
 
 
@@ -70,15 +70,15 @@ async def _committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, Any]:
     for _ in range(ATTEMPTS):
-        # A new broker first has to make, and load, the topic in which groups keep their offsets.
+        # A new broker first has to create and load the topic of the groups' offsets.
         try:
             found = await admin.list_consumer_group_offsets(group, partitions=[*partitions])
         except KafkaError as error:
             if not error.retriable:
                 raise
         else:
-            # On an error of the group as a whole, aiokafka returns nothing.
+            # If the request fails for the whole group, aiokafka returns an empty result.
             if found.keys() >= {*partitions}:
                 return dict(found)
         await asyncio.sleep(RETRY_SECONDS)
-    raise Unreachable(f"it does not say which offsets group {group} has committed")
+    raise Unreachable(f"it does not return the committed offsets of group {group}")

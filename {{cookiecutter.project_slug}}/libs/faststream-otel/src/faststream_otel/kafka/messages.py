@@ -1,4 +1,4 @@
-"""Kafka's messages: how to read them whatever is in them, and how to send one."""
+"""Implements `Messages` for Kafka: reads any record, whatever it contains, and sends messages."""
 
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -25,15 +25,15 @@ from ..telemetry.values import decoded
 PUBLISH_TIMEOUT_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 2 * 1_048_576
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
-"""The channel of dead letters takes what any other does, plus the headers that say why."""
+"""A dead letter is a message of the maximum size, plus the headers that say what happened."""
 
 UNREACHABLE: tuple[type[Exception], ...] = (KafkaError, IncorrectState, OSError)
-"""What the client raises while the broker cannot be reached."""
+"""Exceptions that the client raises while the broker is unreachable."""
 
 
 @contextmanager
-def publishing() -> Iterator[None]:
-    """Raise TooLarge or Unavailable in place of what the client raises."""
+def publish_errors() -> Iterator[None]:
+    """Convert the client's errors to TooLarge or Unavailable."""
     try:
         yield
     except MessageSizeTooLargeError as error:
@@ -46,7 +46,7 @@ class KafkaMessages:
     """See `faststream_otel.messages.broker.Messages`."""
 
     takes_options = False
-    # What any other channel takes, then what one takes that somebody else has made.
+    # The limit of channels that we create, then one below Kafka's default of 1 MB.
     dead_letter_sizes: Sequence[int] = (MAX_MESSAGE_BYTES, 900_000, 0)
 
     def __init__(self, broker: KafkaBroker | None = None) -> None:
@@ -55,7 +55,7 @@ class KafkaMessages:
     @property
     def faststream(self) -> KafkaBroker:
         """FastStream's broker."""
-        assert self._broker, "`build` makes it"
+        assert self._broker, "call `build` first"
         return self._broker
 
     def channel(self, message: StreamMessage[Any]) -> str:
@@ -70,25 +70,25 @@ class KafkaMessages:
         where = f"{record.partition}/{record.offset}"
         return Raw(record.topic, where, record.key, record.value, record.headers)
 
-    def in_hand(self, message: StreamMessage[Any]) -> AbstractAsyncContextManager[None]:
+    def in_flight(self, message: StreamMessage[Any]) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
     @asynccontextmanager
     async def confirmation(self) -> AsyncIterator[None]:
         try:
-            # The client's own limit is 40 s, and a shorter one would also end its requests to join
-            # a consumer group, which rightly take as long as the other members need.
+            # The client's own time-out is 40 s. A shorter one would also apply to its requests to
+            # join a consumer group, which may take longer.
             async with TimeLimit(PUBLISH_TIMEOUT_SECONDS):
-                with publishing():
+                with publish_errors():
                     yield
         except TimeoutError as error:
             raise Unavailable(f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
 
-    def settled(self) -> Exception:
+    def acknowledgement(self) -> Exception:
         return RejectMessage()
 
-    def again(self, error: Exception) -> Exception:
-        return error  # what escapes is read again: `AckPolicy.NACK_ON_ERROR`
+    def redelivery(self, error: Exception) -> Exception:
+        return error  # `AckPolicy.NACK_ON_ERROR`: any error causes a redelivery
 
     async def send(
         self,
@@ -128,28 +128,28 @@ def _first(message: StreamMessage[Any]) -> "ConsumerRecord[Any, Any]":
 
 
 class _Unparsed(bytes):
-    """The body of a record that could not be parsed; `parse` fails in the same way again."""
+    """The body of a record that could not be parsed; `parse` raises the same error again."""
 
     parse: Callable[[], Awaitable[object]]
 
 
 async def parse(message: Any, parser: Callable[[Any], Awaitable[Any]]) -> StreamMessage[Any]:
-    """Parse a record, or a batch, whatever is in it.
+    """Parse a record or a batch, whatever it contains.
 
-    When parsing raises, FastStream goes on to the next message, and the offset with it. So a record
-    that cannot be parsed becomes a message that cannot be decoded, and ends as a dead letter.
+    If parsing raises, FastStream skips the message. So a record that cannot be parsed becomes a
+    message that cannot be decoded, which goes to the dead letters.
     """
     try:
         parsed = await parser(_readable(message))
     except Exception:
         parsed = await _parse_apart(message, parser)
-    # With its bytes; the broker of tests has batches in lists.
+    # The original records. FastStream's test broker has batches in lists.
     parsed.raw_message = tuple(message) if isinstance(message, Sequence) else message
     return cast("StreamMessage[Any]", parsed)
 
 
 async def _parse_apart(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Leave out of the records that cannot be parsed all that could be to blame."""
+    """Parse with the bodies and headers removed from those records that cannot be parsed."""
     batch = isinstance(message, Sequence)
     readable, unparsed = [], {}
     for position, record in enumerate(message if batch else (message,)):
@@ -174,17 +174,18 @@ async def _parse_apart(message: Any, parse: Callable[[Any], Awaitable[Any]]) -> 
 async def decode(
     message: StreamMessage[Any], decoder: Callable[[StreamMessage[Any]], Awaitable[Any]]
 ) -> Any:
+    """Decode a message; raise the error of a record that could not be parsed."""
     for body in message.body if isinstance(message.body, list) else (message.body,):
         if isinstance(body, _Unparsed):
             await body.parse()
     if isinstance(message.raw_message, tuple):
         message = copy.copy(message)
-        message.raw_message = _readable(message.raw_message)  # FastStream parses them again
+        message.raw_message = _readable(message.raw_message)  # FastStream parses the headers again
     return await decoder(message)
 
 
 def _readable(message: Any) -> Any:
-    """With headers that FastStream can read: it takes text alone."""
+    """The records with headers that FastStream can read: their values must be UTF-8."""
     if isinstance(message, Sequence):
         return tuple(_readable(record) for record in message)
     try:

@@ -1,4 +1,4 @@
-"""Kafka's side of the Prometheus metrics."""
+"""The Prometheus middleware for Kafka."""
 
 from typing import Any
 
@@ -10,14 +10,15 @@ from .telemetry import KafkaConventions
 
 
 class KafkaPrometheusMiddleware(MessagingPrometheusMiddleware):
-    """A drop-in for `faststream.kafka.prometheus.KafkaPrometheusMiddleware`.
+    """A drop-in replacement for `faststream.kafka.prometheus.KafkaPrometheusMiddleware`.
 
-    See `messages.prometheus` for what it measures beyond that one.
+    `messages.prometheus` lists the additional metrics.
 
     Args:
-        registry: Where the metrics are registered.
-        metrics: Those beyond FastStream's own. Default: new ones in the registry.
-        options: As FastStream's: `app_name`, `metrics_prefix`, `received_messages_size_buckets`.
+        registry: Registers the metrics.
+        metrics: The additional metrics. Default: new ones in the registry.
+        options: Same as FastStream's: `app_name`, `metrics_prefix`,
+            `received_messages_size_buckets`.
     """
 
     def __init__(

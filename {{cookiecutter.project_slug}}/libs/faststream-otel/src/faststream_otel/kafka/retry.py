@@ -1,4 +1,4 @@
-"""Retry and dead letters for a FastStream broker of your own."""
+"""Retry and dead letters for any FastStream broker for Kafka."""
 
 import logging
 from typing import Any
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class KafkaRetryMiddleware:
     """Retries a failing handler in process, then publishes its message to `dead-letters`.
 
-    Put it last in the broker's `middlewares`, and give the broker its options too:
+    Put it last in the broker's `middlewares`, and pass its options to the broker:
 
         retry = KafkaRetryMiddleware()
         broker = KafkaBroker(
@@ -28,13 +28,14 @@ class KafkaRetryMiddleware:
             **retry.broker_options,
         )
 
-    One object serves any number of brokers; dead letters go to the broker that the message came
+    One object serves any number of brokers. A dead letter goes to the broker that the message came
     from.
 
     Args:
-        policy: How often and how long. Default: 3 attempts of 10 s each, 0.2 s before the second.
-        tracer_provider: For the spans of further attempts. Default: the global one.
-        metrics: Count retries and dead letters. Default: none.
+        policy: How often, and for how long. Default: 3 attempts of 10 s each, 0.2 s before the
+            second.
+        tracer_provider: For the spans of retries. Default: the global one.
+        metrics: Counts retries and dead letters. Default: no counting.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class KafkaRetryMiddleware:
 
     @property
     def broker_options(self) -> dict[str, Any]:
-        """What `KafkaBroker` takes, so that no message is lost or read again without end.
+        """Options for `KafkaBroker`, so that no message is lost or redelivered without end.
 
         - `ack_policy`: a message is acknowledged when it was handled or is a dead letter. A
           `KafkaRouter` needs it too: `KafkaRouter(ack_policy=AckPolicy.NACK_ON_ERROR)`.
-        - `parser`, `decoder`: a message that cannot be read becomes a dead letter; FastStream alone
-          skips it. For a parser of your own, leave this one out, and it is skipped as before.
-        - `serializer`: a message that does not fit the handler's types is not tried again.
+        - `parser`, `decoder`: a message that cannot be read becomes a dead letter. By itself
+          FastStream skips it. If you need your own parser, drop ours: FastStream then skips such a
+          message.
+        - `serializer`: a message that does not fit the handler's types is not retried.
         """
         return {
             "ack_policy": AckPolicy.NACK_ON_ERROR,
@@ -71,7 +73,7 @@ class KafkaRetryMiddleware:
     def __call__(
         self, msg: Any | None, /, *, context: ContextRepo
     ) -> BaseMiddleware[PublishCommand, Any]:
-        # FastStream's `Context("broker")`; outside of a message there is none.
+        # FastStream's `Context("broker")`; None outside of a message.
         broker = context.get_local("broker")
         if msg is None or broker is None:
             return self._outside(msg, context=context)
@@ -90,22 +92,23 @@ class KafkaRetryMiddleware:
         )
 
     def _check(self, subscriber: Any) -> None:
-        """Warn once of a subscriber that can lose messages in spite of retries."""
+        """Warn once about a subscriber that can lose messages in spite of retries."""
         if subscriber is None or subscriber in self._checked:
             return
         self._checked.add(subscriber)
         if getattr(subscriber, "ack_policy", None) is AckPolicy.ACK_FIRST:
             logger.warning(
-                "The subscriber of %s acknowledges a message before it is handled: when the process"
-                " ends meanwhile, or the broker does not take its dead letter, it is lost. Pass"
-                " KafkaBroker(…, **retry.broker_options), and to a KafkaRouter, which does not take"
-                " it over from its broker, ack_policy=AckPolicy.NACK_ON_ERROR.",
+                "The subscriber of %s acknowledges a message before it is handled. The message is"
+                " lost if the process ends meanwhile, or if the broker does not accept its dead"
+                " letter. Use KafkaBroker(…, **retry.broker_options). A KafkaRouter does not take"
+                " over its broker's policy: pass it ack_policy=AckPolicy.NACK_ON_ERROR.",
                 ", ".join(getattr(subscriber, "topic_names", ())),
             )
         elif getattr(subscriber, "group_id", None) is None:
             logger.warning(
                 "The subscriber of %s has no group_id, so it cannot acknowledge (FastStream logs"
-                " IllegalOperation for each message): what is published while the service is down,"
-                " or in hand as it ends, is lost. Pass for example group_id='my-service'.",
+                " IllegalOperation for each message). Messages that are published while the service"
+                " is down, or in flight when it ends, are lost. Pass for example"
+                " group_id='my-service'.",
                 ", ".join(getattr(subscriber, "topic_names", ())),
             )

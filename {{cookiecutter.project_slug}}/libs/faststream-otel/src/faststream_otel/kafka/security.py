@@ -1,4 +1,4 @@
-"""How a client of Kafka proves who it is, and makes sure of whom it talks to: `BROKER_*`."""
+"""TLS and authentication of Kafka's clients, from the `BROKER_*` variables."""
 
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -30,6 +30,8 @@ MECHANISMS = {
     "SCRAM-SHA-512": SASLScram512,
 }
 PROBE_TIMEOUT_MS = 5000
+REQUEST_TIMEOUT_MS = 10_000
+"""The time-out of a request from the command line."""
 
 _SASL = {
     "broker_sasl_mechanism": "SCRAM-SHA-512",
@@ -44,14 +46,14 @@ _TLS = {
 
 
 def broker_security(settings: KafkaSettings) -> BaseSecurity | None:
-    """What FastStream's broker takes as `security`.
+    """The argument `security` of FastStream's broker.
 
     Raises:
-        BadSetting: Variables contradict each other, one is missing, or a file is not what it is
-            said to be.
+        BadSetting: Variables contradict each other, one is missing, or a file is not a valid PEM
+            file.
     """
-    for complaint in _complaints(settings):
-        raise BadSetting(complaint)
+    for problem in _problems(settings):
+        raise BadSetting(problem)
     if settings.broker_security_protocol == "PLAINTEXT":
         return None
     tls = _tls(settings) if settings.broker_security_protocol.endswith("SSL") else None
@@ -65,10 +67,10 @@ def broker_security(settings: KafkaSettings) -> BaseSecurity | None:
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """The arguments by which any client of aiokafka connects as the services do.
+    """Arguments for any client of aiokafka, to connect like the services.
 
     Raises:
-        BadSetting: As above, or BROKER_URL cannot be read.
+        BadSetting: See `broker_security`; or BROKER_URL cannot be parsed.
     """
     security = parse_security(broker_security(settings))
     servers = [str(server) for server in bootstrap_servers(settings)]
@@ -76,20 +78,20 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def reaching(settings: KafkaSettings) -> AsyncIterator[None]:
-    """Raise Unreachable, which says why, in place of what the client raises."""
+async def broker_errors(settings: KafkaSettings) -> AsyncIterator[None]:
+    """Convert the client's errors to Unreachable, with the reason."""
     try:
         yield
     except UNREACHABLE as error:
-        reason = await refusal(settings)
+        reason = await why_refused(settings)
         raise Unreachable(reason or str(error) or type(error).__name__) from error
 
 
-async def refusal(settings: KafkaSettings) -> str:
-    """Why the broker does not let this client in, if that is a matter of these variables.
+async def why_refused(settings: KafkaSettings) -> str:
+    """Why the broker refuses this client, if the `BROKER_*` variables are the cause.
 
     Returns:
-        What to look at; empty if the broker is merely away.
+        The variables to check; empty if the broker is unreachable for another reason.
     """
     security = parse_security(broker_security(settings))
     for server in bootstrap_servers(settings):
@@ -100,51 +102,52 @@ async def refusal(settings: KafkaSettings) -> str:
             IllegalSaslStateError,
             SaslAuthenticationFailed,
         ) as error:
-            return f"BROKER_USERNAME or BROKER_PASSWORD is not what it knows: {error}"
+            return f"it does not accept BROKER_USERNAME and BROKER_PASSWORD: {error}"
         except UnsupportedSaslMechanismError as error:
-            return f"BROKER_SASL_MECHANISM is not one of its own: {error}"
+            return f"it does not support BROKER_SASL_MECHANISM: {error}"
         except ssl.SSLCertVerificationError as error:
             return (
-                "its certificate was not issued by whom BROKER_CA_FILE believes, or not for this"
-                f" name: {error.verify_message}"
+                "its certificate was not issued by an authority in BROKER_CA_FILE, or not for this"
+                f" host name: {error.verify_message}"
             )
         except ssl.SSLError as error:
             return (
-                "it does not speak TLS there (BROKER_SECURITY_PROTOCOL), or wants a certificate"
-                f" (BROKER_CERTIFICATE_FILE): {error}"
+                "it does not use TLS on this port (BROKER_SECURITY_PROTOCOL), or requires a"
+                f" client certificate (BROKER_CERTIFICATE_FILE): {error}"
             )
         except (KafkaConnectionError, ConnectionResetError):
             return (
-                "it hangs up: it wants another protocol there than BROKER_SECURITY_PROTOCOL="
-                f"{settings.broker_security_protocol}, or BROKER_CERTIFICATE_FILE"
+                "it closed the connection: it requires another protocol on this port than"
+                f" BROKER_SECURITY_PROTOCOL={settings.broker_security_protocol}, or a client"
+                " certificate (BROKER_CERTIFICATE_FILE)"
             )
         except (KafkaError, OSError, TimeoutError):
             continue
     return ""
 
 
-def _complaints(settings: KafkaSettings) -> Iterator[str]:
+def _problems(settings: KafkaSettings) -> Iterator[str]:
     protocol = settings.broker_security_protocol
     given = {name for name in _SASL | _TLS if _is_set(settings, name)}
     if not protocol.startswith("SASL_"):
         for name in filter(given.__contains__, _SASL):
             yield (
-                f"{name.upper()} is set, but BROKER_SECURITY_PROTOCOL={protocol} uses none: set"
-                f" BROKER_SECURITY_PROTOCOL=SASL_SSL, or leave {name.upper()} out"
+                f"{name.upper()} is set, but BROKER_SECURITY_PROTOCOL={protocol} uses no SASL: set"
+                f" BROKER_SECURITY_PROTOCOL=SASL_SSL, or unset {name.upper()}"
             )
     if not protocol.endswith("SSL"):
         for name in filter(given.__contains__, _TLS):
             secure = "SASL_SSL" if protocol.startswith("SASL_") else "SSL"
             yield (
                 f"{name.upper()} is set, but BROKER_SECURITY_PROTOCOL={protocol} uses no TLS: set"
-                f" BROKER_SECURITY_PROTOCOL={secure}, or leave {name.upper()} out"
+                f" BROKER_SECURITY_PROTOCOL={secure}, or unset {name.upper()}"
             )
     if protocol.startswith("SASL_"):
         for name, good in _SASL.items():
             if name not in given:
                 yield (
-                    f"{name.upper()} is missing, which BROKER_SECURITY_PROTOCOL={protocol} needs:"
-                    f" set for example {name.upper()}={good}"
+                    f"{name.upper()} is missing: BROKER_SECURITY_PROTOCOL={protocol} needs it; set"
+                    f" for example {name.upper()}={good}"
                 )
     if "broker_key_file" in given and "broker_certificate_file" not in given:
         good = _TLS["broker_certificate_file"]
@@ -158,8 +161,8 @@ def _complaints(settings: KafkaSettings) -> Iterator[str]:
             path.read_bytes()
         except OSError as error:
             yield (
-                f"{name.upper()}={path} cannot be read ({error.strerror}): it is a PEM file that"
-                f" the service's user may read, for example {name.upper()}={_TLS[name]}"
+                f"{name.upper()}={path} cannot be read ({error.strerror}): set it to a PEM file"
+                f" that the service's user may read, for example {name.upper()}={_TLS[name]}"
             )
 
 
@@ -173,20 +176,20 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.broker_ca_file)
     except (ssl.SSLError, ValueError) as error:
         raise BadSetting(
-            f"BROKER_CA_FILE={settings.broker_ca_file} holds no certificate ({error}): it is a PEM"
-            " file that begins with -----BEGIN CERTIFICATE-----"
+            f"BROKER_CA_FILE={settings.broker_ca_file} contains no certificate ({error}): set it to"
+            " a PEM file that begins with -----BEGIN CERTIFICATE-----"
         ) from error
     if settings.broker_certificate_file:
         try:
             context.load_cert_chain(
                 settings.broker_certificate_file,
                 settings.broker_key_file,
-                password="",  # or OpenSSL would ask for one on the terminal
+                password="",  # otherwise OpenSSL asks for one on the terminal
             )
         except (ssl.SSLError, ValueError) as error:
             raise BadSetting(
                 f"BROKER_CERTIFICATE_FILE={settings.broker_certificate_file} and its key"
-                f" (BROKER_KEY_FILE={settings.broker_key_file or 'in the same file'}) do not fit"
-                f" each other, or the key has a password ({error}): both are PEM, without one"
+                f" (BROKER_KEY_FILE={settings.broker_key_file or 'in the same file'}) do not match,"
+                f" or the key has a password ({error}): set both to PEM files without a password"
             ) from error
     return context

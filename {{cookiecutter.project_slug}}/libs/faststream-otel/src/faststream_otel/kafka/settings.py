@@ -1,4 +1,4 @@
-"""How a service reaches Kafka, from the environment."""
+"""Settings of a service that uses Kafka, from the environment."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class KafkaSettings(Settings):
-    """Settings of a service whose broker is Kafka. Which fit together, `security` checks."""
+    """Settings of a service that uses Kafka. `broker` checks that they fit together."""
 
     broker_url: str = "localhost:9092"
-    """Bootstrap servers, `host:port` with commas between them."""
+    """Bootstrap servers: `host:port`, separated by commas."""
     broker_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = (
         "PLAINTEXT"
     )
@@ -26,9 +26,9 @@ class KafkaSettings(Settings):
     """PEM file of the certificate authority that signed the broker's certificate. Default: the
     system's authorities."""
     broker_certificate_file: Path | None = None
-    """PEM file of the service's own certificate, where the broker asks for one."""
+    """PEM file of the service's own certificate, if the broker requires one."""
     broker_key_file: Path | None = None
-    """PEM file of its key, without a password. Default: the key is in the certificate's file."""
+    """PEM file of its key, without a password. Default: the certificate's file."""
 
     def broker(self) -> "Kafka":
         from .broker import Kafka

@@ -1,4 +1,4 @@
-"""Kafka's side of the telemetry middleware (messaging semantic conventions 1.44, "Kafka")."""
+"""The telemetry middleware for Kafka (messaging semantic conventions 1.44, "Kafka")."""
 
 import logging
 import sys
@@ -10,10 +10,10 @@ from faststream.kafka.response import KafkaPublishCommand
 from opentelemetry.metrics import Meter, MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from ..messages.middleware import Attributes, LinkedTelemetryMiddleware, Received
+from ..messages.middleware import LinkedTelemetryMiddleware, Received
 from ..telemetry import semconv as messaging
 from ..telemetry.errors import MAX_TEXT, bounded
-from ..telemetry.values import decoded
+from ..telemetry.values import Attributes, decoded
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class KafkaTelemetryMiddleware(LinkedTelemetryMiddleware):
-    """A drop-in for `faststream.kafka.opentelemetry.KafkaTelemetryMiddleware`.
+    """A drop-in replacement for `faststream.kafka.opentelemetry.KafkaTelemetryMiddleware`.
 
-    See `LinkedTelemetryMiddleware` for what differs and for the arguments. Put it first in the
-    broker's `middlewares`, so that the others run inside of its spans. It switches
-    opentelemetry-instrumentation-aiokafka off where `opentelemetry-instrument` has it on: each
-    message would have its spans twice.
+    `messages.middleware` lists the differences, `LinkedTelemetryMiddleware` the arguments. Put it
+    first in the broker's `middlewares`, so that the others run inside its spans. It switches off
+    opentelemetry-instrumentation-aiokafka, which `opentelemetry-instrument` switches on: otherwise
+    each message would have its spans twice.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ def _switch_off_instrumentation() -> None:
     if module and (instrumentor := module.AIOKafkaInstrumentor()).is_instrumented_by_opentelemetry:
         instrumentor.uninstrument()
         logger.info(
-            "opentelemetry-instrumentation-aiokafka is switched off: messages have their spans here"
+            "Switched off opentelemetry-instrumentation-aiokafka: this middleware makes the spans"
+            " of messages"
         )
 
 
@@ -85,14 +86,14 @@ class KafkaConventions:
     def send_attributes(self, command: KafkaPublishCommand) -> Attributes:
         attributes: Attributes = {}
         if command.correlation_id:
-            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(
+            attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = attribute_text(
                 command.correlation_id
             )
         if command.partition is not None:
             attributes[messaging.MESSAGING_DESTINATION_PARTITION_ID] = str(command.partition)
         key = getattr(command, "key", None)
         if key is not None:
-            attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(key)
+            attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = attribute_text(key)
         return attributes
 
     def consumer_group(self, subscriber: Any) -> str | None:
@@ -101,12 +102,12 @@ class KafkaConventions:
     def published_at(self, message: Record | Sequence[Record]) -> Sequence[float]:
         """Unix seconds, by the producer's clock (`message.timestamp.type=CreateTime`)."""
         records = message if isinstance(message, Sequence) else (message,)
-        # A producer may leave it out: then it is -1. The oldest format of messages has none.
+        # -1 if the producer omitted it; None in the oldest message format.
         return [record.timestamp / 1000 for record in records if (record.timestamp or 0) > 0]
 
 
 def _headers(record: Record) -> dict[str, str]:
-    """A header that is not UTF-8 must not cost the others: it is shown with replacements."""
+    """Headers as text. Invalid UTF-8 becomes replacement characters."""
     return {name: decoded(value) for name, value in record.headers if value}
 
 
@@ -121,9 +122,9 @@ def _attributes(record: Record, correlation_id: str | None) -> Attributes:
     attributes = _position(record)
     attributes[messaging.MESSAGING_MESSAGE_BODY_SIZE] = len(record.value or b"")
     if correlation_id:
-        attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = text_of(correlation_id)
+        attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = attribute_text(correlation_id)
     if record.key is not None:
-        attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = text_of(record.key)
+        attributes[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = attribute_text(record.key)
     if record.value is None:
         attributes[messaging.MESSAGING_KAFKA_MESSAGE_TOMBSTONE] = True
     return attributes
@@ -139,6 +140,6 @@ def _batch_attributes(records: Sequence[Record]) -> Attributes:
     return attributes
 
 
-def text_of(value: object) -> str:
-    """A key, or an id, as an attribute: its sender chooses how long it is."""
+def attribute_text(value: object) -> str:
+    """A key or an id as an attribute, cut at `MAX_TEXT`: the sender chooses its length."""
     return bounded(decoded(value) if isinstance(value, bytes) else str(value), MAX_TEXT)

@@ -1,7 +1,7 @@
-"""What the library asks of a message broker. Each broker's folder answers it in a class of its own.
+"""What the library needs from a message broker. Each broker's folder implements these protocols.
 
-Nothing here knows offsets, partitions or consumer groups: a channel is where messages are published
-to and consumed from (Kafka's topic), an id is an opaque text.
+They contain no offsets and no partitions. A channel is where messages are published to and consumed
+from, such as a Kafka topic. An id is an opaque text.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -17,23 +17,22 @@ if TYPE_CHECKING:
     from .prometheus import MessagingMetrics
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
-"""In their order. Names may repeat; a value may be any bytes, or missing."""
-
+"""In order. Names may repeat; a value may be any bytes, or None."""
 
 Busy: TypeAlias = Callable[[int], float]
-"""Seconds that a message, or a batch of so many, may take at most."""
+"""Takes a number of messages. Returns the longest time in seconds that handling them may take."""
 
 
 class Unavailable(Exception):
-    """The broker did not confirm a message, which may still arrive."""
+    """The broker did not confirm a message. The message may still arrive."""
 
 
 class TooLarge(Exception):
-    """The broker does not take messages of this size. It was not sent."""
+    """The broker does not accept messages of this size. The message was not sent."""
 
 
 class Unreachable(Exception):
-    """The broker does not answer, or does not let this client in; says why."""
+    """The broker does not answer, or refuses this client. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,11 @@ class Raw:
     """One message as the broker delivered it.
 
     Attributes:
-        channel: Where it was consumed from.
-        id: What names it there, such as Kafka's `<partition>/<offset>`.
-        key: What keeps messages in order that share it; None where there is none.
-        body: None for a message without a body, which is not the same as an empty one.
-        headers: To the byte.
+        channel: The channel that it was consumed from.
+        id: Its id in that channel, such as Kafka's `<partition>/<offset>`.
+        key: Messages with the same key keep their order. None for no key.
+        body: None for no body, which is not the same as an empty body.
+        headers: Byte for byte.
     """
 
     channel: str
@@ -57,12 +56,12 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How one consumer stands.
+    """The progress of one consumer.
 
     Attributes:
-        attached: Whether the broker delivers to it.
-        waiting: Whether it has something to do: messages that it has not acknowledged.
-        reached: Whatever is different after it has made progress.
+        attached: Whether the broker delivers messages to it.
+        waiting: Whether there are messages that it has not acknowledged.
+        reached: Its position; a different value after each progress.
     """
 
     attached: bool
@@ -77,13 +76,14 @@ class Lag:
     channel: str
     group: str
     ready: int
-    """Not delivered yet."""
+    """Number of messages that were not delivered yet."""
     in_flight: int
-    """Delivered and not acknowledged; 0 where the broker does not count them."""
+    """Number of messages that were delivered and not acknowledged; 0 if the broker does not count
+    them."""
 
 
 class Publisher(Protocol):
-    """A channel to publish to: decorates a handler, whose result it publishes, or publishes now."""
+    """A channel to publish to: with `publish`, or as a decorator that publishes results."""
 
     def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]: ...
 
@@ -92,42 +92,42 @@ class Publisher(Protocol):
 
 
 class Messages(Protocol):
-    """How to read a broker's messages, and how to send one. What retries and dead letters need."""
+    """Reads and sends a broker's messages: what retries and dead letters need from the broker."""
 
     takes_options: bool
     """Whether an acknowledgement takes options, as in `NackMessage(delay=1)`."""
     dead_letter_sizes: Sequence[int]
-    """Bytes that are tried, largest first, for a dead letter that is larger than its channel takes.
-    0 keeps only the headers that say what happened."""
+    """Size limits in bytes to try, largest first, for a dead letter that is too large for its
+    channel. 0 keeps only the headers that say what happened."""
 
     def channel(self, message: StreamMessage[Any]) -> str:
-        """Where a message, or each of a batch, was consumed from. Called for every message."""
+        """The channel of a message or a batch. Called for every message."""
 
     def count(self, message: StreamMessage[Any]) -> int:
-        """How many messages a batch holds; 1 for a single message."""
+        """Number of messages in a batch; 1 for a single message."""
 
     def raw(self, message: StreamMessage[Any]) -> Raw:
-        """The message as it was delivered; the first one of a batch."""
+        """The message as the broker delivered it; of a batch the first message."""
 
     def singles(self, message: StreamMessage[Any]) -> list[StreamMessage[Any]]:
-        """Take a batch apart into batches of one message; a single message as it is."""
+        """Split a batch into batches of one message; a single message stays as it is."""
 
-    def in_hand(self, message: StreamMessage[Any]) -> AbstractAsyncContextManager[object]:
-        """A context around handling: keeps the broker from redelivering the message meanwhile."""
+    def in_flight(self, message: StreamMessage[Any]) -> AbstractAsyncContextManager[object]:
+        """A context around handling a message. Meanwhile the broker must not redeliver it."""
 
     def confirmation(self) -> AbstractAsyncContextManager[object]:
-        """A context around a publication.
+        """A context around publishing a message.
 
         Raises:
-            Unavailable: The broker did not confirm it in time.
-            TooLarge: It does not take messages of this size.
+            Unavailable: The broker did not confirm the message in time.
+            TooLarge: The broker does not accept messages of this size.
         """
 
-    def settled(self) -> Exception:
-        """What to raise to have a message acknowledged that has ended in the dead letters."""
+    def acknowledgement(self) -> Exception:
+        """The exception to raise after a message went to the dead letters, to acknowledge it."""
 
-    def again(self, error: Exception) -> Exception:
-        """What to raise to have the broker deliver a message again, because of this error."""
+    def redelivery(self, error: Exception) -> Exception:
+        """The exception to raise because of this error, to make the broker redeliver a message."""
 
     async def send(
         self,
@@ -141,49 +141,50 @@ class Messages(Protocol):
         """Publish a message through the service's own broker.
 
         Raises:
-            Unavailable, TooLarge: As `confirmation`.
+            Unavailable, TooLarge: See `confirmation`.
         """
 
 
 class Broker(Messages, Protocol):
-    """All that a service needs of its broker, beside what FastStream does."""
+    """Everything that a service needs from its broker in addition to FastStream."""
 
     system: str
     """`messaging.system`."""
     unreachable: tuple[type[Exception], ...]
-    """What the client raises while the broker cannot be reached."""
+    """Exceptions that the client raises while the broker is unreachable."""
     noisy_loggers: Mapping[str, str]
-    """The client's loggers that repeat themselves, with the level that each has by default."""
+    """Loggers of the client that repeat themselves, each with its level; empty for no own level."""
 
     @property
     def url(self) -> str:
-        """Where the broker is, for people: without a password."""
+        """The broker's address for log records, without a password."""
 
     @property
     def faststream(self) -> Any:
-        """FastStream's broker; `build` makes it."""
+        """The FastStream broker, which `build` makes."""
 
     def build(
         self, service: str, middlewares: Sequence[Any], *, drain_seconds: float, busy: Busy
     ) -> None:
-        """Make FastStream's broker, with these middlewares; connects nowhere.
+        """Make the FastStream broker with these middlewares. Does not connect.
 
         Args:
-            service: Its name; also the prefix of its consumer groups.
-            drain_seconds: For messages that are being handled when it stops.
-            busy: How long a consumer may be busy with what it took.
+            service: The service's name; also the prefix of its consumer groups.
+            middlewares: FastStream middlewares, outermost first.
+            drain_seconds: How long to wait, at the stop, for messages that are being handled.
+            busy: How long a consumer may need for the messages that it received.
         """
 
     def telemetry(self, providers: Mapping[str, Any]) -> Any:
-        """The broker's own telemetry middleware, with these providers."""
+        """The broker's telemetry middleware, with these providers."""
 
     def prometheus(
         self, registry: CollectorRegistry, metrics: "MessagingMetrics", service: str
     ) -> Any:
-        """The broker's own Prometheus middleware."""
+        """The broker's Prometheus middleware."""
 
     def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
-        """Decorate a handler of a channel's messages, each service in a group of its own.
+        """Decorate a handler of a channel's messages. Each service has its own consumer group.
 
         Raises:
             BatchPublisherError: The handler takes batches and has a publisher.
@@ -193,51 +194,51 @@ class Broker(Messages, Protocol):
         """Declare a channel to publish to."""
 
     def in_memory(self, *others: Any) -> AbstractAsyncContextManager[object]:
-        """Connect this broker, and others of its kind, in memory and without a server: for tests.
+        """Connect this broker, and others of its kind, in memory without a server; for tests.
 
-        Publishing returns when every handler that follows from it has returned.
+        Publishing returns after all resulting handlers have returned.
         """
 
     def check(self) -> None:
-        """Look at all handlers before the start. Raises BatchPublisherError."""
+        """Check all handlers before the start. Raises BatchPublisherError."""
 
     async def publish(self, publisher: Publisher, body: Any, *, key: str | None) -> None:
-        """Publish now; messages of one key keep their order where the broker can do that.
+        """Publish now. Messages with the same key keep their order if the broker supports it.
 
         Raises:
-            Unavailable, TooLarge: As `confirmation`.
+            Unavailable, TooLarge: See `confirmation`.
         """
 
     async def create_channels(self, channels: Collection[str]) -> None:
-        """Create the channels that do not exist yet, and that of the dead letters.
+        """Create the channels that do not exist yet, and the channel of the dead letters.
 
         Raises:
-            Unreachable: Says why.
+            Unreachable: The text says why.
         """
 
-    async def obstacle(self, error: Exception) -> str:
-        """What stands between the service and the broker, after the client failed with this."""
+    async def why_unreachable(self, error: Exception) -> str:
+        """The reason why the broker is unreachable, after the client raised this error."""
 
     def joined(self) -> bool:
         """Whether every consumer is attached, as far as the client knows."""
 
     async def answers(self) -> bool:
-        """Whether the broker soon answers over a connection that the service has."""
+        """Whether the broker answers over the service's existing connection."""
 
-    async def answers_anew(self) -> bool:
-        """Whether a service that starts now would reach the broker."""
+    async def answers_new_client(self) -> bool:
+        """Whether the broker answers a new client, as a restarted service would be."""
 
     async def progress(self) -> Mapping[str, Progress]:
-        """How each consumer stands, by channel. One that cannot be asked has made no progress."""
+        """The progress of each consumer, by channel; no progress if the broker does not answer."""
 
     async def lag(self) -> list[Lag]:
-        """The lag of each consumer group of the service, whether anything runs in it or not.
+        """The lag of each consumer group of the service, even if none of its consumers runs.
 
-        Asks the broker from outside: joins no group, and needs no connection of the service.
+        It joins no group, and needs no running service.
 
         Raises:
-            Unreachable: Says why.
+            Unreachable: The text says why.
         """
 
     def dead_letters(self) -> "DeadLetterStore":
-        """Where dead letters are kept."""
+        """The store of the dead letters."""

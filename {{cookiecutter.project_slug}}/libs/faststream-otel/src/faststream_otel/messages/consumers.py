@@ -12,20 +12,20 @@ from .broker import Broker, Progress
 class Consumers:
     """Watches the consumers of a service.
 
-    A consumer is stalled while it is not attached to the broker, takes nothing of what the broker
-    has for it, or takes the same messages again and again, unless its handler asks for that. A
-    message that is being handled may take as long as the retry policy allows.
+    A consumer is stalled while it is not attached to the broker, does not consume messages that
+    are waiting, or gets the same messages redelivered without end. It is not stalled if its handler
+    asks for the redelivery, nor while a message takes as long as the retry policy allows.
     """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._known: dict[str, _Consumer] = {}
-        self._away = False
-        self._question: asyncio.Task[bool] | None = None
+        self._broker_unreachable = False
+        self._probe: asyncio.Task[bool] | None = None
 
     @contextmanager
     def busy(self, channel: str, seconds: float) -> Iterator[None]:
-        """While a message of this channel is handled, which may take so long."""
+        """A context around handling a message of this channel, which may take this long."""
         consumer = self._consumer(channel)
         consumer.busy_until = time.monotonic() + seconds
         try:
@@ -34,7 +34,7 @@ class Consumers:
             consumer.busy_until = None
 
     def postponed(self, channel: str) -> None:
-        """A handler asked for its message again later: its consumer is not stalled."""
+        """Call this when a handler asks for a redelivery: its consumer is not stalled."""
         self._consumer(channel).since = time.monotonic()
 
     async def ready(self) -> bool:
@@ -42,15 +42,15 @@ class Consumers:
         return self._running and self._broker.joined() and await self._answers()
 
     async def stalled(self) -> dict[str, float]:
-        """Name the stalled consumers, each with the seconds since its last progress.
+        """The stalled consumers, each with the seconds since its last progress.
 
-        Empty while the broker does not answer: no restart of the service would help.
+        Empty while the broker is unreachable: a restart of the service would not help.
         """
-        if self._running and (not self._away or await self._is_there()):
+        if self._running and (not self._broker_unreachable or await self._broker_reachable()):
             stalled = await self._without_progress()
-            # Asked only now: the answer may list everything that the broker has.
-            self._away = bool(stalled) and not await self._is_there()
-            if not self._away:
+            # Asked only if a consumer is stalled: the question is expensive for the broker.
+            self._broker_unreachable = bool(stalled) and not await self._broker_reachable()
+            if not self._broker_unreachable:
                 return stalled
         now = time.monotonic()
         for consumer in self._known.values():
@@ -65,15 +65,15 @@ class Consumers:
         return self._known.setdefault(channel, _Consumer(time.monotonic()))
 
     async def _answers(self) -> bool:
-        # One question at a time, and never taken back: where it gets no answer at all, the client's
-        # own time-out gives the connection up, and a new one takes its place.
-        if self._question is None or self._question.done():
-            self._question = asyncio.create_task(self._broker.answers())
-        answered, _ = await asyncio.wait({self._question}, timeout=ANSWER_SECONDS)
-        return bool(answered) and self._question.result()
+        # One probe at a time, and never cancelled: without an answer, the client's own time-out
+        # closes the connection, and the client opens a new one.
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._broker.answers())
+        answered, _ = await asyncio.wait({self._probe}, timeout=ANSWER_SECONDS)
+        return bool(answered) and self._probe.result()
 
-    async def _is_there(self) -> bool:
-        return await self._answers() or await self._broker.answers_anew()
+    async def _broker_reachable(self) -> bool:
+        return await self._answers() or await self._broker.answers_new_client()
 
     async def _without_progress(self) -> dict[str, float]:
         found = await self._broker.progress()
@@ -92,14 +92,14 @@ class Consumers:
 
 
 ANSWER_SECONDS = 2.0
-"""In which a broker that is there answers a question about itself."""
+"""Time in which a reachable broker answers a probe."""
 
 
 @dataclass
 class _Consumer:
-    """What is known of one consumer; times are those of the monotonic clock."""
+    """The last known state of one consumer. Times are those of the monotonic clock."""
 
     since: float
-    """When it last made progress."""
+    """Time of its last progress."""
     busy_until: float | None = None
     last: Progress | None = None

@@ -1,22 +1,18 @@
 """The OTLP metrics of messages."""
 
-from collections.abc import Mapping
-
 from opentelemetry.metrics import Meter
-from opentelemetry.util.types import AttributeValue
 
 from ..telemetry import semconv as messaging
 from ..telemetry.metrics import DURATION_BOUNDARIES
-
-Attributes = Mapping[str, AttributeValue]
+from ..telemetry.values import Attributes
 
 
 class MessageMetrics:
     """The metrics of the messaging semantic conventions 1.44, "Messaging metrics".
 
     Args:
-        meter: To make the instruments with.
-        counters: Whether messages are counted, beside being timed.
+        meter: Makes the instruments.
+        counters: Whether to count messages, in addition to measuring durations.
     """
 
     def __init__(self, meter: Meter, *, counters: bool) -> None:
@@ -46,13 +42,13 @@ class MessageMetrics:
             )
 
     def sent(self, seconds: float, messages: int, attributes: Attributes) -> None:
-        """Record one publication, of a message or a batch of them, with its outcome."""
+        """Record the publication of a message or a batch, with its outcome."""
         self._send_duration.record(seconds, attributes)
         if self._sent:
             self._sent.add(messages, attributes)
 
     def processed(self, seconds: float, messages: int, attributes: Attributes) -> None:
-        """Record one delivery, of a message or a batch of them, with the outcome of handling it."""
+        """Record the handling of a message or a batch, with its outcome."""
         self._process_duration.record(seconds, attributes)
         if self._consumed:
             self._consumed.add(messages, attributes)

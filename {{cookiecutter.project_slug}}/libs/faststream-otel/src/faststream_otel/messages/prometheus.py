@@ -1,18 +1,18 @@
-"""FastStream's Prometheus metrics, with the service that they are of, and what they leave out.
+"""FastStream's Prometheus metrics, and metrics that FastStream lacks.
 
-Beside FastStream's own there are
+In addition to FastStream's own metrics there are
 
-- `messaging_receive_delay_seconds`: from the publication of a message to its receipt, that is how
-  long it waited in its topic, by destination and consumer group;
-- `messaging_flow_duration_seconds`: from the first publication of a flow to the end of the last
-  handler in it, by the destination where it ended and its outcome, `succeeded` or `failed`;
-- `messaging_retries_total`: attempts beyond the first, by destination;
-- `messaging_dead_letters_total`: messages that were given up, by the destination that they came
-  from and `error_type`.
+- `messaging_receive_delay_seconds`: the time from the publication of a message to its receipt, by
+  destination and consumer group;
+- `messaging_flow_duration_seconds`: the time from the first publication of a flow to the end of its
+  last handler, by the destination where it ended and the outcome, `succeeded` or `failed`;
+- `messaging_retries_total`: attempts after the first, by destination;
+- `messaging_dead_letters_total`: messages that were sent to the dead letters, by their original
+  destination and `error_type`.
 
-A flow is what follows from one message that was published outside of any handler: a header says
-when that was and travels along. It ends with each handler that publishes nothing more, and with
-each message that is given up. A message that is redelivered is counted again.
+A flow starts when a message is published outside of any handler. It includes all messages that
+handlers publish as a result; a header of each has the time of the start. It ends at each handler
+that publishes nothing, and at each dead letter. A redelivered message counts again.
 """
 
 import re
@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from faststream import BaseMiddleware, ContextRepo, PublishCommand
-from faststream.exceptions import HandlerException, IgnoredException, NackMessage
+from faststream.exceptions import IgnoredException, NackMessage
 from faststream.message import SourceType, StreamMessage
 from faststream.prometheus.consts import (
     PROCESSING_STATUS_BY_ACK_STATUS,
@@ -41,9 +41,10 @@ from ..telemetry import semconv as messaging
 from ..telemetry.errors import error_type
 from ..telemetry.prometheus import label
 from ._faststream import current_subscriber
+from .outcome import handler_error
 
 FLOW_STARTED = "flow-started"
-"""The header: Unix milliseconds, in decimal digits."""
+"""The header with the start of the flow: Unix milliseconds, in decimal digits."""
 _MILLISECONDS = re.compile("[0-9]{1,15}")
 
 _DELAYS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
@@ -51,10 +52,10 @@ _DURATIONS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class MessagingMetrics:
-    """The metrics beyond FastStream's own.
+    """The metrics that FastStream lacks.
 
     Args:
-        registry: Where they are registered; one object per registry.
+        registry: Registers the metrics. Make one object per registry.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -86,25 +87,27 @@ class MessagingMetrics:
         )
         self._dead_letters = Counter(
             "messaging_dead_letters_total",
-            "Messages that were given up.",
+            "Messages that were sent to the dead letters.",
             [destination, label(ERROR_TYPE)],
             registry=registry,
         )
 
     def retry(self, destination: str) -> None:
-        """Count an attempt beyond the first."""
+        """Count an attempt after the first."""
         self._retries.labels(destination).inc()
 
     @contextmanager
     def dead_letter(
         self, destination: str, error: Exception, headers: Mapping[str, Any]
     ) -> Iterator[None]:
-        """Count a message as given up, if the block that puts it away succeeds.
+        """Count a dead letter, if the block that publishes it succeeds.
+
+        What the block publishes does not belong to the message's flow.
 
         Args:
-            destination: That it came from.
-            error: Over which it was given up.
-            headers: Of the message. What is published in the block is no part of its flow.
+            destination: The destination that the message came from.
+            error: The error that its handler failed with.
+            headers: The headers of the message.
         """
         flow = _current.get()
         token = _current.set(None)
@@ -118,14 +121,15 @@ class MessagingMetrics:
 
 
 class _Flow:
-    """What is being handled: when each message's flow began, and what became of it so far."""
+    """The flows of the messages that are being handled now."""
 
     __slots__ = ("given_up", "passed_on", "since", "started")
 
     def __init__(self, started: list[float]) -> None:
         self.started = started
-        """Of the messages that have not been given up, in Unix seconds."""
+        """The start of each flow whose message is no dead letter, in Unix seconds."""
         self.given_up: list[float] = []
+        """The start of each flow whose message is a dead letter."""
         self.since = min(started)
         self.passed_on = False
 
@@ -140,25 +144,29 @@ _current: ContextVar[_Flow | None] = ContextVar("flow", default=None)
 
 
 class MessageTimes(Protocol):
-    """What is particular to one broker."""
+    """What metrics need to know about one broker."""
 
     def published_at(self, message: Any) -> Sequence[float]:
-        """Unix seconds of each message, by the client library's own object; empty: not known."""
+        """Time of publication of each message, in Unix seconds; empty if unknown.
+
+        Args:
+            message: A message, or a batch, of the client library.
+        """
 
     def consumer_group(self, subscriber: Any) -> str | None:
         """`messaging.consumer.group.name` of a FastStream subscriber."""
 
 
 class MessagingPrometheusMiddleware:
-    """In place of FastStream's `PrometheusMiddleware`.
+    """Replaces FastStream's `PrometheusMiddleware`.
 
     Args:
-        times: What is particular to the broker.
-        metrics: Those beyond FastStream's own, in the same registry.
-        settings_provider_factory: FastStream's, of the broker.
-        registry: Where the metrics are registered.
+        times: What metrics need to know about the broker.
+        metrics: The metrics that FastStream lacks, in the same registry.
+        settings_provider_factory: FastStream's factory for the broker.
+        registry: Registers FastStream's metrics.
         app_name: The label `app_name`. Default: the prefix.
-        metrics_prefix: Of the names of FastStream's own metrics.
+        metrics_prefix: The prefix of the names of FastStream's own metrics.
         received_messages_size_buckets: In bytes. Default: FastStream's.
     """
 
@@ -203,10 +211,9 @@ class MessagingPrometheusMiddleware:
 
 
 class _Consumed:
-    """FastStream's metrics of what is consumed from one destination, their labels found already.
+    """FastStream's metrics of messages consumed from one destination, with cached labels.
 
-    `labels()` sorts, converts and locks on each call, seven times per message, and always finds
-    the same few children.
+    `labels()` is slow, and FastStream calls it seven times per message for the same few results.
     """
 
     def __init__(self, container: MetricsContainer, labels: dict[str, str]) -> None:
@@ -221,7 +228,7 @@ class _Consumed:
 
 
 class _Published:
-    """FastStream's metrics of what is published to one destination, likewise."""
+    """FastStream's metrics of messages published to one destination, with cached labels."""
 
     def __init__(self, container: MetricsContainer, labels: dict[str, str]) -> None:
         self.duration = container.published_messages_duration_seconds.labels(**labels)
@@ -232,7 +239,7 @@ class _Published:
 
 
 class _Children(dict[str, Counter]):
-    """Those of a counter, by the one label that differs."""
+    """The children of a counter, by the one label that differs."""
 
     def __init__(self, counter: Counter, label: str, labels: dict[str, str]) -> None:
         super().__init__()
@@ -244,7 +251,7 @@ class _Children(dict[str, Counter]):
 
 
 class _Histograms(dict[tuple[str, str], Histogram]):
-    """Those of a histogram, by its two labels."""
+    """The children of a histogram, by its two labels."""
 
     def __init__(self, histogram: Histogram) -> None:
         super().__init__()
@@ -256,7 +263,7 @@ class _Histograms(dict[tuple[str, str], Histogram]):
 
 
 class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
-    """Counts as FastStream's does, but for the way to the metrics."""
+    """Records what FastStream's middleware records, and the metrics that FastStream lacks."""
 
     __slots__ = ("_destination", "_flow", "_provider", "_shared", "_token")
 
@@ -279,7 +286,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
         metrics.received.inc(count)
         metrics.size.observe(attributes["message_size"])
         metrics.in_process.inc(count)
-        failed: type[Exception] | None = None  # not the error: its traceback has this frame
+        failed: type[Exception] | None = None  # not the error: its traceback refers to this frame
         started = time.perf_counter()
         try:
             return await call_next(msg)
@@ -299,11 +306,11 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> bool | None:
-        # Not in `consume_scope`: what a handler returns is published when that has ended.
+        # Not in `consume_scope`: FastStream publishes a handler's result after that.
         if (flow := self._flow) is not None:
             _current.reset(self._token)
             if not isinstance(exc_val, NackMessage) and not _is_interrupted(exc_val):
-                self._end(flow, failed=_is_failure(exc_val))
+                self._end(flow, failed=handler_error(exc_val) is not None)
         return False
 
     async def publish_scope(
@@ -313,7 +320,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
         if flow:
             flow.passed_on = True
         started = flow.since if flow else time.time()
-        # A copy: the caller's dictionary, or one that several publishers share, stays as it was.
+        # A copy: the dictionary belongs to the caller, or several publishers share it.
         cmd.headers = {**cmd.headers, FLOW_STARTED: str(int(started * 1000))}
         provider = self._provider
         if provider is None or cmd.publish_type is PublishType.REPLY:
@@ -333,7 +340,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
             metrics.total[status.value].inc(len(cmd.batch_bodies))
 
     def _receive(self, msg: StreamMessage[Any], destination: str) -> None:
-        """Observe how long the messages waited, and keep what flows they belong to."""
+        """Observe how long the messages waited, and set the current flow."""
         now = time.time()
         times = self._shared.times
         published = times.published_at(self.msg)
@@ -341,7 +348,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
         group = times.consumer_group(current_subscriber(self.context)) or ""
         delay = self._shared.metrics.receive_delay[self._destination, group]
         for then in published:
-            delay.observe(max(0.0, now - then))  # two machines' clocks never quite agree
+            delay.observe(max(0.0, now - then))  # the clocks of two machines differ
         each = msg.batch_headers or (msg.headers,)
         since = published if len(published) == len(each) else (now,) * len(each)
         self._flow = _Flow([*map(_started, each, since)])
@@ -361,7 +368,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
 
 
 def _status(msg: StreamMessage[Any], failed: type[Exception] | None) -> str:
-    """The outcome, by FastStream's names."""
+    """The outcome, as FastStream names it."""
     status = None
     if msg.committed or failed:
         status = (
@@ -372,20 +379,13 @@ def _status(msg: StreamMessage[Any], failed: type[Exception] | None) -> str:
     return (status or ProcessingStatus.acked).value
 
 
-def _is_failure(raised: BaseException | None) -> bool:
-    """Whether a handler failed: a decision that was taken because of an error counts as one."""
-    if isinstance(raised, HandlerException | IgnoredException):
-        raised = raised.__cause__
-    return raised is not None
-
-
 def _is_interrupted(raised: BaseException | None) -> bool:
-    """Whether the process is about to stop, so that the message is redelivered."""
+    """Whether the handler was cancelled or the process stops: then the message is redelivered."""
     return raised is not None and not isinstance(raised, Exception)
 
 
 def _started(headers: Mapping[str, Any], otherwise: float) -> float:
-    """When a message's flow began, in Unix seconds; `otherwise` where no header says so."""
+    """The start of a message's flow, in Unix seconds; `otherwise` if no header has it."""
     value = headers.get(FLOW_STARTED)
     if isinstance(value, str) and _MILLISECONDS.fullmatch(value):
         return int(value) / 1000

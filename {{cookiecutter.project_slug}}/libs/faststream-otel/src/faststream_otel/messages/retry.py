@@ -1,4 +1,4 @@
-"""A few attempts with backoff and jitter, in process; then the dead letters."""
+"""Retries a message in process, with backoff and jitter, then sends it to the dead letters."""
 
 import asyncio
 import gc
@@ -36,22 +36,21 @@ from .validation import is_about_message
 
 logger = logging.getLogger(__name__)
 
-# Time-outs that the messages of a failed batch may use up, each handled on its own.
+# The time for handling the messages of a failed batch one by one, as a multiple of the time-out.
 BATCH_TIMEOUTS = 10
-# Before the same consumer takes messages that it did not acknowledge: doubled with each that
-# follows another, up to the longest; with jitter.
+# The pause before a redelivery. It doubles with each redelivery in a row, up to the longest.
 REDELIVERY_PAUSE_SECONDS = 1.0
 LONGEST_REDELIVERY_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and how long a message is tried.
+    """How often, and for how long, a handler may try a message.
 
     Attributes:
-        attempts: In all, the first included.
-        backoff: Seconds before the second attempt, doubled for each further one. The real pause is
-            drawn between half of that and the whole.
+        attempts: The total number of attempts, including the first.
+        backoff: Seconds before the second attempt. It doubles before each further attempt. The
+            actual pause is random, between half of it and all of it.
         timeout: Seconds for one attempt.
     """
 
@@ -60,9 +59,9 @@ class RetryPolicy:
     timeout: float = 10.0
 
     def longest(self, messages: int) -> float:
-        """Seconds that a message, or a batch of so many, may take at most.
+        """The longest time in seconds for a message, or for a batch of this many messages.
 
-        Publishing dead letters comes on top, if the broker is slow to confirm them.
+        Dead letters take additional time if the broker is slow to confirm them.
         """
         pauses = self.backoff * (2.0 ** (self.attempts - 1) - 1)
         batch = BATCH_TIMEOUTS if messages > 1 else 0
@@ -75,11 +74,11 @@ class RetryMiddleware:
     Put it last in the middlewares of FastStream's broker, after telemetry and metrics.
 
     Args:
-        policy: How often and how long.
-        messages: The broker's own way to read and send messages.
-        tracer_provider: For the spans of further attempts. Default: the global one.
-        metrics: Count retries and dead letters. Default: none.
-        consumers: Whose consumers are not stalled while they retry. Default: nobody's.
+        policy: How often, and for how long.
+        messages: Reads and sends the broker's messages.
+        tracer_provider: For the spans of retries. Default: the global one.
+        metrics: Counts retries and dead letters. Default: no counting.
+        consumers: Knows that a consumer which retries is not stalled. Default: no such check.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class RetryMiddleware:
         self.metrics = metrics
         self.consumers = consumers
         self.redeliveries: dict[Any, int] = {}
-        """In a row, by FastStream's subscriber."""
+        """Number of redeliveries in a row, by FastStream subscriber."""
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_Attempts":
         return _Attempts(msg, shared=self, context=context)
@@ -105,14 +104,14 @@ class RetryMiddleware:
     def busy(
         self, message: StreamMessage[Any], seconds: float | None = None
     ) -> AbstractContextManager[None]:
-        """A context around what is done for a message, which may take so long."""
+        """A context around work for a message, which may take this long."""
         if self.consumers is None:
             return nullcontext()
         longest = seconds or self.policy.longest(self.messages.count(message))
         return self.consumers.busy(self.messages.channel(message), longest)
 
     async def give_up(self, failed: FailedMessage) -> None:
-        """Send a message to the dead letters. When that fails, it stays unacknowledged."""
+        """Send a message to the dead letters. If that raises, the message is not acknowledged."""
         raw = self.messages.raw(failed.message)
         logger.error(
             "Message %s of %s goes to the dead letters after attempt %d: %s: %s",
@@ -147,7 +146,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     ) -> Any:
         self._message = msg
         with self._shared.busy(msg):
-            async with self._messages.in_hand(msg):
+            async with self._messages.in_flight(msg):
                 result = await self._handle(call_next, msg)
         self._handled = True
         return result
@@ -158,7 +157,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> bool | None:
-        """Pause before the message is given back to the broker, which delivers it again at once."""
+        """Pause before a message goes back to the broker, which redelivers it at once."""
         message, redeliveries = self._message, self._shared.redeliveries
         if message is None or not isinstance(exc_val, Exception | None):
             return False
@@ -166,7 +165,8 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             isinstance(exc_val, AckMessage | NackMessage | RejectMessage)
             and not self._messages.takes_options
         ):
-            # With one of them FastStream's nack fails, and the message is skipped.
+            # With an unknown option FastStream's nack would raise, and FastStream would skip the
+            # message.
             exc_val.extra_options.clear()
         consumer = current_subscriber(self.context)
         decided = isinstance(exc_val, NackMessage) or message.committed is AckStatus.NACKED
@@ -186,34 +186,36 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         pause = min(REDELIVERY_PAUSE_SECONDS * 2 ** min(in_a_row - 1, 10), longest)
         pause *= random.uniform(0.75, 1)
         logger.warning(
-            "Message %s is not acknowledged and comes again in %.1f s, redelivery %d in a row: %s",
+            "Message %s is not acknowledged: the broker redelivers it in %.1f s, redelivery %d in a"
+            " row: %s",
             message.message_id, pause, in_a_row,
             "nacked" if error is None else f"{type(error).__name__}: {describe(error)}",
         )  # fmt: skip
         with self._shared.busy(message, pause):
-            async with self._messages.in_hand(message):
+            async with self._messages.in_flight(message):
                 await asyncio.sleep(pause)
 
     async def publish_scope(
         self, call_next: Callable[[PublishCommand], Awaitable[Any]], cmd: PublishCommand
     ) -> Any:
-        """Publish what a handler returned, which FastStream does when `consume_scope` is over.
+        """Publish what a handler returned. FastStream does so after `consume_scope`.
 
-        A failure here would have the message redelivered without end.
+        If the result cannot be published, the message goes to the dead letters: otherwise the
+        broker would redeliver it without end.
         """
-        if self._message is None or not self._handled:  # published by a handler, or by nobody's
+        if self._message is None or not self._handled:  # not a handler's result
             return await call_next(cmd)
         try:
             async with self._messages.confirmation():
                 return await call_next(cmd)
         except Unavailable as error:
             _release(error)
-            raise self._messages.again(error)  # noqa: B904 (the error itself, or because of it)
+            raise self._messages.redelivery(error)  # noqa: B904 (may be the error itself)
         except Exception as error:
             _release(error)
             for message in self._messages.singles(self._message):
                 await self._shared.give_up(FailedMessage(message, error, self._made))
-            raise self._messages.settled() from error
+            raise self._messages.acknowledgement() from error
 
     async def _handle(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
@@ -223,24 +225,24 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         except IgnoredException:
             raise
         except Unavailable as error:
-            raise self._messages.again(error)  # noqa: B904 (the error itself, or because of it)
+            raise self._messages.redelivery(error)  # noqa: B904 (may be the error itself)
         except Exception as error:
             if msg.committed is AckStatus.NACKED:
-                raise  # its handler has nacked it: it is redelivered
+                raise  # the handler has nacked it: the broker redelivers it
             singles = self._messages.singles(msg)
             if len(singles) == 1 or self._has_publisher():
                 for one in singles:
                     await self._shared.give_up(FailedMessage(one, error, self._made))
             elif not await self._one_by_one(call_next, singles):
                 return None
-            # The dead letter is safe: acknowledge, with the error for telemetry and the log.
-            raise self._messages.settled() from error
+            # The dead letter is stored: acknowledge, with the error for telemetry and the log.
+            raise self._messages.acknowledgement() from error
 
     def _has_publisher(self) -> bool:
-        """Whether what a handler returns is published: that for one message of a batch is not.
+        """Whether the handler has a publisher.
 
-        So such a batch stays together, and each of its messages is a dead letter. A `Service`
-        refuses such a handler before it starts.
+        Then a failed batch is not handled message by message: the results would be lost. Each of
+        its messages becomes a dead letter. A `Service` refuses such a batch handler at the start.
         """
         calls = getattr(current_subscriber(self.context), "calls", ())
         return any(publishers_of(call.handler) for call in calls)
@@ -248,22 +250,23 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     async def _one_by_one(
         self, call_next: Callable[[Any], Awaitable[Any]], messages: list[StreamMessage[Any]]
     ) -> int:
-        """Handle a failed batch's messages each on its own; return how many failed.
+        """Handle the messages of a failed batch one by one. Returns how many failed.
 
-        Handlers see a message again that they had handled as part of the batch: they must be
-        idempotent, as with any at-least-once delivery. Those that fail go to the dead letters at
-        the end, and none does if the batch is redelivered: each delivery would send the same ones.
+        A handler sees messages again that it has handled as part of the batch. It must be
+        idempotent, as with any at-least-once delivery. Failed messages go to the dead letters only
+        at the end, and only if the batch is not redelivered: otherwise each delivery would send
+        them again.
         """
         failed: list[FailedMessage] = []
         try:
             await self._try_each(call_next, messages, failed)
             if self._message and self._message.committed is AckStatus.NACKED:
-                return 0  # a handler has nacked it: the batch is redelivered
+                return 0  # the handler has nacked the batch: the broker redelivers it
             for one in failed:
                 await self._shared.give_up(one)
             return len(failed)
         finally:
-            failed.clear()  # a frame in the traceback of each error has this list: a cycle
+            failed.clear()  # breaks a cycle: each error's traceback refers to this list
 
     async def _try_each(
         self,
@@ -271,17 +274,17 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         messages: list[StreamMessage[Any]],
         failed: list[FailedMessage],
     ) -> None:
-        """Handle messages one by one, and add those that fail to `failed`.
+        """Handle messages one by one, and add failed ones to `failed`.
 
-        Those that are left when the batch's time is used up fail, so that a handler that hangs does
-        not hold the partitions for an hour.
+        Messages that remain after the time-out of the batch also fail: otherwise a handler that
+        hangs could block its channel for an hour.
         """
         ends = time.monotonic() + BATCH_TIMEOUTS * self._policy.timeout
         for message in messages:
             left = ends - time.monotonic()
             try:
                 if left <= 0:
-                    raise TimeoutError("others of its batch used up the time to handle it")
+                    raise TimeoutError("the other messages of its batch used up the time")
                 async with self._time_limit(left):
                     await self._attempt(call_next, message)
             except (AckMessage, RejectMessage, SkipMessage):
@@ -294,10 +297,10 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     async def _attempt(
         self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
     ) -> Any:
-        """Call the handler until it succeeds, or the policy allows no further attempt."""
+        """Call the handler until it succeeds, or until the policy allows no further attempt."""
         policy = self._policy
         self._made = 1
-        await msg.decode()  # outside of the attempts: what cannot be read now never will be
+        await msg.decode()  # before the attempts: retrying would not make it readable
         for number in range(1, policy.attempts + 1):
             self._made = number
             try:
@@ -330,7 +333,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             subscriber = current_subscriber(self.context)
             logger.warning(
                 "Handler %s has not ended within %g s. It runs in a thread, which cannot be"
-                " cancelled: its message waits for it, and so does any further attempt.",
+                " cancelled: its message, and any further attempt, waits until it ends.",
                 ", ".join(call.name for call in getattr(subscriber, "calls", ())), seconds,
             )  # fmt: skip
 
@@ -338,7 +341,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
 
     @contextmanager
     def _span(self, attempt: int) -> Iterator[None]:
-        """A span for each further attempt; the first is the process span itself."""
+        """A span for an attempt. The first attempt has none: the process span shows it."""
         if attempt == 1:
             yield
             return
@@ -352,7 +355,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
                 yield
         except IgnoredException:
             raise
-        except BaseException as error:  # also where the attempt is cancelled
+        except BaseException as error:  # also if the attempt is cancelled
             fail(span, error)
             raise
         finally:
@@ -360,24 +363,24 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
 
 
 def _release(error: BaseException | None) -> None:
-    """Free an error that came out of a future as soon as it is not needed any more.
+    """Break the reference cycle of an error that a future raised, in anyio or in aiokafka.
 
-    The future has the error, whose traceback has the frame that awaited the future, as a variable:
-    a cycle, in anyio and in aiokafka, that would keep the message until the garbage collector runs.
+    The future refers to the error, the error's traceback to the frame that awaited the future, and
+    the frame to the future. Otherwise the message stays in memory until the garbage collector runs.
     """
     for _ in range(MAX_CHAIN):
         if error is None:
             return
         for frame, _ in traceback.walk_tb(error.__traceback__):
-            # Not `f_locals`, which may keep a copy of the variables, and so make a cycle itself.
-            if any(_came_with(one, error) for one in gc.get_referents(frame)):
-                with suppress(RuntimeError):  # it still runs
+            # Not `f_locals`: it may store a copy of the variables, which would be another cycle.
+            if any(_is_future_of(error, one) for one in gc.get_referents(frame)):
+                with suppress(RuntimeError):  # the frame still runs
                     frame.clear()
         error = error.__cause__ or error.__context__
 
 
-def _came_with(one: object, error: BaseException) -> bool:
-    """Whether it is a future that had this error."""
+def _is_future_of(error: BaseException, one: object) -> bool:
+    """Whether an object is a future that failed with this error."""
     if not isinstance(one, asyncio.Future) or not one.done() or one.cancelled():
         return False
     return one.exception() is error

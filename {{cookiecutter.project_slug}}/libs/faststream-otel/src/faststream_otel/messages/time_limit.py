@@ -1,4 +1,4 @@
-"""A limit on the time that a block of code may take."""
+"""A time-out for a block of code that may run a handler in a thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,25 +8,25 @@ from types import TracebackType
 from anyio.to_thread import current_default_thread_limiter
 
 THREAD_POLL_SECONDS = 0.05
-"""How often a thread that is over its time is looked at again."""
+"""Time between two checks whether a thread has ended after its time-out."""
 
 
 class TimeLimit:
-    """As `asyncio.timeout`, but for two things.
+    """Like `asyncio.timeout`, with two differences.
 
-    - A thread that the block waits for, such as that of a plain `def` handler, ends first, and the
-      block goes on with its outcome. Nothing can cancel a thread: whoever stopped waiting for it
-      would have the next attempt run beside it. Known are the threads of `anyio.to_thread`, which
+    - If the block waits for a thread, such as that of a plain `def` handler, the block continues
+      with the thread's result, even after the time-out. A thread cannot be cancelled; without this,
+      the next attempt would run beside it. Only threads of `anyio.to_thread` count, which
       FastStream uses.
-    - It holds nothing once it is over. A cancelled timer of asyncio's stays in the event loop's
-      queue until its time comes, with the context variables that were there, a message say.
+    - It keeps no references after the block. The event loop keeps a cancelled timer until it would
+      fire, with its context variables, which may include a message.
 
     Args:
-        seconds: The limit.
-        overdue: Called once, when the limit has passed and a thread is waited for.
+        seconds: The time-out.
+        overdue: Called once if the time-out passes while the block waits for a thread.
 
     Raises:
-        TimeoutError: As `asyncio.timeout` does.
+        TimeoutError: Like `asyncio.timeout`.
     """
 
     def __init__(self, seconds: float, overdue: Callable[[], object] = lambda: None) -> None:

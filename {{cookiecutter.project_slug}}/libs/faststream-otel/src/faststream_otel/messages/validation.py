@@ -1,12 +1,12 @@
-"""Distinguishes a message that does not fit its handler from any other error of validation.
+"""Distinguishes a message that does not fit its handler from any other validation error.
 
-A `pydantic.ValidationError` may be about the message, which no retry can help, or about anything
-that a handler validates, such as the reply of a service that it called: worth another attempt.
+A `pydantic.ValidationError` may be about the message; then a retry is useless. It may also be about
+other data that a handler validates, such as the response of another service; then a retry may help.
 
-Of fast-depends, FastStream's own library for parameters, it takes `PydanticSerializer` and
-`fast_depends.library.serializer`: not private, but on no page of its documentation. The flag is set
-on an error of pydantic's, which takes any attribute now; if that changes, a message that does
-not fit is retried before it goes to the dead letters.
+This module uses `PydanticSerializer` and `fast_depends.library.serializer` of fast-depends, which
+FastStream uses for parameters. They are not private, but not documented either. It sets an
+attribute on pydantic's error. If pydantic refuses that one day, a message that does not fit is
+retried before it goes to the dead letters.
 """
 
 from contextlib import suppress
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 
 class MessageSerializer(SerializerProto):
-    """A broker's default serializer, but that `is_about_message` knows its errors."""
+    """FastStream's default serializer, whose errors `is_about_message` recognizes."""
 
     encode = staticmethod(PydanticSerializer.encode)
 
@@ -55,20 +55,19 @@ class _Serializer(Serializer):
 
 
 def is_about_message(error: Exception) -> bool:
-    """Whether FastStream raised it because the message does not fit the handler's parameters."""
+    """Whether FastStream raised the error because the message does not fit the handler."""
     return getattr(error, "about_message", False)
 
 
 class BatchPublisherError(SetupError):
-    """A handler of batches has a publisher, which could lose what the handler returns.
+    """A batch handler has a publisher, which could lose the handler's results.
 
-    A batch that fails is handled message by message, and what is returned for each of them has
-    nowhere to go.
+    A failed batch is handled message by message, and FastStream publishes none of these results.
     """
 
     def __init__(self, handler: str) -> None:
         super().__init__(
-            f"The handler {handler!r} takes batches and has a publisher. A batch that fails is"
-            " handled message by message, and what the handler then returns would be lost. Publish"
-            " from within the handler instead: await service.send(publisher, event)."
+            f"The handler {handler!r} takes batches and has a publisher. A failed batch is handled"
+            " message by message, and what the handler then returns would be lost. Publish from"
+            " within the handler instead: await service.send(publisher, event)."
         )

@@ -1,6 +1,6 @@
 """OpenTelemetry for FastStream services: traces, metrics and logs over OTLP.
 
-It knows no broker, and not FastStream: the middlewares of `messages` do. Five lines adopt both:
+This package imports neither FastStream nor a broker. The middlewares for messages build on it:
 
     from faststream_otel import Telemetry
     from faststream_otel.kafka import KafkaTelemetryMiddleware
@@ -9,8 +9,8 @@ It knows no broker, and not FastStream: the middlewares of `messages` do. Five l
     broker = KafkaBroker(middlewares=[KafkaTelemetryMiddleware(**telemetry.providers)])
     app = FastStream(broker, lifespan=telemetry.lifespan)
 
-The standard `OTEL_*` environment variables configure it. `BadVariable`, a ValueError, says at this
-import or at `Telemetry(...)` which of them can't be honoured.
+The standard `OTEL_*` environment variables configure it. A variable with a bad value raises
+`BadVariable`, a ValueError: at the import of `Telemetry`, or at `Telemetry(...)`.
 """
 
 from importlib import import_module
@@ -39,7 +39,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import OpenTelemetry on use, since it reads some of the variables when it is imported."""
+    """Import OpenTelemetry on first use: it reads some variables when it is imported."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     prepare_environment()

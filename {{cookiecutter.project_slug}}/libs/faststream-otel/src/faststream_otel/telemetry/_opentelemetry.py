@@ -1,75 +1,71 @@
-"""The private parts of OpenTelemetry that this package uses, all of them.
+"""All private parts of OpenTelemetry that this package uses.
 
-OpenTelemetry may change them in any version. Where one is missing or has another shape, the
-function here logs it once, and the library works without it.
+OpenTelemetry may change them in any version. If one is missing or looks different, the function
+here logs this once, and the library works without it.
 
 - `_stub`, `_channel`, `_client`, `_initialize_channel_and_stub` and `_shutdown_in_progress` of an
-  OTLP exporter over gRPC: to send again until the time-out while the Collector is away. The
-  exporters have no setting for it. Without: a batch is given up after six attempts, which take
-  about half a minute.
-- `encode_spans`, the name in the module of an OTLP span exporter: for the cheaper encoder. The
-  exporters take no other. Without: their own encoder, at several times the cost.
-- `_batch_processor._queue` of a batch processor: to count at the end what is lost with the process.
-  Without: what is still in the queue is missing from that count.
-- `_update_resource` of a provider: for one resource where somebody else has set the global
-  providers, as `opentelemetry-instrument` does. Without: those keep their own resource.
-- `_OpenTelemetrySemanticConventionStability` of opentelemetry-instrumentation: for today's names of
-  HTTP where another instrumentation has looked at OTEL_SEMCONV_STABILITY_OPT_IN before it was set,
-  as under `opentelemetry-instrument`. Without: the names are those of 2021 there.
+  OTLP exporter over gRPC: to resend until the time-out while the Collector is unreachable. The
+  exporters have no setting for it. Without: an exporter drops a batch after six attempts, which
+  take about half a minute.
+- The name `encode_spans` in the module of an OTLP span exporter: to use the cheaper encoder. The
+  exporters have no setting for it. Without: their own encoder, which costs several times as much.
+- `_batch_processor._queue` of a batch processor: to count what is lost when the process ends.
+  Without: the count omits what is still queued.
+- `_update_resource` of a provider: to have one resource if other code has set the global providers,
+  as `opentelemetry-instrument` does. Without: those providers keep their own resource.
+- `_OpenTelemetrySemanticConventionStability` of opentelemetry-instrumentation: to use the stable
+  HTTP names if another instrumentation has read OTEL_SEMCONV_STABILITY_OPT_IN before it was set, as
+  under `opentelemetry-instrument`. Without: that process uses the old HTTP names.
 - `_active_span_processor._span_processors`, `_multi_log_record_processor._log_record_processors`
-  and `_metric_readers` of such a provider: to see that it exports nothing. Without: it is taken for
-  one that exports.
+  and `_metric_readers` of a provider that other code has set: to see whether it exports anything.
+  Without: the library assumes that it does.
 
 Not private in spite of the underscore: `opentelemetry._logs`, `opentelemetry.sdk._logs` and the
-exporters' `_log_exporter`. They are the documented places of the logs signal.
+exporters' `_log_exporter`. They are the documented modules of the logs signal.
 
-Elsewhere the method `export` of an exporter is replaced on the instance. It is public, and a
-wrapper around the exporter would hide what the SDK's readers ask a metric exporter for.
+Other modules replace the public method `export` on an exporter instance. A wrapper around the
+exporter would hide attributes that the SDK's metric readers need.
 """
 
 # ruff: noqa: SLF001
 
-import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Sized
 from contextlib import suppress
-from functools import cache
+from functools import partial
 from operator import attrgetter
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 
-logger = logging.getLogger(__name__)
+from .missing import warn_missing
 
 _STABILITY = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
-
-@cache
-def _say_missing(part: str, consequence: str) -> None:
-    logger.warning("This version of OpenTelemetry has no %s, or another one: %s", part, consequence)
+_warn_missing = partial(warn_missing, "OpenTelemetry")
 
 
 class GrpcConnection:
-    """How an OTLP exporter over gRPC reaches its receiver."""
+    """The connection of an OTLP exporter over gRPC."""
 
     def __init__(self, exporter: Any) -> None:
         self._exporter = exporter
         self._make_client: Callable[[Any], Any] = exporter._stub
 
     def send(self, request: Any, **options: Any) -> Any:
-        """Raises grpc.RpcError."""
+        """Send an export request. Raises grpc.RpcError."""
         return self._make_client(self._exporter._channel).Export(request, **options)
 
     def renew(self) -> None:
-        """Connect anew: the receiver's name is looked up again."""
+        """Open a new channel, which resolves the receiver's name again."""
         self._exporter._channel.close()
         self._exporter._initialize_channel_and_stub()
 
     def wait(self, seconds: float) -> bool:
-        """Return True at once when the exporter shuts down, False after that time."""
+        """Wait. Returns True as soon as the exporter shuts down, False after that time."""
         ended: bool = self._exporter._shutdown_in_progress.wait(seconds)
         return ended
 
@@ -77,12 +73,12 @@ class GrpcConnection:
 def send_with(
     exporter: Any, send: Callable[[GrpcConnection, Any, float, dict[str, Any]], Any]
 ) -> bool:
-    """Have an OTLP exporter over gRPC call `send` with each request; return whether it does.
+    """Make an OTLP exporter over gRPC call `send` for each request. Returns whether it does.
 
     Args:
-        exporter: Of any signal.
-        send: Gets the connection, the request, its time-out in seconds, and the other options of
-            `GrpcConnection.send`, whose result it returns.
+        exporter: An exporter of any signal.
+        send: Takes the connection, the request, the time-out in seconds, and further options for
+            `GrpcConnection.send`. Returns the result of that method.
     """
     if not (
         callable(getattr(exporter, "_stub", None))
@@ -91,7 +87,9 @@ def send_with(
         and callable(getattr(getattr(exporter, "_client", None), "Export", None))
         and isinstance(getattr(exporter, "_shutdown_in_progress", None), threading.Event)
     ):
-        _say_missing("OTLP exporter over gRPC with `_stub`", "batches are given up early")
+        _warn_missing(
+            "OTLP exporter over gRPC with `_stub`", "batches are dropped before the time-out"
+        )
         return False
     connection = GrpcConnection(exporter)
 
@@ -102,18 +100,18 @@ def send_with(
         return send(connection, request, timeout, options)
 
     client = SimpleNamespace(Export=export)
-    exporter._stub = lambda _channel: client  # for the client of each further channel
+    exporter._stub = lambda _channel: client  # for channels that `renew` opens
     exporter._client = client
     return True
 
 
 def encode_with(exporter: Any, theirs: Callable[..., Any], ours: Callable[..., Any]) -> bool:
-    """Have an OTLP span exporter encode with `ours`; return whether it does.
+    """Make an OTLP span exporter encode with `ours`. Returns whether it does.
 
     Args:
-        exporter: Of spans, over gRPC or HTTP.
+        exporter: A span exporter, over gRPC or HTTP.
         theirs: The `encode_spans` of opentelemetry-exporter-otlp-proto-common.
-        ours: Takes and returns the same.
+        ours: A function with the same signature.
     """
     module = sys.modules[type(exporter).__module__]
     uses_name = any(
@@ -122,35 +120,40 @@ def encode_with(exporter: Any, theirs: Callable[..., Any], ours: Callable[..., A
         if isinstance(method, FunctionType)
     )
     if not uses_name or getattr(module, "encode_spans", None) not in (theirs, ours):
-        _say_missing("`encode_spans` in its span exporters", "encoding spans costs more")
+        _warn_missing("`encode_spans` in its span exporters", "encoding spans costs more")
         return False
     module.encode_spans = ours  # type: ignore[attr-defined]
     return True
 
 
 def queue_length(processor: Any) -> int:
-    """How many spans or records wait in a batch processor; 0 where that is not known."""
+    """Number of spans or log records that wait in a batch processor; 0 if unknown."""
     queue = getattr(getattr(processor, "_batch_processor", None), "_queue", None)
     if isinstance(queue, Sized):
         return len(queue)
-    _say_missing("`_batch_processor._queue`", "what is lost at the end is not all counted")
+    _warn_missing(
+        "`_batch_processor._queue`", "the count of lost telemetry omits what is still queued"
+    )
     return 0
 
 
 def set_resource(provider: Any, resource: Resource) -> bool:
-    """Have an SDK's provider send with this resource; return whether it does."""
+    """Make a provider of the SDK use this resource. Returns whether it does."""
     try:
         provider._update_resource(resource)
     except (AttributeError, TypeError):
-        _say_missing("`_update_resource`", "another's providers keep their own resource")
+        _warn_missing(
+            "`_update_resource`", "providers that other code has set keep their own resource"
+        )
         return False
     return True
 
 
 def use_stable_http_names() -> bool:
-    """Have instrumentations of HTTP use the names of today, unless the variable is set otherwise.
+    """Make HTTP instrumentations use the stable names, unless OTEL_SEMCONV_STABILITY_OPT_IN is set.
 
-    Those that have looked already stay as they are. Returns whether the variable is in effect.
+    Instrumentations that have read the variable before keep their names. Returns whether the
+    variable is in effect.
     """
     if os.environ.setdefault(_STABILITY, "http") != "http":
         return True
@@ -163,16 +166,16 @@ def use_stable_http_names() -> bool:
         Stability._initialized = False
         initialize()
     except (ImportError, AttributeError):
-        _say_missing(
+        _warn_missing(
             "`_OpenTelemetrySemanticConventionStability`",
-            f"set {_STABILITY}=http in the environment for today's names of HTTP",
+            f"set {_STABILITY}=http in the environment to get the stable HTTP names",
         )
         return False
     return True
 
 
 def is_bare(provider: Any) -> bool:
-    """Whether an SDK's provider has nobody to give its telemetry to."""
+    """Whether a provider of the SDK has no processor and no reader, so that it exports nothing."""
     for path in (
         "_active_span_processor._span_processors",
         "_multi_log_record_processor._log_record_processors",
@@ -180,5 +183,7 @@ def is_bare(provider: Any) -> bool:
     ):
         with suppress(AttributeError):
             return not attrgetter(path)(provider)
-    _say_missing("`_span_processors` or `_metric_readers`", "a provider is taken to have exporters")
+    _warn_missing(
+        "`_span_processors` or `_metric_readers`", "a provider is assumed to have exporters"
+    )
     return False

@@ -1,4 +1,4 @@
-"""Which span a log record belongs to, also where it is logged after the span has ended."""
+"""Which span a log record belongs to, even if it is logged after the span has ended."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -10,12 +10,12 @@ _last: ContextVar[Callable[[], Span | None] | None] = ContextVar("last", default
 
 
 def remember(span: Callable[[], Span | None]) -> None:
-    """Say which span records belong to while none is current: `span` returns it, or None."""
+    """Set the span for log records while no span is current: `span` returns it, or None."""
     _last.set(span)
 
 
 def record_context() -> Context:
-    """The context that a log record made now belongs to."""
+    """The context for a log record that is created now."""
     current = get_current()
     if get_current_span(current).get_span_context().is_valid:
         return current

@@ -1,9 +1,9 @@
-"""Cheaper OTLP: spans are written as protobuf's bytes, what repeats from memory.
+"""A cheaper OTLP encoder: writes spans as protobuf bytes, and caches repeated parts.
 
-Building protobuf objects is most of what exporting a span costs. Most of a messaging span repeats:
-its name, system, operation, destination, consumer group, partition. The bytes are those of
-`opentelemetry.proto.trace.v1.Span` (OTLP 1.x, trace.proto and common.proto), in the wire format
-that protobuf specifies ("Encoding").
+Building protobuf objects is most of the cost of exporting a span. Most parts of a messaging span
+repeat: its name, system, operation, destination, consumer group, partition. The bytes are those of
+`opentelemetry.proto.trace.v1.Span` (OTLP 1.x, trace.proto and common.proto), in protobuf's wire
+format (protobuf documentation, "Encoding").
 """
 
 import struct
@@ -38,20 +38,20 @@ _IDS = struct.Struct("<2s16s2s8s")
 _TIMES = struct.Struct("<cQcQ")
 _FLAGS = struct.Struct("<2sI")
 _DOUBLE = struct.Struct("<cd")
-# SpanFlags of trace.proto: whether it is known that the parent is remote, and that it is.
+# SpanFlags of trace.proto: whether the next bit is meaningful; whether the parent is remote.
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 
 
 def install_encoder(exporter: Any) -> bool:
-    """Have an OTLP span exporter encode with `encode_spans`; return whether it does."""
+    """Make an OTLP span exporter encode with `encode_spans`. Returns whether it does."""
     return encode_with(exporter, encode_any_spans, encode_spans)
 
 
 def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-    """As the function of this name in opentelemetry-exporter-otlp-proto-common, in less time.
+    """A faster `encode_spans` of opentelemetry-exporter-otlp-proto-common, with the same result.
 
-    Spans with events or links, and values that are no plain text or number, are left to that one,
-    as `values` makes them fit for it.
+    That function still encodes spans that have events, links, or attributes that are neither text
+    nor numbers. `values` first makes them encodable.
     """
     plain: dict[tuple[int, int], list[bytes]] = {}
     firsts: dict[tuple[int, int], ReadableSpan] = {}
@@ -73,7 +73,7 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
 
 
 def _in_resource(first: ReadableSpan, spans: list[bytes]) -> bytes:
-    """One ResourceSpans of a request, with the resource and the scope of its first span."""
+    """A ResourceSpans field of the request, with the resource and the scope of the first span."""
     (around,) = encode_any_spans(values.spans([first])).resource_spans
     (scope,) = around.scope_spans
     around.ClearField("scope_spans")
@@ -84,7 +84,7 @@ def _in_resource(first: ReadableSpan, spans: list[bytes]) -> bytes:
 
 
 def _encode(span: ReadableSpan) -> bytes | None:
-    """A span as a field of ScopeSpans; None if it is more than this can write."""
+    """A span as a field of ScopeSpans; None for a span that this encoder does not support."""
     context, parent, status = span.context, span.parent, span.status
     if context is None or context.trace_state or span.events or span.links or status.description:
         return None
@@ -122,7 +122,7 @@ def _encode(span: ReadableSpan) -> bytes | None:
 
 
 def _attribute(key: str, value: object) -> bytes:
-    """A KeyValue as a field of Span. Raises TypeError for what is no plain value."""
+    """A KeyValue as a field of Span. Raises TypeError if the value is neither text nor a number."""
     if key in _CONSTANTS and (known := _remembered.get((key, value))) is not None:
         return known
     if isinstance(value, str):
@@ -142,7 +142,7 @@ def _attribute(key: str, value: object) -> bytes:
 
 
 def _prefix(tag: bytes, text: str) -> bytes:
-    """A field with a text that repeats, such as a name."""
+    """A text field whose value repeats, such as a name; cached."""
     known = _prefixes.get((tag, text))
     if known is None:
         known = _field(tag, text.encode())

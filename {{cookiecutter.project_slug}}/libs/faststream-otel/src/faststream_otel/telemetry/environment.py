@@ -1,11 +1,11 @@
-"""The `OTEL_*` environment variables, checked before OpenTelemetry reads them.
+"""Checks the `OTEL_*` environment variables before OpenTelemetry reads them.
 
-Left alone, a bad value is a traceback at import, a warning that does not name its variable, or
-nothing until the first export fails. Names and values are those of "Environment Variable
+Without this, a bad value causes a traceback at import, a warning that does not name the variable,
+or nothing until the first export fails. The variables are those of "Environment Variable
 Specification" and "OpenTelemetry Protocol Exporter" in the OpenTelemetry specification;
-docs/telemetry.md has the list.
+docs/telemetry.md lists them.
 
-Nothing of OpenTelemetry is imported here: its API reads OTEL_PROPAGATORS when it is imported.
+This module does not import OpenTelemetry, whose API reads OTEL_PROPAGATORS at import.
 """
 
 import math
@@ -23,7 +23,7 @@ Queue = Literal["OTEL_BSP", "OTEL_BLRP"]
 QUEUES: tuple[Queue, ...] = ("OTEL_BSP", "OTEL_BLRP")
 
 default_exporter = "otlp"
-"""Of OTEL_{TRACES,METRICS,LOGS}_EXPORTER. `faststream_otel.testing` makes it `none`."""
+"""Default of OTEL_{TRACES,METRICS,LOGS}_EXPORTER. `faststream_otel.testing` sets it to `none`."""
 
 LOG_LEVELS = {
     "trace": "DEBUG",
@@ -36,7 +36,7 @@ LOG_LEVELS = {
     "critical": "CRITICAL",
     "none": "CRITICAL",
 }
-"""Values of OTEL_LOG_LEVEL, and the levels of `logging` that they stand for."""
+"""Values of OTEL_LOG_LEVEL, with the corresponding levels of `logging`."""
 
 _PROPAGATOR_PACKAGES = {
     "b3": "opentelemetry-propagator-b3",
@@ -48,36 +48,38 @@ _PROPAGATOR_PACKAGES = {
 _BUILT_IN_PROPAGATORS = ("tracecontext", "baggage")
 
 _MOST = 2**31 - 1
-"""The largest number that the specification asks an SDK to take."""
-# The schemes of gRPC's own addresses, and those of the specification.
+"""The largest number that the specification requires an SDK to accept."""
+# The schemes of the specification, and those of gRPC's target names.
 _GRPC_SCHEMES = {"http", "https", "dns", "unix", "unix-abstract", "ipv4", "ipv6", "vsock", "xds"}
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _HEADER = re.compile(rf'{_TOKEN}[ \t]*=[ -!#-+\--:<-\[\]-~]*')  # fmt: skip
 
-# These may be any bytes: what is not UTF-8 is escaped as it is exported.
-_DESCRIBING = {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
+# These may hold any bytes: the exporter escapes what is not UTF-8.
+_ANY_BYTES = {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
 
 Check = Callable[[str], str]
-"""Returns the value as OpenTelemetry for Python takes it. Raises `_Wrong`."""
+"""Returns the value in the form that OpenTelemetry for Python accepts. Raises `_Wrong`."""
 
 
 class BadVariable(ValueError):
-    """Names the variable, what is wrong with it, and a good value."""
+    """An environment variable has a bad value. Names it, the reason, and a good value."""
 
 
 class _Wrong(Exception):
+    """The reason why a value is bad, and a good value; `_bad` adds the variable's name."""
+
     def __init__(self, reason: str, good: str) -> None:
         super().__init__(reason)
         self.good = good
 
 
 def prepare_environment() -> None:
-    """Check the variables, and write them back trimmed; an empty one is not set.
+    """Check the variables, trim their values, and unset the empty ones.
 
-    It costs little to call it again.
+    Calling it again is cheap.
 
     Raises:
-        BadVariable: A value can't be honoured. Nothing secret is quoted.
+        BadVariable: A variable has a bad value. The text quotes no secrets.
     """
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         value = os.environ[name].strip()
@@ -85,7 +87,7 @@ def prepare_environment() -> None:
             del os.environ[name]
             continue
         try:
-            if name not in _DESCRIBING:
+            if name not in _ANY_BYTES:
                 value.encode()
             value = _CHECKS.get(name, str)(value)
         except UnicodeEncodeError:
@@ -102,10 +104,10 @@ def prepare_environment() -> None:
 
 
 def environment_warnings() -> list[str]:
-    """What is taken otherwise than its author may think, in words for the log."""
+    """Warnings to log about variables whose effect may surprise whoever set them."""
     warnings = [
-        f"{name}={value} is taken as {value} seconds, as OpenTelemetry for Python does; the"
-        " specification has milliseconds, and so has a number of 1000 or more here: write"
+        f"{name}={value} is taken as {value} seconds, as OpenTelemetry for Python does. The"
+        " specification says milliseconds, and a number of 1000 or more is taken as such: write"
         f" {name}={max(_FIRST_MILLISECONDS, round(float(value) * 1000))}"
         for name in _per_signal("TIMEOUT")
         if (value := os.environ.get(name)) and 0 < float(value) < _FIRST_MILLISECONDS
@@ -116,7 +118,7 @@ def environment_warnings() -> list[str]:
         if (value := os.environ.get(name)) and value.lower() not in ("true", "false")
     ]
     warnings += [
-        f"{name} is not supported and has no effect; the other OTEL_* variables hold"
+        f"{name} is not supported and has no effect; the other OTEL_* variables apply"
         for name in ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE", "OTEL_ENTITIES")
         if name in os.environ
     ]
@@ -124,7 +126,7 @@ def environment_warnings() -> list[str]:
 
 
 def exporter_names(signal: Signal) -> list[str]:
-    """What OTEL_{TRACES,METRICS,LOGS}_EXPORTER names: `otlp`, `console`, both or nothing."""
+    """The value of OTEL_{TRACES,METRICS,LOGS}_EXPORTER: `otlp`, `console`, both or none."""
     names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER") or default_exporter
     return [] if names == "none" else names.split(",")
 
@@ -143,10 +145,10 @@ _FIRST_MILLISECONDS = 1000
 
 
 def otlp_timeout(signal: Signal) -> float:
-    """OTEL_EXPORTER_OTLP_TIMEOUT or the signal's own, in seconds; 10 by default.
+    """OTEL_EXPORTER_OTLP_TIMEOUT or the signal's own variable, in seconds; 10 by default.
 
-    The specification has milliseconds, OpenTelemetry for Python seconds. A number of 1000 or more
-    is taken as milliseconds, a smaller one as seconds; 0 is no limit.
+    The specification says milliseconds, OpenTelemetry for Python takes seconds. Here a number of
+    1000 or more is milliseconds, a smaller one is seconds, and 0 means no limit.
     """
     number = float(otlp_setting(signal, "TIMEOUT") or 10)
     if number == 0:
@@ -155,7 +157,7 @@ def otlp_timeout(signal: Signal) -> float:
 
 
 def batch_size(queue: Queue) -> int:
-    """OTEL_{BSP,BLRP}_MAX_EXPORT_BATCH_SIZE; by default 512, or all of a smaller queue."""
+    """OTEL_{BSP,BLRP}_MAX_EXPORT_BATCH_SIZE; by default 512, or the size of a smaller queue."""
     chosen = os.environ.get(f"{queue}_MAX_EXPORT_BATCH_SIZE")
     return int(chosen) if chosen else min(512, _queue_size(queue))
 
@@ -171,7 +173,7 @@ def _per_signal(option: str) -> list[str]:
 
 
 def _bad(name: str, value: str, wrong: _Wrong) -> BadVariable:
-    hidden = re.sub(r"(?s)(.*?//)?.*@", r"\1***@", value)  # what may be a password
+    hidden = re.sub(r"(?s)(.*?//)?.*@", r"\1***@", value)  # it may hold a password
     shown = "" if name.endswith("_HEADERS") else f"={hidden!r}"
     return BadVariable(f"{name}{shown} {wrong}: {name}={wrong.good}")
 
@@ -229,7 +231,7 @@ def _propagators(value: str) -> str:
 
 
 def _list(value: str, known: Iterable[str] | None, good: str) -> list[str]:
-    """The names of a comma-separated list, each once; `none` stands alone."""
+    """The names in a comma-separated list, without repetitions. `none` excludes all others."""
     names = list(dict.fromkeys(name.lower() for name in _parts(value)))
     for name in names:
         if known is not None and name not in (*known, "none"):
@@ -238,7 +240,7 @@ def _list(value: str, known: Iterable[str] | None, good: str) -> list[str]:
     if not names:
         raise _Wrong("names nothing; use for example", good)
     if "none" in names and len(names) > 1:
-        raise _Wrong("has none beside others; use one or the other, for example", good)
+        raise _Wrong("has none together with others; use one or the other, for example", good)
     return names
 
 
@@ -247,7 +249,7 @@ def _parts(value: str) -> list[str]:
 
 
 def _attributes(value: str) -> str:
-    return ",".join(_parts(value))  # the SDK warns of the nothing after a last comma
+    return ",".join(_parts(value))  # the SDK warns about a trailing comma
 
 
 def _headers(value: str) -> str:
@@ -255,8 +257,9 @@ def _headers(value: str) -> str:
         text = unquote(pair.strip())
         if text and not (_HEADER.fullmatch(pair.strip()) and text.isascii() and text.isprintable()):
             reason = (
-                f"is no list of key=value: part {number} does not fit; commas, semicolons, quotes,"
-                " backslashes and all but ASCII are percent-encoded in a value; write for example"
+                f"is not a list of key=value pairs: pair {number} is malformed. In a value,"
+                " percent-encode commas, semicolons, quotes, backslashes and all but ASCII; write"
+                " for example"
             )
             raise _Wrong(reason, "api-key=secret,x-tenant=acme")
     return value
@@ -280,7 +283,7 @@ def _check_endpoint(signal: Signal) -> None:
     good = "http://otel-collector:4317" if grpc else "http://otel-collector:4318"
     try:
         if re.search(r"\s", value):
-            raise _Wrong("has a space in it; write for example", good)
+            raise _Wrong("contains a space; write for example", good)
         schemes = _GRPC_SCHEMES if grpc else {"http", "https"}
         scheme, separator, _ = value.partition("://")
         if (separator or not grpc) and scheme.lower() not in schemes:
@@ -297,12 +300,12 @@ def _check_endpoint(signal: Signal) -> None:
 
 
 def _check_pair(signal: Signal) -> None:
-    """A key needs its certificate; over HTTP the file of a certificate may hold its key too."""
+    """Check that a key has its certificate. Over HTTP one file may hold both."""
     key, certificate = (_variable(signal, name) for name in ("CLIENT_KEY", "CLIENT_CERTIFICATE"))
     missing = [name for name in (key, certificate) if not os.environ.get(name)]
     if missing == [certificate] or (missing == [key] and otlp_protocol(signal) == "grpc"):
         (other,) = {key, certificate} - {*missing}
-        msg = f"{other} needs {missing[0]} beside it: {missing[0]}=/certificates/client.pem"
+        msg = f"{other} also needs {missing[0]}: {missing[0]}=/certificates/client.pem"
         raise BadVariable(msg)
 
 

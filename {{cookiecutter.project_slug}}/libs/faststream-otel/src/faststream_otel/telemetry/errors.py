@@ -1,8 +1,8 @@
-"""How telemetry describes an error: in words, at limited length, without the message it is about.
+"""How telemetry describes an error: at limited length, and without quoting the message.
 
-The text of a validation error quotes its input, and has a line for each of possibly thousands of
-places: telemetry has the first places and reasons only. Any other text, such as what your own code
-writes into an exception, is cut at the limit.
+The text of a validation error quotes the input, and has a line for each invalid field, possibly
+thousands. Telemetry contains only the first fields and reasons. The text of any other error is cut
+at the limit.
 """
 
 import traceback
@@ -23,27 +23,27 @@ from .values import text
 MAX_TEXT = 1000
 """Characters of an error's text."""
 MAX_STACK = 4000
-"""Characters of a stack trace: a full batch of failed spans has to fit into one export."""
-MAX_PLACES = 10
-"""Places of a validation error that are named."""
+"""Characters of a stack trace: a full batch of failed spans must fit into one export."""
+MAX_FIELDS = 10
+"""Fields of a validation error."""
 MAX_NAME = 50
-"""Characters of a field's name: of one that is not expected, the sender chooses it."""
+"""Characters of a field's name: the sender chooses the names of unexpected fields."""
 MAX_CHAIN = 10
-"""Errors that led to one another, or were raised together."""
+"""Errors of a chain of causes, or of an exception group."""
 
 
 def describe(error: BaseException) -> str:
-    """The error in words: `order.quantity: Field required`, or its text. Never raises."""
+    """The error's text; for a validation error `order.quantity: Field required`. Never raises."""
     wrapped = vars(error).get("original_error")  # FastDepends' own quotes the whole body
     if isinstance(wrapped, ValidationError):
         error = wrapped
     return bounded(
-        _places(error) if isinstance(error, ValidationError) else error_text(error), MAX_TEXT
+        _fields(error) if isinstance(error, ValidationError) else error_text(error), MAX_TEXT
     )
 
 
 def stack(error: BaseException) -> str:
-    """As Python's traceback, what came first first, with `describe` for the text of each error.
+    """A traceback like Python's, causes first, in which `describe` gives the text of each error.
 
     Never raises.
     """
@@ -53,7 +53,7 @@ def stack(error: BaseException) -> str:
     while one is not None and id(one) not in seen and len(seen) < MAX_CHAIN:
         seen.add(id(one))
         described.append(_described(one))
-        cause = one.__cause__  # an error may be false, or raise over the question
+        cause = one.__cause__  # compared with None: `bool(error)` may be False, or raise
         one = one.__context__ if cause is None and not one.__suppress_context__ else cause
     return bounded("\nwhich led to\n\n".join(reversed(described)), MAX_STACK)
 
@@ -61,7 +61,7 @@ def stack(error: BaseException) -> str:
 def record(
     span: Span, error: BaseException, attributes: Mapping[str, AttributeValue] | None = None
 ) -> None:
-    """Add the error to the span as an event, in place of `Span.record_exception`."""
+    """Add the error to the span as an event. Replaces `Span.record_exception`."""
     if span.is_recording():
         event = {
             EXCEPTION_TYPE: error_type(error),
@@ -72,7 +72,7 @@ def record(
 
 
 def fail(span: Span, error: BaseException) -> None:
-    """Record the error, and have the span failed by it."""
+    """Record the error on the span, and set the span's status to ERROR."""
     if span.is_recording():
         record(span, error)
         span.set_attribute(ERROR_TYPE, error_type(error))
@@ -80,7 +80,7 @@ def fail(span: Span, error: BaseException) -> None:
 
 
 def error_type(error: BaseException) -> str:
-    """`error.type`: the fully qualified class, as the conventions ask; a builtin's name alone."""
+    """`error.type`: the fully qualified class, as the conventions ask; for a builtin its name."""
     kind = type(error)
     return text(
         kind.__qualname__
@@ -90,7 +90,7 @@ def error_type(error: BaseException) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """The error's own text; empty if it cannot be made, which must not hide the error."""
+    """`str` of the error; empty if that raises."""
     try:
         return text(str(error))
     except Exception:
@@ -98,7 +98,7 @@ def error_text(error: BaseException) -> str:
 
 
 def bounded(whole: str, most: int) -> str:
-    """The text if it has at most so many characters, otherwise its two ends."""
+    """The text, cut in the middle if it has more than `most` characters."""
     if len(whole) <= most:
         return whole
     gap = f" … {len(whole) - most} characters more … "
@@ -106,21 +106,21 @@ def bounded(whole: str, most: int) -> str:
     return whole[:half] + gap + whole[-half:]
 
 
-def _places(error: ValidationError) -> str:
+def _fields(error: ValidationError) -> str:
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    places = []
-    for one in errors[:MAX_PLACES]:
-        place = ".".join(bounded(str(part), MAX_NAME) for part in one["loc"])
-        # The one message of pydantic's own that quotes the input.
+    fields = []
+    for one in errors[:MAX_FIELDS]:
+        field = ".".join(bounded(str(part), MAX_NAME) for part in one["loc"])
+        # Of pydantic's messages, only this one quotes the input.
         reason = "Unknown tag" if one["type"] == "union_tag_invalid" else one["msg"]
-        places.append(f"{place}: {reason}" if place else reason)
-    more = len(errors) - len(places)
-    return text("; ".join(places) + (f"; and {more} more" if more else ""))
+        fields.append(f"{field}: {reason}" if field else reason)
+    more = len(errors) - len(fields)
+    return text("; ".join(fields) + (f"; and {more} more" if more else ""))
 
 
 def _described(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
-    noted = vars(error).get("__notes__")  # by rule a list of texts, but nothing enforces it
+    noted = vars(error).get("__notes__")  # should be a list of texts, but Python does not check it
     notes = "".join(f"{text(note)}\n" for note in (noted if isinstance(noted, list) else ()))
     several = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     together = "".join(

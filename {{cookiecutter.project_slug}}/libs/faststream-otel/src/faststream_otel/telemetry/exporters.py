@@ -1,11 +1,13 @@
-"""Where telemetry goes: exporters as the `OTEL_*` environment variables choose them.
+"""Makes the exporters that the `OTEL_*` environment variables choose.
 
-Endpoint and headers (OTEL_EXPORTER_OTLP_* and their per-signal forms) are read by the exporters of
-OpenTelemetry; see "OpenTelemetry Protocol Exporter" in its specification. Time-out and compression,
-and over gRPC INSECURE and the certificates, they read otherwise than it says: these are read here.
+OpenTelemetry's exporters read endpoint and headers from OTEL_EXPORTER_OTLP_* and its per-signal
+forms (specification, "OpenTelemetry Protocol Exporter"). This module reads the time-out, the
+compression, and over gRPC INSECURE and the certificates: there the exporters deviate from the
+specification.
 
-An export waits for a Collector that is away, or over gRPC refuses it, until its time-out. Alone,
-the exporters give up a batch after six attempts, which take about half a minute.
+While the Collector is unreachable, or over gRPC answers UNAVAILABLE, an export keeps trying until
+its time-out. By themselves, the exporters drop a batch after six attempts, which take about half a
+minute.
 """
 
 import logging
@@ -27,7 +29,7 @@ from .limits import export_in_parts
 
 logger = logging.getLogger(__name__)
 
-# Where each exporter class lives; imported on use, so that a service loads one protocol only.
+# The exporter classes. Imported on use, so that a service loads only one protocol.
 _OTLP = {
     ("traces", "grpc"): "grpc.trace_exporter:OTLPSpanExporter",
     ("metrics", "grpc"): "grpc.metric_exporter:OTLPMetricExporter",
@@ -49,33 +51,32 @@ _ENCODABLE: dict[Signal, Callable[[Any], Any]] = {
 
 
 class Delivery:
-    """Logs once that telemetry cannot be delivered, and once that it can again.
+    """Logs once that exporting fails, and once that it works again, for all signals together.
 
-    The exporters log every failed attempt, which floods the log of a service whose Collector is
-    away; all signals share one voice instead.
+    The exporters log every failed attempt, which floods the log while the Collector is unreachable.
     """
 
     def __init__(self) -> None:
         self._failing: set[Signal] = set()
         self._lock = threading.Lock()
         self.lost: Counter[Signal] = Counter()
-        """Of batches that were given up: how many spans, and how many records."""
-        self.in_hand: Counter[Signal] = Counter()
-        """Of batches that are being exported."""
+        """Number of spans and of log records in batches that could not be exported."""
+        self.in_flight: Counter[Signal] = Counter()
+        """Number of spans and of log records in batches that are being exported."""
 
     def watch(self, exporter: Any, signal: Signal) -> Any:
-        """Wrap the exporter's `export` so that its outcome is noted; returns the exporter."""
+        """Wrap the exporter's `export` to record its outcome. Returns the exporter."""
         export: Callable[..., Any] = exporter.export
 
         def watched(batch: Any, *arguments: Any, **options: Any) -> Any:
-            size = len(batch) if isinstance(batch, Sized) else 0  # metrics come as a tree
-            self.in_hand[signal] += size
+            size = len(batch) if isinstance(batch, Sized) else 0  # metrics are a tree
+            self.in_flight[signal] += size
             delivered = False
             try:
                 result = export(batch, *arguments, **options)
                 delivered = result.name == "SUCCESS"
             finally:
-                self.in_hand[signal] -= size
+                self.in_flight[signal] -= size
                 self.lost[signal] += 0 if delivered else size
             self._note(signal, delivered=delivered)
             return result
@@ -93,10 +94,10 @@ class Delivery:
             after = bool(self._failing)
         if after and not before:
             logger.warning(
-                "OpenTelemetry %s cannot be exported (is the Collector up, and does it take these"
-                " credentials? see OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS and _CERTIFICATE;"
-                " OTEL_LOG_LEVEL=info shows each failure); the service goes on, its telemetry"
-                " waits in a bounded queue. Logged once until it recovers.",
+                "OpenTelemetry %s cannot be exported. Is the Collector up, and does it accept these"
+                " credentials? See OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS and _CERTIFICATE;"
+                " OTEL_LOG_LEVEL=info shows each failure. The service keeps running, and its"
+                " telemetry waits in a bounded queue. Logged once until it recovers.",
                 signal,
             )
         elif before and not after:
@@ -104,7 +105,7 @@ class Delivery:
 
 
 def make_exporters(signal: Signal, delivery: Delivery) -> list[Any]:
-    """Make those that OTEL_{TRACES,METRICS,LOGS}_EXPORTER names; none for `none`."""
+    """Make the exporters that OTEL_{TRACES,METRICS,LOGS}_EXPORTER names."""
     return [
         _load(_CONSOLE[signal])() if name == "console" else make_exporter(signal, delivery)
         for name in exporter_names(signal)
@@ -117,7 +118,7 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     exporter = _load(path)(timeout=otlp_timeout(signal), **_protocol_options(signal))
     if otlp_protocol(signal) == "grpc":
         send_with(exporter, _try_until_time_out)
-    if signal != "traces" or not install_encoder(exporter):  # which sees to it by itself
+    if signal != "traces" or not install_encoder(exporter):  # our encoder does it itself
         _make_encodable(exporter, _ENCODABLE[signal])
     if signal == "traces":
         export_in_parts(exporter)
@@ -129,7 +130,7 @@ RECONNECT_SECONDS = 3.0
 
 
 def _make_encodable(exporter: Any, encodable: Callable[[Any], Any]) -> None:
-    """Have an exporter export what its encoder takes, or one odd value loses the whole batch."""
+    """Make an exporter replace values that its encoder refuses: one would lose the whole batch."""
     export: Callable[..., Any] = exporter.export
 
     def export_encodable(batch: Any, *arguments: Any, **options: Any) -> Any:
@@ -141,8 +142,8 @@ def _make_encodable(exporter: Any, encodable: Callable[[Any], Any]) -> None:
 def _protocol_options(signal: Signal) -> dict[str, Any]:
     """Arguments of an exporter that differ between the protocols.
 
-    They let it try to connect for as long as its time-out allows; one over gRPC needs
-    `_try_until_time_out` too.
+    With them an exporter over HTTP tries to connect until its time-out; one over gRPC also needs
+    `_try_until_time_out`.
     """
     gzip = otlp_setting(signal, "COMPRESSION") == "gzip"
     if otlp_protocol(signal) == "grpc":
@@ -151,27 +152,27 @@ def _protocol_options(signal: Signal) -> dict[str, Any]:
         return {
             "compression": GrpcCompression.Gzip if gzip else GrpcCompression.NoCompression,
             "credentials": _grpc_credentials(signal),
-            # A scheme decides before the variable INSECURE.
+            # A scheme takes precedence over the variable INSECURE.
             "insecure": otlp_setting(signal, "ENDPOINT").startswith("http://") or None,
-            # A channel that does not share, with one closed before, how long to wait to connect.
+            # Otherwise a new channel inherits the reconnect backoff of the closed one.
             "channel_options": (("grpc.use_local_subchannel_pool", 1),),
         }
     from opentelemetry.exporter.otlp.proto.http import Compression as HttpCompression
 
     options = {"compression": HttpCompression.Gzip if gzip else HttpCompression.NoCompression}
     if _credential_provider("HTTP", signal):
-        return options  # it brings a session of its own
+        return options  # the provider makes the session
     return options | {"session": _patient_session(otlp_timeout(signal))}
 
 
 def _try_until_time_out(
     connection: GrpcConnection, request: Any, timeout: float, options: dict[str, Any]
 ) -> Any:
-    """Send again, until the time-out, what is answered UNAVAILABLE.
+    """Resend a request that fails with UNAVAILABLE, until the time-out.
 
-    A call that waits for a connection (gRPC's "Wait for Ready") would not do: it fails where the
-    Collector's name is not known, as that of a container is while it is away, or waits minutes for
-    the name to be looked up again. A new channel looks it up at once.
+    gRPC's "Wait for Ready" is not enough: it fails while the Collector's name cannot be resolved,
+    such as the name of a stopped container, or waits minutes for the next resolution. A new channel
+    resolves the name at once.
     """
     import grpc
 
@@ -189,14 +190,16 @@ def _try_until_time_out(
                 or delay >= ends - time.monotonic()
                 or connection.wait(delay)
             ):
-                raise  # the exporter goes on from here
+                raise  # the exporter handles it
         connection.renew()
         pause = min(2 * pause, RECONNECT_SECONDS)
 
 
 def _patient_session(seconds: float) -> Any:
-    """A session that goes on trying to connect for so long; a request that got through is not sent
-    again here, that is the exporter's business."""
+    """A session that keeps trying to connect for this time.
+
+    It does not resend a request that the Collector has received: the exporter does that.
+    """
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
@@ -217,14 +220,14 @@ def _patient_session(seconds: float) -> Any:
 
 
 def _grpc_credentials(signal: Signal) -> Any | None:
-    """What the three variables name, each in its general form or the signal's own."""
+    """Credentials from the files that the three variables name, general or per signal."""
     from grpc import ssl_channel_credentials
 
     files = [
         otlp_setting(signal, name) for name in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
     ]
     if not any(files) or _credential_provider("GRPC", signal):
-        return None  # the exporter's own: the system's authorities, or the provider's
+        return None  # the exporter uses the system's authorities, or the provider's credentials
     return ssl_channel_credentials(*(Path(file).read_bytes() if file else None for file in files))
 
 

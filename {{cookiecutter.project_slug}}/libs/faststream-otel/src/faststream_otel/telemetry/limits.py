@@ -1,8 +1,8 @@
-"""Limits of a span: as many links as a batch has messages, and no text that is too long.
+"""Span limits: enough links for a batch of messages, and no long texts.
 
-Whatever an exception holds, OpenTelemetry writes it into the span three times; two of 2 MB, and the
-receiver refuses the batch, with 510 other spans in it. Attributes are limited by
-OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT.
+OpenTelemetry writes the text of an exception into the span three times. Two spans with 2 MB each
+make the receiver refuse the batch, with all other spans in it. OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT
+limits attributes.
 """
 
 import os
@@ -16,22 +16,23 @@ from opentelemetry.util.types import AttributeValue
 
 from .errors import MAX_STACK, MAX_TEXT, bounded
 
-# A link takes about 110 bytes: so many, and the spans around them, stay below the 4 MiB that a
-# receiver takes over gRPC unless configured otherwise.
+# A link takes about 110 bytes. This many links, with their spans, stay below 4 MiB, the default
+# limit of a receiver over gRPC.
 MAX_LINKS_OF_EXPORT = 20_000
 MAX_LINKS_OF_SPAN = MAX_LINKS_OF_EXPORT // 2
 
 
 def span_limits() -> SpanLimits:
-    """Those of the `OTEL_*` variables. The default of OTEL_SPAN_LINK_COUNT_LIMIT is not the SDK's
-    128, which is less than some batches have messages.
+    """The limits of the `OTEL_*` variables, with a higher default of OTEL_SPAN_LINK_COUNT_LIMIT.
+
+    The SDK's default of 128 links is too low: a batch may have more messages.
     """
     chosen = os.environ.get(OTEL_SPAN_LINK_COUNT_LIMIT)
     return SpanLimits(max_links=None if chosen else MAX_LINKS_OF_SPAN)
 
 
 def export_in_parts(exporter: SpanExporter) -> None:
-    """Have an exporter send spans with many links in several requests, so that none is refused."""
+    """Make an exporter split spans with many links into several requests that receivers accept."""
     export = exporter.export
 
     def in_parts(spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -52,7 +53,7 @@ def _parts(spans: Sequence[ReadableSpan]) -> Iterator[Sequence[ReadableSpan]]:
 
 
 class LimitedSpanProcessor(BatchSpanProcessor):
-    """OpenTelemetry's, but for the length of status descriptions and of events' texts."""
+    """A `BatchSpanProcessor` that cuts long status descriptions and long texts of events."""
 
     def on_end(self, span: ReadableSpan) -> None:
         super().on_end(_limited(span) if span.status.description or span.events else span)
@@ -92,7 +93,7 @@ class _CutSpan(ReadableSpan):
             end_time=span.end_time,
             instrumentation_scope=span.instrumentation_scope,
         )
-        # The SDK keeps these counts in its own lists, and takes no others.
+        # The constructor takes no counts: the SDK keeps them in its own collections.
         self._dropped = span.dropped_attributes, span.dropped_events, span.dropped_links
 
     @property

@@ -1,4 +1,4 @@
-"""Logs: records of the `logging` module over OTLP, each with the trace it belongs to."""
+"""Exports records of the `logging` module over OTLP, each with the trace that it belongs to."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -22,17 +22,17 @@ from .values import attributes, shown, text
 
 logger = logging.getLogger(__name__)
 
-# What these log while they export must not be exported: an absent Collector would feed itself.
+# Records of these are not exported: a failed export would cause more exports.
 _EXPORTING = {"opentelemetry", "grpc", "urllib3"}
-# Their loggers do not propagate to the root logger.
-_APART = {"faststream", "gunicorn", "hypercorn", "uvicorn"}
+# Loggers of these do not propagate to the root logger.
+_NOT_PROPAGATED = {"faststream", "gunicorn", "hypercorn", "uvicorn"}
 
-# Of each record, and what our filter and uvicorn's colours add: no attributes of its own.
+# Fields that every record has, or that our filter and uvicorn add. All others are attributes.
 _FIELDS = {
     *vars(logging.LogRecord("", 0, "", 0, None, None, None)),
     *("message", "asctime", "trace_id", "span_id", "color_message"),
 }
-# Deprecated in favour of `otel.event.name`, and still in use.
+# Deprecated in favour of `otel.event.name`, but still in use.
 _EVENT_NAME = "event.name"
 _SEVERITIES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
@@ -41,9 +41,9 @@ _emitting: ContextVar[bool] = ContextVar("emitting", default=False)
 
 
 class TraceContextFilter(logging.Filter):
-    """Gives each record `trace_id` and `span_id` (lower-case hex, empty outside of a trace).
+    """Adds `trace_id` and `span_id` to each record: lower-case hex, empty outside of a trace.
 
-    For a handler whose format shows them: `%(trace_id)s`.
+    Add it to a handler whose format contains `%(trace_id)s`.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -56,7 +56,7 @@ class TraceContextFilter(logging.Filter):
 class TracedLoggingHandler(logging.Handler):
     """Emits records to an OpenTelemetry provider, each with the trace of the message it is about.
 
-    Whatever a record holds, the call that logged it does not raise because of this handler.
+    The logging call never raises because of this handler, whatever the record contains.
     """
 
     def __init__(self, provider: LoggerProvider) -> None:
@@ -65,8 +65,8 @@ class TracedLoggingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            _print_where_nobody_does(record, self)
-            # An argument whose `str` logs itself must not go on for ever.
+            _print_if_no_handler(record, self)
+            # An argument whose `str` logs would otherwise recurse without end.
             if _top(record.name) not in _EXPORTING and not _emitting.get():
                 self._export(record)
         except Exception:
@@ -80,11 +80,11 @@ class TracedLoggingHandler(logging.Handler):
             _emitting.reset(token)
 
     def attach(self, name: str) -> None:
-        """See to it that records of this logger come here, once each."""
+        """Make sure that each record of this logger reaches this handler exactly once."""
         if self not in logging.root.handlers:
             logging.root.addHandler(self)
-        if _top(name) in _APART:
-            *below, last = _way(name)
+        if _top(name) in _NOT_PROPAGATED:
+            *below, last = _with_ancestors(name)
             if self not in last.handlers:
                 last.addHandler(self)
             for logger in below:
@@ -92,10 +92,10 @@ class TracedLoggingHandler(logging.Handler):
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """What the record says, in which `describe` stands for the text of the error that it is about.
+    """The text of the record. `describe` replaces the text of the error that it was logged with.
 
-    FastStream logs a handler's error with its text, which may quote the message. Never raises:
-    where arguments do not fit their format, or cannot be shown, both are shown as they are.
+    FastStream logs the text of a handler's error, which may quote the message. Never raises: if the
+    arguments do not fit the format, the text has the format and the arguments.
     """
     try:
         message = text(record.getMessage())
@@ -112,7 +112,7 @@ def message_of(record: logging.LogRecord) -> str:
 
 
 def error_of(record: logging.LogRecord) -> BaseException | None:
-    """The error that the record was logged with; `exc_info` takes any tuple."""
+    """The error that the record was logged with; None for none, or for a malformed `exc_info`."""
     match record.exc_info:
         case (_, BaseException() as error, _):
             return error
@@ -120,13 +120,13 @@ def error_of(record: logging.LogRecord) -> BaseException | None:
 
 
 def install_handler(provider: LoggerProvider) -> TracedLoggingHandler:
-    """Send what is logged to the provider, records of FastStream and of HTTP servers included.
+    """Send all log records to the provider, including those of FastStream and of HTTP servers.
 
-    However logging is configured before or after. Its configuration takes handlers away (uvicorn's
-    own, `basicConfig(force=True)`, `dictConfig`), and `basicConfig` does nothing where it finds
-    one. So the handler is attached as a record is made, wherever it is missing on its way.
+    It works whether logging is configured before or after. Configuring logging removes handlers
+    (uvicorn's configuration, `basicConfig(force=True)`, `dictConfig`), and `basicConfig` does
+    nothing if it finds one. So this attaches the handler, if it is missing, when a record is made.
     """
-    _remove_others()
+    _remove_opentelemetry_handlers()
     handler = TracedLoggingHandler(provider)
     if logging.root.handlers:  # configured already
         handler.attach("root")
@@ -137,18 +137,18 @@ def install_handler(provider: LoggerProvider) -> TracedLoggingHandler:
     return handler
 
 
-def _remove_others() -> None:
-    """Remove OpenTelemetry's own handlers from the root logger, or each record leaves twice.
+def _remove_opentelemetry_handlers() -> None:
+    """Remove OpenTelemetry's handlers from the root logger: they would export each record again.
 
-    `opentelemetry-instrument` puts one there.
+    `opentelemetry-instrument` adds one.
     """
     for other in logging.root.handlers.copy():
         ours = isinstance(other, TracedLoggingHandler)
         if _top(type(other).__module__) == "opentelemetry" and not ours:
             logging.root.removeHandler(other)
             logger.info(
-                "OpenTelemetry's logging handler was on the root logger (opentelemetry-instrument"
-                " puts it there); this service's own replaces it."
+                "Replaced OpenTelemetry's handler on the root logger, which"
+                " opentelemetry-instrument adds, with this service's own."
             )
 
 
@@ -158,7 +158,7 @@ def remove_handler(handler: TracedLoggingHandler | None) -> None:
         return
     _handlers.remove(handler)
     for logger in (logging.root, *logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger):  # others are but names of parents
+        if isinstance(logger, logging.Logger):  # others are placeholders for parents
             logger.removeHandler(handler)
     factory = logging.getLogRecordFactory()
     if not _handlers and isinstance(factory, _AttachingFactory):
@@ -166,7 +166,7 @@ def remove_handler(handler: TracedLoggingHandler | None) -> None:
 
 
 class _AttachingFactory:
-    """Makes records, and attaches the handlers of this process wherever one is missing."""
+    """A factory of log records that also attaches our handlers if they are missing."""
 
     def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
         self.make = make
@@ -206,21 +206,21 @@ def _severity_text(record: logging.LogRecord) -> str:
 
 
 def _severity(level: int) -> SeverityNumber:
-    """Four numbers for each of Python's tens, as the "Logs Data Model" compares them."""
+    """Four severity numbers for each of Python's levels ("Logs Data Model", "SeverityNumber")."""
     return SeverityNumber(min(1 + level // 10 * 4 + min(level % 10, 3), 24) if level > 0 else 0)
 
 
-def _print_where_nobody_does(record: logging.LogRecord, handler: logging.Handler) -> None:
-    """`logging` prints a warning where no handler was configured, but it takes ours for one."""
+def _print_if_no_handler(record: logging.LogRecord, handler: logging.Handler) -> None:
+    """Print a warning if only our handlers are configured, as `logging` does if there is none."""
     last = logging.lastResort
     if last and record.levelno >= last.level:
-        found = {one for logger in _way(record.name) for one in logger.handlers}
-        if found.issubset(_handlers) and _handlers[:1] == [handler]:  # none as telemetry ends
+        found = {one for logger in _with_ancestors(record.name) for one in logger.handlers}
+        if found.issubset(_handlers) and _handlers[:1] == [handler]:  # only once
             last.handle(record)
 
 
-def _way(name: str) -> Iterator[logging.Logger]:
-    """The loggers whose handlers get the records of this one."""
+def _with_ancestors(name: str) -> Iterator[logging.Logger]:
+    """The logger and its ancestors, as far as records propagate."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger:
         yield logger
@@ -228,5 +228,5 @@ def _way(name: str) -> Iterator[logging.Logger]:
 
 
 def _top(name: object) -> str:
-    """The first part of a logger's name: `grpc` of `grpc.aio`, and not of `grpc_bridge`."""
+    """The first part of a dotted name: `grpc` for `grpc.aio`, but not for `grpc_bridge`."""
     return str(name).partition(".")[0]

@@ -1,4 +1,4 @@
-"""Histogram buckets that fit durations of less than seconds."""
+"""Histogram buckets for durations from milliseconds to seconds."""
 
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 

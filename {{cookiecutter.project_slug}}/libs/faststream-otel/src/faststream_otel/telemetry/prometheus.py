@@ -1,4 +1,4 @@
-"""Prometheus metrics that say whose they are."""
+"""A Prometheus registry that labels each series with its service."""
 
 import copy
 import os
@@ -21,14 +21,15 @@ _RESOURCE_LABELS = (
 
 
 class ServiceRegistry(CollectorRegistry):
-    """A registry whose every series says whose it is, by the names that OTLP metrics have.
+    """A registry that labels each series with its service, under the same names as OTLP metrics.
 
-    Labels that are the same in all series of a process are added when it is scraped, and cost
-    nothing per message. `target_info`, always 1, shows that the process is there. A fork has an
-    instance of its own, the one that its OTLP metrics have.
+    It adds the labels when it is scraped, so they cost nothing per message. `target_info`, always
+    1, shows that the process exists. A forked process has its own `service_instance_id`, the same
+    as in its OTLP metrics.
 
     Args:
-        resource: Has `service.name` and its like, which become `service_name` and so on.
+        resource: `service.name` becomes the label `service_name`; likewise `service.namespace`,
+            `service.instance.id` and `deployment.environment.name`.
     """
 
     def __init__(self, resource: Resource) -> None:
@@ -45,13 +46,13 @@ class ServiceRegistry(CollectorRegistry):
         self.set_target_info(self._labels)
 
     def collect(self) -> Iterable[Metric]:
-        if self._process != os.getpid():  # a fork: as the SDK's providers do in one
+        if self._process != os.getpid():  # forked: do as the SDK's providers do
             instance = ServiceInstanceIdResourceDetector().detect()
             self._describe(self._resource.merge(instance))
         for metric in super().collect():
             labelled = copy.copy(metric)
-            # One label that UTF-8 cannot hold, such as a topic that a message named, would fail
-            # every scrape from then on.
+            # A label that UTF-8 cannot hold would fail every later scrape. A message may choose
+            # one, such as a topic's name.
             labelled.samples = [
                 sample._replace(
                     labels=self._labels | {name: text(of) for name, of in sample.labels.items()}
@@ -62,5 +63,5 @@ class ServiceRegistry(CollectorRegistry):
 
 
 def label(name: str) -> str:
-    """An attribute's name as Prometheus has it."""
+    """The Prometheus label for an attribute's name."""
     return name.replace(".", "_")

@@ -1,7 +1,7 @@
-"""`extract` and `inject` of `opentelemetry.propagate`, in less time for what most messages have.
+"""`extract` and `inject` of `opentelemetry.propagate`, faster for most messages.
 
-That is a traceparent (W3C Trace Context, version 00) without tracestate and baggage, and the
-default OTEL_PROPAGATORS. Whatever else comes is left to the propagators.
+The fast path handles a traceparent (W3C Trace Context, version 00) without tracestate and baggage,
+with the default OTEL_PROPAGATORS. The propagators handle everything else.
 """
 
 import logging
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 _PARENT, _BAGGAGE = "traceparent", "baggage"
 _TRACEPARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _W3C = frozenset({_PARENT, "tracestate", _BAGGAGE})
-# Two forms of one context. Those who read it take either, and the flags, which nobody has to write.
+# B3 has two forms, and readers accept either. They also read `x-b3-flags`, which writers may omit.
 _B3 = frozenset(
     {"b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"}
 )
 
 
 def extract(headers: Mapping[str, str]) -> Context:
-    """The context that headers carry; an empty one if they carry none, or none that can be read."""
+    """The context in the headers; an empty one if there is none, or if it cannot be read."""
     if (
         _fields(propagate.get_global_textmap())[0]
         and "tracestate" not in headers
@@ -49,19 +49,19 @@ def extract(headers: Mapping[str, str]) -> Context:
                 return set_span_in_context(NonRecordingSpan(parent), Context())
     try:
         return propagate.extract(headers, context=Context())
-    except Exception as error:  # the message is handled all the same
-        # Not a warning: strangers choose what is in headers, and how often.
-        logger.debug("No trace context taken from headers: %s: %s", type(error).__name__, error)
+    except Exception as error:
+        # Not a warning: any sender could fill the log with bad headers.
+        logger.debug("No trace context read from headers: %s: %s", type(error).__name__, error)
         return Context()
 
 
 def inject(headers: MutableMapping[str, Any], context: Context) -> None:
-    """Put the context into headers, in place of the one that they carry, however it is written.
+    """Put the context into headers, and remove any other context from them.
 
-    Headers that were copied from another message carry its whole context, of which nothing may be
-    left beside another trace: not its `tracestate`, not its baggage. Baggage alone was put there on
-    purpose, and stays unless the context has some. Where no trace is injected (tracing is off, or
-    OTEL_PROPAGATORS=none), headers are passed on as they are.
+    Headers that were copied from another message carry its context. None of it may remain beside
+    the new trace: neither its `tracestate` nor its baggage. Headers that carry only baggage were
+    set on purpose: their baggage stays unless the context has its own. If there is no trace to
+    inject (tracing is off, or OTEL_PROPAGATORS=none), the headers stay as they are.
     """
     is_default, fields = _fields(propagate.get_global_textmap())
     if not fields.isdisjoint(map(str.lower, headers)):
@@ -76,7 +76,7 @@ def inject(headers: MutableMapping[str, Any], context: Context) -> None:
 
 
 def carries_context(header: str) -> bool:
-    """Whether `inject` replaces a header of this name: it is about one publication's trace."""
+    """Whether a header of this name carries a trace context or baggage, so `inject` replaces it."""
     return header.lower() in _fields(propagate.get_global_textmap())[1]
 
 
@@ -93,9 +93,9 @@ def _replace(headers: MutableMapping[str, Any], context: Context, fields: frozen
 
 @lru_cache(maxsize=1)
 def _fields(propagator: TextMapPropagator) -> tuple[bool, frozenset[str]]:
-    """Whether it is the default one; which headers, in lower case, carry a context.
+    """Whether the propagator is the default one; which headers, in lower case, carry a context.
 
-    Those of W3C do in any case: FastStream's own middleware reads no others.
+    The W3C headers always do: FastStream's own middleware reads only those.
     """
     own = frozenset(field.lower() for field in propagator.fields)
     return own == _W3C, own | _W3C | (_B3 if own & _B3 else frozenset())

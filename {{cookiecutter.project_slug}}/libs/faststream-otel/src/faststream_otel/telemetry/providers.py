@@ -1,4 +1,4 @@
-"""The three OpenTelemetry providers of a process, and their one orderly end."""
+"""The three OpenTelemetry providers of a process, and their orderly shutdown."""
 
 import asyncio
 import atexit
@@ -44,9 +44,9 @@ from .metrics import VIEWS
 from .resource import make_resource
 from .runtime import EventLoopWatch, observe_runtime
 
-# Silent unless OTEL_LOG_LEVEL asks for them. The exporters say in hundreds of lines what `Delivery`
-# says in one. The others tell of headers that strangers send, a line or more for each, with what
-# was in them: whoever wants to fill a log could.
+# Silent unless OTEL_LOG_LEVEL asks for them. The exporters log in hundreds of lines what `Delivery`
+# logs in one. The others log bad headers of messages and requests, with their content: any sender
+# could fill the log.
 _QUIET = {
     "opentelemetry.exporter": logging.CRITICAL,
     "opentelemetry.baggage": logging.ERROR,
@@ -56,34 +56,33 @@ _QUIET = {
 
 logger = logging.getLogger(__name__)
 _made: WeakSet[Any] = WeakSet()
-"""The providers that a `Telemetry` of this process has made."""
-_served: WeakSet[Any] = WeakSet()
-"""Those that a `Telemetry` gives log records and measurements of the process to."""
+"""Providers that a `Telemetry` of this process has made."""
+_fed: WeakSet[Any] = WeakSet()
+"""Providers that a `Telemetry` feeds with log records and with metrics of the process."""
 
 
 class Telemetry:
     """Traces, metrics and logs of one process, configured by `OTEL_*` environment variables.
 
     Args:
-        service_name: `service.name`, unless OTEL_SERVICE_NAME says otherwise.
-        message_metrics: Whether the telemetry middleware records its OTLP metrics. Off, because
-            FastStream's Prometheus middleware counts the same messages.
-        span_exporter: Instead of the one that OTEL_TRACES_EXPORTER names; for tests. It gets a
-            provider of its own, whatever the global one is.
+        service_name: `service.name`, unless OTEL_SERVICE_NAME is set.
+        message_metrics: Whether the telemetry middleware records OTLP metrics of messages. Off by
+            default, because FastStream's Prometheus middleware counts the same messages.
+        span_exporter: Replaces the exporter that OTEL_TRACES_EXPORTER names; for tests. It gets its
+            own provider, even if a global one is set.
         metric_exporter: Likewise.
         log_exporter: Likewise.
-        make_global: Whether `opentelemetry.trace.get_tracer` and its siblings use the same
-            providers as this object. One that was set before, by the application or by
-            `opentelemetry-instrument`, is used here too: its exporters, limits and resource apply,
-            and no other exporter sends the same once more. Of the resource it gets what it does
-            not say itself, and where it has no exporter, the exporters of the variables. Where no
-            provider was set, the first `Telemetry` of a process sets its own. False: this object
-            has providers of its own in any case, and sets none.
-        package: A module of the service: the distribution that it was installed from gives
-            `service.namespace` and `service.version`. Default: neither is known.
+        make_global: True: this object and `opentelemetry.trace.get_tracer`, `get_meter` and
+            `get_logger` share the global providers. If none is set, the first `Telemetry` of a
+            process sets its own. If the application or `opentelemetry-instrument` has set one
+            before, this object uses it: its exporters, limits and resource apply, so nothing is
+            exported twice. It only gets the resource attributes and, if it has none, the exporters
+            that it lacks. False: this object has its own providers, and sets no global ones.
+        package: The name of a module of the service. `service.namespace` and `service.version` come
+            from the distribution that installed it. Default: neither is set.
 
     Raises:
-        BadVariable: A variable can't be honoured, say OTEL_TRACES_EXPORTER=jeager.
+        BadVariable: A variable has a bad value, such as OTEL_TRACES_EXPORTER=jeager.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Telemetry:
         package: str = "",
     ) -> None:
         prepare_environment()
-        # The SDK's counters of what it drops are off unless asked for; we show them on a board.
+        # The SDK's counters of dropped telemetry are off by default; a dashboard shows them.
         os.environ.setdefault(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "true")
         _set_diagnostic_level()
         for warning in environment_warnings():
@@ -109,7 +108,7 @@ class Telemetry:
 
         given = {"traces": span_exporter, "metrics": metric_exporter, "logs": log_exporter}
         found = _set_by_others() if make_global else {}
-        # Providers that others have set and shut down.
+        # Providers that other code has set, and will shut down.
         self._others = {signal: one for signal, one in found.items() if given[signal] is None}
         resource = _merged(make_resource(service_name, package), self._others.values())
         self._delivery = Delivery()
@@ -149,11 +148,11 @@ class Telemetry:
             self._queues.append(("logs", records))
         self._exports_metrics = exports["metrics"]
         self._log_handler = None
-        if exports["logs"] and self.logger_provider not in _served:
+        if exports["logs"] and self.logger_provider not in _fed:
             self._log_handler = install_handler(self.logger_provider)
-        if exports["metrics"] and self.meter_provider not in _served:
+        if exports["metrics"] and self.meter_provider not in _fed:
             observe_runtime(self.meter_provider)
-        _served.update((self.logger_provider, self.meter_provider))
+        _fed.update((self.logger_provider, self.meter_provider))
 
         self.message_meter_provider: AnyMeterProvider = (
             self.meter_provider if message_metrics and exports["metrics"] else NoOpMeterProvider()
@@ -161,17 +160,17 @@ class Telemetry:
         _made.update(set(self._providers.values()) - set(self._others.values()))
         if make_global:
             self._make_global()
-        self._say_whose()
+        self._log_shared_providers()
         atexit.register(self.close)
 
     @property
     def resource(self) -> Resource:
-        """What describes this process; in a fork with a `service.instance.id` of its own."""
+        """Describes this process. A forked process has its own `service.instance.id`."""
         return self.tracer_provider.resource
 
     @property
     def providers(self) -> dict[str, Any]:
-        """What a FastStream telemetry middleware takes: `tracer_provider` and `meter_provider`."""
+        """Arguments for a FastStream telemetry middleware: `tracer_provider`, `meter_provider`."""
         return {
             "tracer_provider": self.tracer_provider,
             "meter_provider": self.message_meter_provider,
@@ -186,8 +185,8 @@ class Telemetry:
         }
 
     def _exporters(self, signal: Signal, given: Any | None) -> list[Any]:
-        """Make the exporters of a signal; none where another's provider has some already."""
-        # A MeterProvider takes its readers, which it shuts down, only as it is made.
+        """Make the exporters of a signal; none if the provider of other code has exporters."""
+        # A MeterProvider takes readers only when it is made.
         theirs = self._others_export(signal) or (signal == "metrics" and signal in self._others)
         if theirs or not self.enabled:
             return []
@@ -197,34 +196,34 @@ class Telemetry:
         return signal in self._others and not is_bare(self._others[signal])
 
     def _make_global(self) -> None:
-        """OpenTelemetry takes each global provider once."""
+        """Set the global providers that are not set yet: OpenTelemetry accepts each only once."""
         for signal, (get, put, kind) in _GLOBALS.items():
             if not isinstance(get(), kind):
                 put(self._providers[signal])
 
-    def _say_whose(self) -> None:
+    def _log_shared_providers(self) -> None:
         if not self._others:
             return
         logger.info(
-            "Using the providers that were set before, as opentelemetry-instrument or an"
-            " application does: %s. What they export, where to, and their limits (128 links per"
-            " span unless OTEL_SPAN_LINK_COUNT_LIMIT says more) are their own. Their resource has"
-            " service.name=%s. Telemetry(make_global=False) has providers of its own.",
+            "Using the providers that opentelemetry-instrument or the application has set: %s."
+            " Their exporters and limits apply (128 links per span unless"
+            " OTEL_SPAN_LINK_COUNT_LIMIT allows more). Their resource has service.name=%s."
+            " Telemetry(make_global=False) makes its own providers.",
             ", ".join(type(one).__name__ for one in self._others.values()),
             self.resource.attributes.get(SERVICE_NAME),
         )
 
     async def watch_event_loop(self) -> None:
-        """Measure the delay of the running event loop; for `on_startup` of the application."""
+        """Measure the running event loop's delay. Pass it to the application's `on_startup`."""
         if self._exports_metrics and self._event_loop_watch is None:
             self._event_loop_watch = EventLoopWatch(self.meter_provider)
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """Call `shutdown` at the end; for `lifespan` of FastStream's application, or FastAPI's.
+        """Call `shutdown` at the end. Pass it as `lifespan` to a FastStream or FastAPI application.
 
-        FastStream runs no `after_shutdown` where a hook or the broker raises while it stops, or a
-        hook as it starts. The end of the lifespan it always comes to.
+        FastStream skips `after_shutdown` hooks if an earlier hook or the broker raises. It always
+        runs the end of the lifespan.
         """
         try:
             yield
@@ -232,18 +231,18 @@ class Telemetry:
             await self.shutdown()
 
     async def shutdown(self, seconds: float = 10.0) -> None:
-        """Export what is queued, then stop; for `after_shutdown`, where `lifespan` is taken.
+        """Export what is queued, then stop. An alternative to `lifespan`, for `after_shutdown`.
 
-        Uvicorn ends the process by raising SIGTERM once more, so `atexit` never runs there: without
-        this the last spans are lost. The event loop is not blocked.
+        Uvicorn ends the process by raising SIGTERM again, so `atexit` never runs: without this the
+        last spans are lost. It does not block the event loop.
 
         Args:
-            seconds: For all signals together.
+            seconds: The time-out for all signals together.
         """
         await asyncio.to_thread(self.close, seconds)
 
     def close(self, seconds: float = 10.0) -> None:
-        """As `shutdown`, for code without an event loop. Only the first call does something."""
+        """Like `shutdown`, for code without an event loop. Only the first call has an effect."""
         if not self._closed.acquire(blocking=False):
             return
         atexit.unregister(self.close)
@@ -256,7 +255,7 @@ class Telemetry:
             _flush(provider, seconds) if signal in self._others else provider.shutdown
             for signal, provider in self._providers.items()
         ]
-        # Daemon threads: one that hangs on a dead Collector must not keep the process.
+        # Daemon threads: one that hangs on an unreachable Collector must not delay the exit.
         threads = [threading.Thread(target=end, daemon=True) for end in ends]
         for thread in threads:
             thread.start()
@@ -265,18 +264,17 @@ class Telemetry:
         lost = {signal: self._left(signal) - before[signal] for signal, _ in self._queues}
         if any(lost.values()) or any(thread.is_alive() for thread in threads):
             logger.warning(
-                "Telemetry was not all exported within %s s: %d spans and %d log records are lost"
-                " with this process.",
+                "Telemetry was not all exported within %s s: %d spans and %d log records are lost.",
                 seconds, lost.get("traces", 0), lost.get("logs", 0),
             )  # fmt: skip
 
     def _left(self, signal: Signal) -> int:
-        """How many wait, are being exported, or were given up.
+        """Number of spans or log records that are queued, in flight, or lost.
 
-        One that moves on in between may be missed, or counted twice.
+        One that changes its state during the count may be missed or counted twice.
         """
         queued = sum(queue_length(processor) for of, processor in self._queues if of == signal)
-        return queued + self._delivery.in_hand[signal] + self._delivery.lost[signal]
+        return queued + self._delivery.in_flight[signal] + self._delivery.lost[signal]
 
 
 _GLOBALS: dict[Signal, tuple[Callable[[], Any], Callable[[Any], None], type]] = {
@@ -287,7 +285,7 @@ _GLOBALS: dict[Signal, tuple[Callable[[], Any], Callable[[Any], None], type]] = 
 
 
 def _set_by_others() -> dict[Signal, Any]:
-    """The global providers, of the SDK, that no `Telemetry` has made."""
+    """The global providers of the SDK that no `Telemetry` has made."""
     found = {signal: get() for signal, (get, _, _) in _GLOBALS.items()}
     return {
         signal: provider
@@ -297,9 +295,9 @@ def _set_by_others() -> dict[Signal, Any]:
 
 
 def _merged(resource: Resource, others: Iterable[Any]) -> Resource:
-    """One resource for all signals: what others' providers say, completed by ours.
+    """One resource for all signals: that of others' providers, completed by ours.
 
-    The SDK's `unknown_service` says nothing.
+    The SDK's default `service.name`, `unknown_service`, does not count.
     """
     others = list(others)
     for other in others:
@@ -313,19 +311,19 @@ def _merged(resource: Resource, others: Iterable[Any]) -> Resource:
 
 
 def _flush(provider: Any, seconds: float) -> Callable[[], object]:
-    """Whoever made a provider shuts it down; until then it has to go on."""
+    """A function that only flushes a provider: whoever made it shuts it down."""
 
     def flush() -> None:
         try:
             provider.force_flush(int(seconds * 1000))
-        except Exception as error:  # a MeterProvider's, where an exporter fails
+        except Exception as error:  # a MeterProvider raises if an exporter fails
             logger.warning("%s was not flushed: %s", type(provider).__name__, error)
 
     return flush
 
 
 def _set_diagnostic_level() -> None:
-    """Apply OTEL_LOG_LEVEL to the SDK's own messages; debug and info show those of `_QUIET` too."""
+    """Apply OTEL_LOG_LEVEL to the SDK's log records; debug and info also show those of `_QUIET`."""
     wanted = os.environ.get(OTEL_LOG_LEVEL, "")
     level = logging.getLevelNamesMapping()[LOG_LEVELS[wanted] if wanted else "WARNING"]
     logging.getLogger("opentelemetry").setLevel(level)

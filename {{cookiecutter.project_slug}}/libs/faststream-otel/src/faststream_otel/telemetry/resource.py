@@ -1,4 +1,4 @@
-"""Who sends the telemetry: the OpenTelemetry resource of this process."""
+"""The OpenTelemetry resource of this process: it says who sends the telemetry."""
 
 import os
 import socket
@@ -20,20 +20,20 @@ def make_resource(service_name: str, package: str = "") -> Resource:
     """Describe this process (semantic conventions 1.44, "Service").
 
     Args:
-        service_name: `service.name`, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES has one.
-        package: A module of the service.
+        service_name: `service.name`, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES sets it.
+        package: The name of a module of the service.
 
-    `service.namespace` and `service.version` are the distribution that the package was installed
-    from, where there is one; `service.instance.id` is a UUID that outlives a restart. Whatever
-    OTEL_RESOURCE_ATTRIBUTES names wins over all of these, and it is where
-    `deployment.environment.name` comes from.
+    `service.namespace` and `service.version` come from the distribution that installed the package,
+    if there is one. `service.instance.id` is a UUID that stays the same after a restart.
+    OTEL_RESOURCE_ATTRIBUTES takes precedence over all of these, and may add others such as
+    `deployment.environment.name`.
     """
     defaults = {
         service.SERVICE_NAME: service_name,
         service.SERVICE_INSTANCE_ID: _instance_id(service_name),
         **_distribution(package),
     }
-    # `Resource.create` makes both of these up where the environment does not name them.
+    # `Resource.create` invents both if the environment does not set them.
     created, named = dict(Resource.create().attributes), _named_attributes()
     for key in (service.SERVICE_NAME, service.SERVICE_INSTANCE_ID):
         if key not in named:
@@ -42,7 +42,7 @@ def make_resource(service_name: str, package: str = "") -> Resource:
 
 
 class _Resource(Resource):
-    """A resource that is hashed once: the exporters do so for every span, by way of its JSON."""
+    """A resource that caches its hash: exporters hash it for every span, by way of its JSON."""
 
     def merge(self, other: Resource) -> Resource:
         merged = super().merge(other)
@@ -57,13 +57,13 @@ class _Resource(Resource):
 
 
 def _instance_id(service_name: str) -> str:
-    """The same UUID after a restart on the same host, and no other process's meanwhile.
+    """A UUID that is unique among running processes, and the same after a restart on this host.
 
-    A random one would make a new set of series with every restart. It is of version 5, in the
-    namespace that the conventions give ("Service", `service.instance.id`), and made of the host's
-    name, which in a container is the container's, the service's, and the first number that no
-    running process of this service on this host has. In a fork the SDK puts a random one in place
-    of it.
+    A random UUID would start new time series at every restart. This one is of version 5, in the
+    namespace that the conventions define ("Service", `service.instance.id`). Its name consists of
+    the host's name (in a container, the container's), the service's name, and the first number that
+    no running process of this service on this host uses. In a fork, the SDK replaces it with a
+    random one.
     """
     number = _claim_number(service_name)
     if number is None:
@@ -72,7 +72,7 @@ def _instance_id(service_name: str) -> str:
 
 
 def _claim_number(service_name: str) -> int | None:
-    """Lock the first free number until this process ends; None where that cannot be done."""
+    """Lock the first free number until this process ends; None if that is not possible."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -90,15 +90,15 @@ def _claim_number(service_name: str) -> int | None:
         except OSError:
             lock.close()
             continue
-        # The open file holds the lock, and ends with the process. A fork shares both: left open
-        # there, it would keep the number from the service's next start.
+        # The open file holds the lock until the process ends. A fork inherits both: without this it
+        # would keep the number locked at the service's next start.
         os.register_at_fork(after_in_child=lock.close)
         return number
     return None
 
 
 def _named_attributes() -> set[str]:
-    """Keys that the environment has a value for, read as the SDK does."""
+    """Attributes that the environment sets, parsed as the SDK does."""
     pairs = [
         pair.partition("=") for pair in os.environ.get(OTEL_RESOURCE_ATTRIBUTES, "").split(",")
     ]

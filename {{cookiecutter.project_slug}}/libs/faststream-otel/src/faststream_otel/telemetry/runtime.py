@@ -1,7 +1,7 @@
-"""The process, its interpreter and its event loop as OTLP metrics.
+"""OTLP metrics of the process, the interpreter and the event loop.
 
-Names are those of the conventions 1.44, "Process" and "CPython". They have none for asyncio:
-`asyncio.eventloop.delay` is modelled on their `nodejs.eventloop.delay.*`, as a histogram.
+The names are those of the semantic conventions 1.44, "Process" and "CPython". They define none for
+asyncio: `asyncio.eventloop.delay` is a histogram modelled on their `nodejs.eventloop.delay.*`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ Read = Callable[[], list[Observation]]
 
 
 def observe_runtime(provider: MeterProvider) -> None:
-    """Register the instruments; they are read when metrics are exported, and cost nothing else."""
+    """Register the instruments. They are read only when metrics are exported."""
     meter: Meter = provider.get_meter(__name__)
     meter.create_observable_counter(
         "process.cpu.time",
@@ -54,10 +54,10 @@ def observe_runtime(provider: MeterProvider) -> None:
 
 
 class EventLoopWatch:
-    """Measures how late the running event loop calls what is due: the price of blocking it.
+    """Measures how late the running event loop runs scheduled calls, which shows what blocks it.
 
     Args:
-        provider: Takes `asyncio.eventloop.delay`, in seconds.
+        provider: Records `asyncio.eventloop.delay`, in seconds.
         interval: Seconds between two measurements.
     """
 
@@ -75,7 +75,7 @@ class EventLoopWatch:
         self._schedule()
 
     def stop(self) -> None:
-        """Measure no more; for any thread."""
+        """Stop measuring. Any thread may call it."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._next.cancel)
 

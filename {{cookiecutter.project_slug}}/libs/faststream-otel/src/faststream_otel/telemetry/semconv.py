@@ -1,7 +1,6 @@
-"""The names that telemetry of messages has: the messaging semantic conventions, of one version.
+"""The names of the messaging semantic conventions, in one version.
 
-They are not stable, and change from version to version. To take up another one, change what is on
-the right here; the modules that use the names stay as they are.
+They are not stable and change between versions. To upgrade, change only the values here.
 """
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"

@@ -1,8 +1,9 @@
-"""Values that OTLP can carry.
+"""Converts values to types that OTLP can carry.
 
-OTLP's texts are UTF-8 and its integers have 64 bits. An encoder raises over half of a surrogate
-pair, as `os.fsdecode` and JSON give, and the whole batch is lost, with hundreds of good spans or
-records in it. Here such a text is escaped (`\\udc80`), and what has no form in OTLP becomes a text.
+OTLP's texts are UTF-8 and its integers have 64 bits. An encoder raises on a lone surrogate, which
+`os.fsdecode` and JSON may return, and the whole batch is lost, with hundreds of good spans or
+records in it. This module escapes such a text (`\\udc80`), and turns values of other types into
+text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +18,21 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind
-from opentelemetry.util.types import AnyValue
+from opentelemetry.util.types import AnyValue, AttributeValue
+
+Attributes = dict[str, AttributeValue]
+"""Attributes of a span or a metric."""
 
 MAX_DEPTH = 10
-"""Containers inside one another; protobuf takes about 30."""
+"""Depth of nested containers; protobuf accepts about 30."""
 MAX_ELEMENTS = 1000
-"""Of a container; `range(10**9)` is one too."""
+"""Elements of a container; `range(10**9)` is one too."""
 MAX_SHOWN = 1000
 """Characters of a `repr`."""
 
 
 def text(of: object) -> str:
-    """A text, or `str` of another object, with what UTF-8 cannot hold escaped. Never raises."""
+    """A text, or `str` of any other object; lone surrogates are escaped. Never raises."""
     if type(of) is str and of.isascii():
         return of
     if issubclass(type(of), str):  # `isinstance` asks the object, which may raise
@@ -40,12 +44,12 @@ def text(of: object) -> str:
 
 
 def decoded(of: bytes | None) -> str:
-    """Bytes as text, with replacement characters for what is not UTF-8; empty for None."""
+    """Bytes as text; invalid UTF-8 becomes replacement characters. Empty for None."""
     return (of or b"").decode(errors="replace")
 
 
 def shown(of: object) -> str:
-    """`repr`, cut where it is long. Never raises."""
+    """`repr`, cut to `MAX_SHOWN` characters. Never raises."""
     try:
         return text(repr(of)[:MAX_SHOWN])
     except Exception as error:
@@ -53,26 +57,26 @@ def shown(of: object) -> str:
 
 
 def value(of: object) -> AnyValue:
-    """The value of an attribute or of a record's body, in types that OTLP has. Never raises."""
+    """The value of an attribute, or the body of a log record, in OTLP's types. Never raises."""
     try:
         return _value(of, ())
-    except Exception:  # an object may raise over any question, `isinstance` too
+    except Exception:  # an object may raise at any operation, even at `isinstance`
         return shown(of)
 
 
 def attributes(of: Mapping[Any, object] | None) -> dict[str, AnyValue]:
-    """Attributes as OTLP has them."""
+    """Attributes in OTLP's types."""
     return {text(key): value(one) for key, one in (of or {}).items()}
 
 
 def spans(batch: Sequence[ReadableSpan]) -> Sequence[ReadableSpan]:
-    """Spans as an OTLP encoder reads them, in values that it can write."""
+    """Spans whose values an OTLP encoder accepts."""
     shared = _Shared()
     return [cast("ReadableSpan", _span(one, shared)) for one in batch]
 
 
 def records(batch: Sequence[ReadableLogRecord]) -> Sequence[ReadableLogRecord]:
-    """Log records, likewise."""
+    """Log records whose values an OTLP encoder accepts."""
     shared = _Shared()
     return [
         one if _is_plain(one, shared) else cast("ReadableLogRecord", _record(one, shared))
@@ -81,7 +85,7 @@ def records(batch: Sequence[ReadableLogRecord]) -> Sequence[ReadableLogRecord]:
 
 
 def metrics(data: MetricsData) -> MetricsData:
-    """Metrics, likewise."""
+    """Metrics whose values an OTLP encoder accepts."""
     return replace(
         data,
         resource_metrics=[
@@ -103,24 +107,24 @@ def metrics(data: MetricsData) -> MetricsData:
 
 
 class _With:
-    """An object of the SDK's, with other values for some of its attributes."""
+    """An object of the SDK, with some of its attributes replaced."""
 
-    def __init__(self, of: object, **others: object) -> None:
+    def __init__(self, of: object, **replaced: object) -> None:
         self._of = of
-        self.__dict__.update(others)
+        self.__dict__.update(replaced)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._of, name)
 
 
 class _Shared:
-    """Resources and scopes, which are the same few objects throughout a batch."""
+    """Caches converted resources and scopes: a batch refers to the same few objects."""
 
     def __init__(self) -> None:
         self._known: dict[int, Any] = {}
 
     def of(self, one: Any) -> dict[str, Any]:
-        """Those of a span or a record."""
+        """The resource and the scope of a span or a log record."""
         resource, scope = one.resource, one.instrumentation_scope
         known = self._known
         if id(resource) not in known:
@@ -155,7 +159,7 @@ def _span(span: ReadableSpan, shared: _Shared) -> _With:
 
 
 def _is_plain(record: ReadableLogRecord, shared: _Shared) -> bool:
-    """Whether it can be written as it is, as most can: to find out costs less than a new one."""
+    """Whether no value needs converting, as for most records: checking is cheaper than a copy."""
     log, around = record.log_record, shared.of(record)
     kept = log.attributes or {}
     return (
@@ -234,20 +238,20 @@ def _scope(scope: Any) -> Any:
 
 
 def _value(of: object, around: tuple[int, ...]) -> AnyValue:
-    """`around`: the identities of the containers that it is in."""
+    """`around`: the identities of the containers that hold the value."""
     if isinstance(of, str):
         return text(of)
     if of is None or isinstance(of, bool | float | bytes):
         return of
     if isinstance(of, int):
-        # Not `in range(…)`: it counts for a number of a class of its own, such as HTTPStatus.
+        # Not `in range(…)`: that iterates for an instance of a subclass, such as HTTPStatus.
         return of if -(2**63) <= of < 2**63 else _digits(of)
     if isinstance(of, bytearray | memoryview):
         return bytes(of)
     if not isinstance(of, Mapping | Sequence | AbstractSet):
         return text(of)
     if id(of) in around:
-        return "..."  # as Python shows a container that is in itself
+        return "..."  # as Python shows a container that contains itself
     if len(around) >= MAX_DEPTH:
         return shown(of)
     around = (*around, id(of))
@@ -265,7 +269,7 @@ def _digits(number: int) -> str:
 
 
 def _number(of: Any) -> int | float:
-    """A measured value; what is no integer of 64 bits becomes a float."""
+    """A measured value; an integer of more than 64 bits becomes a float."""
     if isinstance(of, float) or (isinstance(of, int) and -(2**63) <= of < 2**63):
         return of
     try:
@@ -277,7 +281,7 @@ def _number(of: Any) -> int | float:
 
 
 def _time(of: object) -> int | None:
-    """Nanoseconds; OTLP has none before 1970, and no fractions."""
+    """Nanoseconds since 1970, as a whole number; 0 if OTLP cannot carry the time."""
     if of is None or (isinstance(of, int) and 0 <= of < 2**64):
         return of
     return int(of) if isinstance(of, int | float) and 0 <= of < 2**64 else 0

@@ -1,4 +1,4 @@
-"""Messages that no attempt could handle: where they are kept, and the way back."""
+"""Dead letters, messages that no attempt could handle: sends, stores, searches and replays them."""
 
 DEAD_LETTERS = "dead-letters"
 """The channel of dead letters."""

@@ -1,6 +1,6 @@
-"""A dead letter, as its channel holds it.
+"""A dead letter, as stored in its channel.
 
-All of it is untrusted: whoever may publish to that channel may publish anything there.
+Do not trust its content: whoever may publish to that channel may publish anything.
 """
 
 import re
@@ -25,7 +25,7 @@ from .headers import (
     REASON,
     TOMBSTONE,
     TRUNCATED,
-    as_text,
+    decoded_headers,
     from_json,
     of_message,
     without_context,
@@ -37,11 +37,11 @@ _NUMBER = re.compile("[0-9]{1,19}")
 
 @dataclass(frozen=True)
 class Record:
-    """One record of the dead letters' channel, whatever it is.
+    """Any record of the dead letters' channel.
 
     Attributes:
-        id: What names it there; opaque.
-        timestamp: Unix seconds; not positive where it is not known.
+        id: Its id in the channel, an opaque text.
+        timestamp: Unix seconds; zero or negative if unknown.
     """
 
     id: str
@@ -52,12 +52,12 @@ class Record:
 
     @cached_property
     def text(self) -> Mapping[str, str]:
-        """The headers as text. Of a repeated name the last one counts."""
-        return as_text(self.headers)
+        """The headers as text. If a name is repeated, the last one counts."""
+        return decoded_headers(self.headers)
 
 
 def moment(timestamp: float) -> datetime | None:
-    """The time of a record; None if it is unknown, or impossible."""
+    """The time of a record; None if it is unknown or out of range."""
     try:
         return datetime.fromtimestamp(timestamp, UTC) if timestamp > 0 else None
     except (OverflowError, ValueError, OSError):
@@ -66,7 +66,7 @@ def moment(timestamp: float) -> datetime | None:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record that a service sent to the dead letters, or that somebody else published there."""
+    """A record that a service sent to the dead letters, or that another program published there."""
 
     record: Record
 
@@ -105,18 +105,18 @@ class DeadLetter:
 
     @property
     def truncated(self) -> Sequence[str]:
-        """What was cut because the message was too large: of `key`, `headers` and `body`."""
+        """Which of `key`, `headers` and `body` were cut because the message was too large."""
         cut = self.record.text.get(TRUNCATED, "").split(",")
         return [one for one in CAN_BE_CUT if one in cut]
 
     @property
     def body_size(self) -> int | None:
-        """Bytes that the message's body had; None unless something was cut."""
+        """The size of the message's body in bytes; None if nothing was cut."""
         return self._number(BODY_SIZE)
 
     @property
     def at(self) -> datetime | None:
-        """When it was sent to the dead letters; None if that is unknown, or impossible."""
+        """When it was sent to the dead letters; None if that is unknown or out of range."""
         return moment(self.record.timestamp)
 
     @property
@@ -132,16 +132,16 @@ class DeadLetter:
 
     @property
     def headers(self) -> Headers:
-        """The message's own headers, to the byte."""
+        """The message's own headers, byte for byte."""
         exact = from_json(self.record.text.get(HEADERS, ""))
         return of_message(self.record.headers) if exact is None else without_context(exact)
 
     @property
     def baggage(self) -> Context:
-        """A context with the message's baggage, and without its trace."""
+        """A context with the message's baggage, but without its trace."""
         context = Context()
         for name, value in baggage.get_all(self._context).items():
-            if name != "with_batch":  # FastStream sets it for a single publication
+            if name != "with_batch":  # FastStream's mark of a published batch
                 context = baggage.set_baggage(name, value, context)
         return context
 

@@ -1,4 +1,4 @@
-"""The headers of a dead letter: their names, and the message's own headers among them."""
+"""The headers of a dead letter: their names, and how they hold the message's own headers."""
 
 import base64
 import json
@@ -20,26 +20,27 @@ TOMBSTONE = f"{PREFIX}tombstone"
 TRUNCATED = f"{PREFIX}truncated"
 BODY_SIZE = f"{PREFIX}body-size"
 HEADERS = f"{PREFIX}headers"
-"""The message's headers, exactly: JSON, `[[name, value], …]`, where a value is text, null or
-`{"base64": …}`. Written where the other headers cannot hold them: text, each name once."""
+"""The message's headers as JSON, `[[name, value], …]`. A value is text, null or `{"base64": …}`.
+
+It exists only if the plain headers cannot hold them: these are text, and each name occurs once."""
 STATE = f"{PREFIX}state"
-"""Only on a record that says what happened to dead letters."""
+"""Only on a record that changes the state of dead letters."""
 CONTENT_TYPE = "content-type"
 CORRELATION_ID = "correlation_id"
 BAGGAGE = "baggage"
 
 
-def encoded(headers: Mapping[str, str]) -> Headers:
+def encoded_headers(headers: Mapping[str, str]) -> Headers:
     return [(name, value.encode()) for name, value in headers.items()]
 
 
-def as_text(headers: Headers) -> dict[str, str]:
-    """Headers as text. Of a repeated name the last one counts."""
+def decoded_headers(headers: Headers) -> dict[str, str]:
+    """Headers as text. If a name is repeated, the last one counts."""
     return {name: decoded(value) for name, value in headers}
 
 
 def without_context(headers: Headers) -> Headers:
-    """Headers without what belongs to one publication: its trace, and the start of its flow."""
+    """Headers without those that each publication sets: trace context and start of the flow."""
     return [
         (name, value)
         for name, value in headers
@@ -48,9 +49,9 @@ def without_context(headers: Headers) -> Headers:
 
 
 def of_message(headers: Headers) -> Headers:
-    """The message's own headers among those of a dead letter that has no `HEADERS`.
+    """The message's own headers, from the headers of a dead letter without `HEADERS`.
 
-    FastStream adds an empty content type to a message without one.
+    It drops the empty content type that FastStream adds to a message without one.
     """
     return [
         (name, value)
@@ -68,18 +69,18 @@ def readable(value: bytes | None) -> Any:
 
 
 def to_json(headers: Headers) -> str:
-    """What `HEADERS` holds."""
+    """The value of `HEADERS`."""
     each = [[name, readable(value)] for name, value in headers]
     return json.dumps(each, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_json(text: str) -> Headers | None:
-    """None for what `to_json` did not write."""
+    """The headers in a value of `HEADERS`; None if `to_json` did not write it."""
     try:
         match json.loads(text):
             case [*pairs]:
                 return [_from_pair(pair) for pair in pairs]
-    except (ValueError, RecursionError):  # of half a surrogate pair, too
+    except (ValueError, RecursionError):  # ValueError also for a lone surrogate
         pass
     return None
 
@@ -93,6 +94,6 @@ def _from_pair(pair: Any) -> tuple[str, bytes | None]:
         case [str(name), {"base64": str(text)}]:
             value = base64.b64decode(text, validate=True)
         case _:
-            raise ValueError("no header")
+            raise ValueError("not a header")
     name.encode()
     return name, value

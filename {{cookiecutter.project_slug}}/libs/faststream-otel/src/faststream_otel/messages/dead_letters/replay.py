@@ -1,7 +1,7 @@
-"""Sends dead letters back to where they came from, each in a new trace that links to its old one.
+"""Replays dead letters: sends each back to its channel, in a new trace that links to its old one.
 
-At least once, as all delivery here: if this is interrupted after a dead letter was sent and before
-that was recorded, the next replay of all sends it again.
+Replay is at least once, like all delivery. If it is interrupted between sending a dead letter and
+recording that, the next replay of all dead letters sends it again.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from ...telemetry.propagation import inject
 from ..broker import TooLarge, Unavailable, Unreachable
 from . import DEAD_LETTERS
 from .dead_letter import DeadLetter
-from .headers import encoded
+from .headers import encoded_headers
 from .states import MAX_IDS, State, StateChange, States
 from .store import DeadLetterStore
 
 PAGE_DEAD_LETTERS = 100
 PAGE_BYTES = 8 * 1_048_576
 PAGE_SECONDS = 30.0
-"""For sending one page: less than the time for which others leave it alone."""
+"""The time-out for sending one page, shorter than `BEGUN_SECONDS`."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,13 @@ assert PAGE_DEAD_LETTERS <= MAX_IDS
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result for one dead letter: where it was sent, in which trace, or why it was not."""
+    """The result for one dead letter.
+
+    Attributes:
+        channel: Where it was sent, or was to be sent; may be empty if it was not sent.
+        trace_id: The trace in which it was sent; empty if it was not.
+        reason: Why it was not sent; empty if it was.
+    """
 
     dead_letter: DeadLetter
     channel: str = ""
@@ -46,10 +52,10 @@ class Replay:
     """Sends dead letters back, page by page.
 
     Args:
-        store: Where they are kept.
+        store: The store of the dead letters.
         tracer: Makes the spans.
-        ends: By log the last id that was read to find these dead letters: `Search.ends`.
-        to: The channel to send them to, instead of the one that they came from.
+        ends: For each log, the last id that the search has read: `Search.ends`.
+        to: The channel to send them to. Default: the channel that each came from.
     """
 
     def __init__(
@@ -63,60 +69,60 @@ class Replay:
         self._tracer = tracer
         self._to = to
         self._seen = dict(ends)
-        self._meanwhile = States(store.order)
-        """What was recorded after that: by others, who may be pages ahead, and by this replay."""
+        self._states = States(store.order)
+        """Changes of state after `ends`, by this replay or by another one at the same time."""
 
     async def send(self, dead_letters: AsyncIterator[DeadLetter]) -> AsyncIterator[Outcome]:
-        """Send dead letters, and yield each outcome once it is certain. Holds a page in memory."""
+        """Send dead letters, and yield each outcome once it is certain. Keeps a page in memory."""
         async for page in _pages(dead_letters):
             for outcome in await self._send_page(page):
                 yield outcome
 
-    async def _refusal(self, dead_letter: DeadLetter) -> str:
+    async def _why_unsendable(self, dead_letter: DeadLetter) -> str:
         """Why a dead letter cannot be sent; empty if it can."""
         destination = self._to or dead_letter.channel
         if not destination:
             return "it does not say which channel it came from; --to names one"
         if destination == DEAD_LETTERS:
-            return f"it would go to {DEAD_LETTERS} again"
+            return f"it would go back to {DEAD_LETTERS}"
         if not await self._store.exists(destination):
             return f"there is no channel {destination}; --to names another"
         if dead_letter.truncated:
             return (
-                f"it was too large and lacks some of its {' and '.join(dead_letter.truncated)}; all"
-                f" of it is message {dead_letter.message_id} of {dead_letter.channel}, for as long"
-                " as that channel keeps it"
+                f"it was too large, so some of its {' and '.join(dead_letter.truncated)} was cut;"
+                f" the original is message {dead_letter.message_id} of {dead_letter.channel}, as"
+                " long as that channel keeps it"
             )
         return ""
 
     async def _send_page(self, page: Sequence[DeadLetter]) -> list[Outcome]:
         outcomes, sendable = [], []
         for one in page:
-            if reason := await self._refusal(one):
+            if reason := await self._why_unsendable(one):
                 outcomes.append(Outcome(one, reason=reason))
             else:
                 sendable.append(one)
         await self._begin(sendable)
         mine = []
         for one in sendable:
-            if self._meanwhile.of(one.id) is State.OPEN:
+            if self._states.of(one.id) is State.OPEN:
                 mine.append(one)
             else:
                 outcomes.append(Outcome(one, reason="another replay is sending it right now"))
         sendings: list[_Sending] = []
         try:
             async with asyncio.timeout(PAGE_SECONDS):
-                # All are handed over before the first is waited for, in their order.
+                # Send all, in their order, before waiting for the first confirmation.
                 for one in mine:
-                    sendings.append(await self._start(one))  # noqa: PERF401 (kept if it ends)
+                    sendings.append(await self._start(one))  # noqa: PERF401 (kept on time-out)
                 outcomes += [await self._finish(sending) for sending in sendings]
         except TimeoutError as error:
             raise Unreachable(
-                f"not all was confirmed within {PAGE_SECONDS:g} s; what may have been sent is"
-                " listed as such"
+                f"it did not confirm all dead letters within {PAGE_SECONDS:g} s; those that may"
+                " have been sent are listed as such"
             ) from error
         finally:
-            # Also when this is cancelled: what was sent should not be sent again.
+            # Even if cancelled: the next replay must not resend what was sent.
             for sending in sendings:
                 if sending.span.is_recording():
                     sending.span.end()
@@ -128,10 +134,10 @@ class Replay:
         return outcomes
 
     async def _begin(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Record replays as begun, and read what others have recorded before that.
+        """Record the replays as begun, then read what others have recorded before.
 
         Raises:
-            Unreachable: The broker does not show this record: somebody may have been first.
+            Unreachable: The broker does not return this record, so another replay may be first.
         """
         for log, own in (await _record(self._store, State.BEGUN, dead_letters)).items():
             seen = self._store.order(self._seen[log])
@@ -140,15 +146,15 @@ class Replay:
                     if record.id == own:
                         break
                     if self._store.order(record.id) > seen:
-                        self._meanwhile.note(record)
+                        self._states.apply(record)
                 else:
                     raise Unreachable(
-                        f"{DEAD_LETTERS} does not show record {own}; nothing was sent"
+                        f"{DEAD_LETTERS} does not return record {own}; nothing was sent"
                     )
             self._seen[log] = own
 
     async def _start(self, dead_letter: DeadLetter) -> "_Sending":
-        """Hand a dead letter to the client, in the order of these calls."""
+        """Hand a dead letter to the client, which keeps the order of these calls."""
         destination = self._to or dead_letter.channel
         attributes, of_link = self._store.attributes(destination, dead_letter)
         context = dead_letter.baggage
@@ -165,7 +171,7 @@ class Replay:
         )
         added: dict[str, str] = {}
         inject(added, trace.set_span_in_context(span, context))
-        headers = [*dead_letter.headers, *encoded(added)]
+        headers = [*dead_letter.headers, *encoded_headers(added)]
         sending = _Sending(dead_letter, destination, span)
         try:
             sending.sent = await self._store.send(destination, dead_letter, headers)
@@ -206,7 +212,7 @@ class _Sending:
 
     def fail(self, error: Exception) -> None:
         fail(self.span, error)
-        # Keep neither the error nor the future: a traceback refers to the dead letters' bodies.
+        # Keep neither the error nor the future: the traceback refers to the dead letters' bodies.
         self.sent = None
         ours = isinstance(error, (TooLarge, Unavailable))
         self.failure = str(error) if ours else f"{type(error).__name__}: {error}"
@@ -216,7 +222,7 @@ class _Sending:
 async def discard(
     store: DeadLetterStore, dead_letters: AsyncIterator[DeadLetter]
 ) -> AsyncIterator[DeadLetter]:
-    """Record dead letters as discarded: nobody will send them back. Yields each one then."""
+    """Record dead letters as discarded, so that no replay sends them. Yields each one then."""
     async for page in _pages(dead_letters):
         await _record(store, State.DISCARDED, page)
         for dead_letter in page:
@@ -239,7 +245,7 @@ async def _pages(dead_letters: AsyncIterator[DeadLetter]) -> AsyncIterator[list[
 async def _record(
     store: DeadLetterStore, state: State, dead_letters: Sequence[DeadLetter]
 ) -> dict[str, str]:
-    """Record the state of dead letters. Returns by log the id of the new record."""
+    """Record the state of dead letters. Returns the id of the new record for each log."""
     by_log: dict[str, list[str]] = {}
     for dead_letter in dead_letters:
         by_log.setdefault(store.order(dead_letter.id)[0], []).append(dead_letter.id)

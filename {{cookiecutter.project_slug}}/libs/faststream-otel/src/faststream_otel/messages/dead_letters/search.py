@@ -1,4 +1,4 @@
-"""Finds dead letters: by id, by channel and error, by what happened to them."""
+"""Finds dead letters by id, channel, error and state."""
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ from .store import DeadLetterStore
 
 
 class NotFound(Exception):
-    """There is no such dead letter."""
+    """There is no dead letter with this id."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which dead letters to take; a field that is empty takes any.
+    """Selects dead letters. An empty field matches any.
 
     Attributes:
-        ids: Those that were named.
-        channel: That the message was consumed from.
+        ids: The ids of the dead letters.
+        channel: The channel that the message was consumed from.
         error_type: The class of the error, with or without its module.
-        states: That a dead letter may be in.
+        states: The states that a dead letter may be in. Default: any.
     """
 
     ids: frozenset[str] = frozenset()
@@ -28,7 +28,7 @@ class Filter:
     error_type: str = ""
     states: frozenset[State] = field(default_factory=lambda: frozenset(State))
 
-    def takes(self, dead_letter: DeadLetter, state: State) -> bool:
+    def matches(self, dead_letter: DeadLetter, state: State) -> bool:
         error_type = dead_letter.error_type
         return (
             (not self.ids or dead_letter.id in self.ids)
@@ -39,15 +39,15 @@ class Filter:
 
 
 class Search:
-    """Reads twice: what happened to a dead letter stands after it, and there may be many.
+    """Reads the logs twice: a change of state comes after its dead letters.
 
-    Memory does not grow with the number of dead letters, but for what `States` keeps.
+    It does not keep dead letters in memory, only their states.
 
     Attributes:
-        states: Known after `prepare`.
-        ends: The last id of each log that `prepare` read. What came later is not found.
-        counts: How many dead letters there are, taken or not, by state; known after
-            `dead_letters`.
+        states: The states of the dead letters. `prepare` reads them.
+        ends: For each log, the last id that `prepare` read. The search ignores later records.
+        counts: Number of dead letters by state, whether they match or not. `dead_letters` counts
+            them.
     """
 
     def __init__(self, store: DeadLetterStore, filter: Filter) -> None:
@@ -58,35 +58,35 @@ class Search:
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
 
     async def prepare(self) -> None:
-        """Read what happened to the dead letters.
+        """Read the states of the dead letters.
 
         Raises:
-            NotFound: One that was named does not exist.
+            NotFound: There is no dead letter with one of the filter's ids.
         """
         missing = set(self._filter.ids)
         async for record in self._store.read(self._start()):
             self.ends[self._store.order(record.id)[0]] = record.id
-            if not self.states.note(record):
+            if not self.states.apply(record):
                 missing.discard(record.id)
         for id in self.sorted(missing):
             raise NotFound(f"There is no dead letter {id}.")
 
     async def dead_letters(self) -> AsyncIterator[tuple[DeadLetter, State]]:
-        """Those that the filter takes, in the order of each log."""
+        """The dead letters that match the filter, in the order of each log."""
         async for record in self._store.read(self._start()):
             if self._is_later(record) or StateChange.read(record, self._store.order):
                 continue
             dead_letter = DeadLetter(record)
             state = self.states.of(dead_letter.id)
             self.counts[state] += 1
-            if self._filter.takes(dead_letter, state):
+            if self._filter.matches(dead_letter, state):
                 yield dead_letter, state
 
     def sorted(self, ids: Collection[str]) -> list[str]:
         return sorted(ids, key=self._store.order)
 
     def _start(self) -> dict[str, str] | None:
-        """From the first one that is named in each log, or else from the beginning."""
+        """For each log the first of the filter's ids; None, the beginning, if it has no ids."""
         if not self._filter.ids:
             return None
         start: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Sends a message to the dead letters, as much of it as their channel takes."""
+"""Sends a message to the dead letters, and cuts it if it is too large for their channel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ from .headers import (
     REASON,
     TOMBSTONE,
     TRUNCATED,
-    as_text,
-    encoded,
+    decoded_headers,
+    encoded_headers,
     of_message,
     to_json,
     without_context,
 )
 
 MAX_OWN_BYTES = 16_384
-"""Bytes of the message's own headers, and of its key, that are kept when something is cut."""
+"""The limit in bytes for the key, and for all own headers of a message, if something is cut."""
 
 
 @dataclass(frozen=True)
 class FailedMessage:
-    """A message that no attempt could handle: why, and after how many attempts."""
+    """A message that no attempt could handle, with the error and the number of attempts."""
 
     message: StreamMessage[Any]
     error: Exception
@@ -47,11 +47,11 @@ class FailedMessage:
 async def send_to_dead_letters(messages: Messages, failed: FailedMessage) -> None:
     """Publish a dead letter.
 
-    A message that was compressed may be any size, and headers that are not text are stored twice:
-    what is too large is cut.
+    It may be larger than the message, which may have been compressed, and whose headers may be
+    stored twice. Then it is cut.
 
     Raises:
-        Unavailable: The broker did not confirm it.
+        Unavailable: The broker did not confirm the dead letter.
     """
     raw = messages.raw(failed.message)
     headers = headers_of(failed, raw)
@@ -77,15 +77,16 @@ async def _send(
 
 
 def headers_of(failed: FailedMessage, raw: Raw) -> dict[str, str]:
-    """The headers of a dead letter: the message's own, and what happened to it."""
+    """The headers of a dead letter: those of the message, and those that say what happened."""
     own = without_context(raw.headers)
-    # In the order in which FastStream publishes them.
-    text = {CONTENT_TYPE: "", CORRELATION_ID: failed.message.correlation_id or ""} | as_text(own)
+    # The order in which FastStream publishes them.
+    text = {CONTENT_TYPE: "", CORRELATION_ID: failed.message.correlation_id or ""}
+    text |= decoded_headers(own)
     text = {name: value for name, value in text.items() if not name.startswith(PREFIX)}
-    carried = as_text(raw.headers).get(BAGGAGE)
+    carried = decoded_headers(raw.headers).get(BAGGAGE)
     return {
         **text,
-        # The current context has none for a message of a batch.
+        # The current context has no baggage for a message of a batch.
         **({BAGGAGE: carried} if carried else {}),
         CHANNEL: raw.channel,
         MESSAGE_ID: raw.id,
@@ -93,24 +94,24 @@ def headers_of(failed: FailedMessage, raw: Raw) -> dict[str, str]:
         ERROR_TYPE: error_type(failed.error),
         REASON: describe(failed.error),
         **({TOMBSTONE: "true"} if raw.body is None else {}),
-        **({} if of_message(encoded(text)) == own else {HEADERS: to_json(own)}),
+        **({} if of_message(encoded_headers(text)) == own else {HEADERS: to_json(own)}),
     }
 
 
 def cut(
     key: bytes | None, body: bytes, headers: Mapping[str, str], limit: int
 ) -> tuple[bytes | None, bytes, dict[str, str]]:
-    """Cut a dead letter to a size. What says why it failed, and where it came from, is kept.
+    """Cut a dead letter to a size. It keeps the headers that say why it failed, and where.
 
-    The key, and each header, is kept whole or left out: `HEADERS` first, then the shortest. The
-    body is cut at its end.
+    The key and each own header of the message is kept whole or dropped. `HEADERS` has precedence,
+    then the shortest. The end of the body is cut.
 
     Args:
-        key: The message's.
-        body: The message's.
-        headers: As `headers_of` makes them.
-        limit: Bytes for key, body and the message's own headers. Those that say what happened to
-            it take up to 10 KB more.
+        key: The message's key.
+        body: The message's body.
+        headers: The result of `headers_of`.
+        limit: The limit in bytes for the key, the body and the message's own headers. The headers
+            that say what happened take up to 10 KB more.
     """
     own = {
         name: value

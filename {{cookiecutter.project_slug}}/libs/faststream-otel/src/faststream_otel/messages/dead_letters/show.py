@@ -1,4 +1,4 @@
-"""Dead letters as text for people, and as JSON for programs."""
+"""Formats dead letters as text for people, and as JSON for programs."""
 
 import json
 import shutil
@@ -7,39 +7,40 @@ import time
 from collections import Counter
 from typing import Any
 
+from ...telemetry.values import decoded
 from .dead_letter import DeadLetter, moment
 from .headers import readable
 from .states import State
 
 INDENT = "      "
 MOST_LINES = 4
-"""Of a reason, or of a body."""
+"""The maximum number of lines of a reason, or of a body."""
 MOST_KINDS = 5
-"""In the summary."""
+"""The maximum number of kinds in the summary."""
 BODY_CHARACTERS = 2000
 
 
 class Links:
-    """Where traces are shown.
+    """Links to traces.
 
     Args:
-        url: An address with `{trace_id}` in it, and perhaps `{age}`: how far back the page has to
-            look, as Grafana writes it (`3h`). Empty: unknown.
+        url: An address that contains `{trace_id}`, and optionally `{age}`: how far back the page
+            must search, in Grafana's format (`3h`). Empty if unknown.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def to(self, trace_id: str, since: float | None = None) -> str:
-        """The address of a trace, or else its id; empty for no trace.
+        """The address of a trace, or its id if the address is unknown; empty for no trace.
 
         Args:
-            since: Unix seconds at which it was there already; default: now.
+            since: A time at which the trace existed, in Unix seconds. Default: now.
         """
         if not trace_id or not self._url:
             return trace_id
         age = max(0.0, time.time() - since) if since else 0.0
-        hours = f"{int(age // 3600) + 2}h"  # an hour for what came before, one for who looks later
+        hours = f"{int(age // 3600) + 2}h"  # the trace began earlier, and people look later
         return self._url.replace("{trace_id}", trace_id).replace("{age}", hours)
 
 
@@ -51,7 +52,7 @@ def as_text(
     begun: float | None = None,
     body: bool = False,
 ) -> str:
-    """A few lines: what it is, why it failed, and where its trace is."""
+    """A few lines: the id, the origin, the reason, and a link to the trace."""
     facts = [dead_letter.id, _time(dead_letter)]
     if dead_letter.channel:
         facts.append(clean(f"{dead_letter.channel} {dead_letter.message_id}".rstrip()))
@@ -75,9 +76,9 @@ def as_text(
 
 
 def as_json(dead_letter: DeadLetter, state: State, links: Links) -> str:
-    """One line. Key and body are null or text, in which what is not UTF-8 is replaced.
+    """One line. Key and body are text, with replacement characters for invalid UTF-8, or null.
 
-    A header is text, null, or `{"base64": …}`; a list of them if its name is repeated.
+    A header is text, null, or `{"base64": …}`, or a list of these if its name is repeated.
     """
     content: dict[str, Any] = {
         "id": dead_letter.id,
@@ -107,7 +108,7 @@ class Summary:
 
     def add(self, dead_letter: DeadLetter) -> None:
         kind = (dead_letter.channel, dead_letter.error_type)
-        # Anybody may name anything: what is beyond a thousand kinds is counted as one.
+        # Anybody may publish any kind: those after the first thousand count as one.
         self._kinds[kind if kind in self._kinds or len(self._kinds) < 1000 else ("", "")] += 1
 
     @property
@@ -153,11 +154,11 @@ def _trace(dead_letter: DeadLetter, links: Links) -> str:
 
 
 def _decoded(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="replace")
+    return None if value is None else decoded(value)
 
 
 def _headers(dead_letter: DeadLetter) -> dict[str, Any]:
-    """By name; a list where a name is repeated."""
+    """Header values by name; a list if a name is repeated."""
     found: dict[str, list[Any]] = {}
     for name, value in dead_letter.headers:
         found.setdefault(name, []).append(readable(value))
@@ -189,5 +190,5 @@ def _wrapped(text: str) -> list[str]:
 
 
 def clean(text: str) -> str:
-    """Replace what would move the cursor: this text may come from anybody."""
+    """Replace unprintable characters: untrusted text could control the terminal."""
     return "".join(character if character.isprintable() else "·" for character in text)

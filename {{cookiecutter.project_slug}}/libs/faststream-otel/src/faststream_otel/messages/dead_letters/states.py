@@ -1,9 +1,10 @@
-"""What happened to each dead letter. The channel itself says so, in records beside dead letters.
+"""The state of each dead letter, recorded in the channel of the dead letters itself.
 
-Such a record is in the log of the dead letters that it names, and after them, so that it outlives
-them, whatever the broker's retention. Before a dead letter is sent back, its replay is recorded as
-begun: of two who begin at once, the order of these records says who was first. Afterwards it is
-recorded as replayed. One that was begun and never ended may have been sent or not.
+A change of state is a record in the same log as its dead letters, after them. So the broker's
+retention deletes it after them. Before a replay sends a dead letter, it records the replay as
+begun. If two replays begin at once, the order of their records decides which is first. Afterwards
+it records the dead letter as replayed. If that record is missing, the dead letter may have been
+sent or not.
 """
 
 import json
@@ -17,16 +18,16 @@ from .dead_letter import Record
 from .headers import CONTENT_TYPE, STATE
 
 BEGUN_SECONDS = 60.0
-"""How long a dead letter is left to whoever began its replay."""
+"""How long other replays leave a dead letter alone after its replay has begun."""
 MAX_IDS = 1000
-"""In one record."""
+"""The maximum number of ids in one record."""
 
 Order: TypeAlias = Callable[[str], tuple[str, int]]
-"""The log that an id is of, and its place there; `DeadLetterStore.order`."""
+"""Returns the log of an id, and its place there: `DeadLetterStore.order`."""
 
 
 class State(StrEnum):
-    """What happened to a dead letter. One that is `BEGUN` for a minute becomes `UNCONFIRMED`."""
+    """The state of a dead letter. `BEGUN` becomes `UNCONFIRMED` after `BEGUN_SECONDS`."""
 
     OPEN = "open"
     BEGUN = "begun"
@@ -41,7 +42,7 @@ _RECORDED = frozenset(State) - {State.UNCONFIRMED}
 
 @dataclass(frozen=True)
 class StateChange:
-    """What happened to some dead letters of one log. `OPEN`: their replay did not take place."""
+    """A change of state of dead letters in one log. `OPEN` cancels a replay that has begun."""
 
     state: State
     ids: Sequence[str]
@@ -56,7 +57,7 @@ class StateChange:
 
     @classmethod
     def read(cls, record: Record, order: Order) -> Self | None:
-        """None for a dead letter, and for what only claims to be a change of state."""
+        """Read a record; None for a dead letter, and for an invalid change of state."""
         name = record.text.get(STATE)
         if name is None or name not in _RECORDED:
             return None
@@ -78,9 +79,9 @@ class StateChange:
 
 
 class States:
-    """The states as the records that were read so far say.
+    """The states of dead letters, according to the records that were read so far.
 
-    Takes some 100 bytes of memory for each dead letter that is not open.
+    It needs about 100 bytes of memory for each dead letter that is not open.
     """
 
     def __init__(self, order: Order) -> None:
@@ -88,8 +89,8 @@ class States:
         self._ended: dict[tuple[str, State], set[int]] = {}
         self._begun: dict[tuple[str, int], float] = {}
 
-    def note(self, record: Record) -> bool:
-        """Take the record's changes into account; False if it is a dead letter."""
+    def apply(self, record: Record) -> bool:
+        """Apply a record's changes of state. Returns False if the record is a dead letter."""
         if (change := StateChange.read(record, self._order)) is None:
             return False
         for log, place in map(self._order, change.ids):
@@ -109,10 +110,10 @@ class States:
         begun = self._begun.get((log, place))
         if begun is None:
             return State.OPEN
-        # Whoever began it may have a clock that is ahead.
+        # The clock of the other replay may be ahead.
         recent = abs(time.time() - begun) < BEGUN_SECONDS
         return State.BEGUN if recent else State.UNCONFIRMED
 
     def begun(self, id: str) -> float | None:
-        """Unix seconds at which a replay began that is not known to have ended."""
+        """When a replay began that has not ended, in Unix seconds; None if there is none."""
         return self._begun.get(self._order(id))

@@ -1,26 +1,23 @@
-"""Where dead letters are kept, as each broker's folder answers it."""
+"""The store of dead letters: a protocol that each broker's folder implements."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, Self
 
-from opentelemetry.util.types import AttributeValue
-
+from ...telemetry.values import Attributes
 from ..broker import Headers
 from .dead_letter import DeadLetter, Record
 
-Attributes: TypeAlias = dict[str, AttributeValue]
-
 
 class DeadLetterStore(Protocol):
-    """Logs of records that are only appended to, and the way back; `async with` connects.
+    """Append-only logs of records, and sending dead letters back; `async with` connects.
 
-    A record is a dead letter, or says what happened to others of its log. The records of a log have
-    a total order. A record has one id: an opaque text, unique in the store.
+    A record is a dead letter, or a change of state of earlier dead letters in its log. The records
+    of a log have a total order. The id of a record is an opaque text, unique in the store.
 
     Raises:
-        Unreachable: On connecting, or by any method: the broker does not answer.
+        Unreachable: The broker does not answer; from `async with`, or from any method.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -33,23 +30,23 @@ class DeadLetterStore(Protocol):
     ) -> None: ...
 
     async def exists(self, channel: str) -> bool:
-        """Whether there is such a channel; asked for every dead letter that is sent."""
+        """Whether a channel exists. Called for every dead letter that is sent."""
 
     def order(self, id: str) -> tuple[str, int]:
-        """The log that an id is of, and its place there. Needs no connection.
+        """The log of an id, and its place there. Needs no connection.
 
         Raises:
-            ValueError: It is no id; says what one looks like.
+            ValueError: The text is no id. Says what an id looks like.
         """
 
     def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:
         """Read each log in its order, without consuming anything.
 
-        Ends at what is the end now: all records that were confirmed before this call are read.
+        It reads all records that were confirmed before this call, then ends.
 
         Args:
-            start: By log the id to begin with, or with the first one after it where that record is
-                gone; other logs are left out. Default: all logs from their beginning.
+            start: For each log to read, the id to start at. If that record is gone, it starts at
+                the next one. Default: all logs from their beginning.
         """
 
     async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
@@ -60,15 +57,15 @@ class DeadLetterStore(Protocol):
     ) -> "asyncio.Future[object]":
         """Publish a dead letter's key and body with these headers.
 
-        Messages of one key keep the order of these calls where the broker can do that.
+        Messages with the same key keep the order of these calls if the broker supports it.
 
         Returns:
-            Done once the broker has confirmed it; fails with the errors below.
+            A future that is done once the broker has confirmed it, or fails with the errors below.
 
         Raises:
-            TooLarge: It was not sent.
-            Unavailable: It may have been sent.
+            TooLarge: The dead letter was not sent.
+            Unavailable: The dead letter may have been sent.
         """
 
     def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
-        """Attributes of the span that sends a dead letter, and of its link to the dead letter."""
+        """Attributes of the span that sends a dead letter, and of the span's link."""

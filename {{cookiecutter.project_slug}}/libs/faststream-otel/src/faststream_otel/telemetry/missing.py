@@ -1,0 +1,14 @@
+"""Logs that a private part of another library is missing."""
+
+import logging
+from functools import cache
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def warn_missing(library: str, part: str, consequence: str) -> None:
+    """Log once that this version of a library lacks a part, and what does not work without it."""
+    logger.warning(
+        "This version of %s has no %s, or a different one: %s", library, part, consequence
+    )
