@@ -54,7 +54,9 @@ def fail(run: Run, act: str) -> None:
     ).split()  # fmt: skip
     run.must(codes[:1] == [EXIT_CODE], f"{act}: the process exited {codes}")
     log = docker("logs", "--since", str(int(began)), before["Id"], errors=True)
-    reasons = [line for line in log.splitlines() if "Exiting so that the process is restarted" in line]
+    reasons = [
+        line for line in log.splitlines() if "Exiting so that the process is restarted" in line
+    ]
     run.must(reasons, f"{act}: no reason in its log")
     run.note(f"{act}: ended after {seconds:.0f} s with exit code {' '.join(codes)}")
     run.site.wait_until_healthy("trial")

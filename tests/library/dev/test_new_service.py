@@ -233,7 +233,10 @@ def test_long_names_are_in_format(project: Project) -> None:
         (["invoicing", "--consumes", "In voices"], "In voices cannot name a channel"),
         (["invoicing", "--publishes", "x_y"], "x_y cannot name a channel"),
         (["invoicing", "--publishes", "SOLD"], "--publishes SOLD: the service consumes it"),
-        (["invoicing", "--publishes", "deliveries.stored"], "or another service already publishes to it"),
+        (
+            ["invoicing", "--publishes", "deliveries.stored"],
+            "or another service already publishes to it",
+        ),
     ],
 )
 def test_bad_names_are_refused_and_nothing_is_written(
@@ -256,5 +259,7 @@ def test_compose_file_without_services_is_refused(
     (project.root / "compose.yaml").write_text("name: shop\n")
     before = texts(project)
     assert main("shop", ["service", "invoicing"]) == 1
-    assert capsys.readouterr().err.startswith("compose.yaml lacks `services:`, or the anchor &service")
+    assert capsys.readouterr().err.startswith(
+        "compose.yaml lacks `services:`, or the anchor &service"
+    )
     assert texts(project) == before

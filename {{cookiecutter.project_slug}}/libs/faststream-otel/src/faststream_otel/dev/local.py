@@ -25,7 +25,7 @@ ENVIRONMENT = f"{FOLDER}/environment.json"
 
 @dataclass(frozen=True)
 class Local:
-    """A local run. `urls` is by service name; `log` is the file with all output."""
+    """A local run: the services' URLs by name, and the file with their output."""
 
     receiver: OtlpReceiver
     supervisor: Supervisor
@@ -36,7 +36,7 @@ class Local:
         """Wait until every service says that it is ready.
 
         Raises:
-            UserError: A service ended, or is not ready after a minute. The text has its last output.
+            UserError: A service ended, or is not ready after a minute; with its last output.
         """
         deadline = time.monotonic() + READY_SECONDS
         for name, url in self.urls.items():

@@ -44,12 +44,13 @@ class Project:
         root = next((folder for folder in folders if (folder / "pyproject.toml").is_file()), None)
         if root is None:
             raise UserError(f"No folder from {current} upwards has a pyproject.toml.")
-        packages = [path.parent.name for path in root.glob("src/*/services")]
-        package = package or os.environ.get("FASTSTREAM_OTEL_APP") or ", ".join(sorted(packages))
+        packages = sorted(path.parent.name for path in root.glob("src/*/services"))
+        only = packages[0] if len(packages) == 1 else ""
+        package = package or os.environ.get("FASTSTREAM_OTEL_APP") or only
         if package not in packages:
             raise UserError(
-                f"There is no src/{package or '<package>'}/services in {root}: set --app or"
-                " FASTSTREAM_OTEL_APP to the project's package."
+                f"--app or FASTSTREAM_OTEL_APP is {package or 'not set'}: set it to a package with"
+                f" services in {root / 'src'} (there: {', '.join(packages) or 'none'})."
             )
         return cls(root, package)
 
