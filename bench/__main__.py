@@ -1,7 +1,7 @@
-"""Measure CPU per message-hop, variants interleaved in one run; report ratios.
+"""Measure CPU time per message and hop, with variants interleaved in one run; report ratios.
 
-Needs a real Kafka (`docker compose up` in a baked project, or BROKER_URL). The library runs as it
-is in this repository. An OTLP receiver runs beside the variants and is not measured.
+Needs a real Kafka (`docker compose up` in a baked project, or BROKER_URL). Measures the library of
+this repository. An OTLP receiver runs beside the variants and is not measured.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from pathlib import Path
 
 VARIANT = Path(__file__).with_name("variant.py")
 
-# The recipe has traces only; ours is compared with the same, and shown with all its signals too.
+# The recipe has only traces, so ours is compared with only traces; "ours+all" has all signals.
 TRACES_ONLY = {
     "OTEL_LOGS_EXPORTER": "none",
     "OTEL_METRICS_EXPORTER": "none",
     "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "false",
 }
 
-# (variant, whether loop, log level and gc are those of the baked project)
+# (variant, whether event loop, log level and gc are those of the baked project)
 RUNS = [
     ("bare", False),
     ("recipe", False),
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 class Receiver:
-    """The library's OTLP receiver, in a process of its own."""
+    """The library's OTLP receiver, in its own process."""
 
     SCRIPT = """
 import sys
@@ -92,7 +92,7 @@ with OtlpReceiver(capacity=1000) as receiver:
 
 
 def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
-    """CPU microseconds per message-hop."""
+    """CPU microseconds per message and hop."""
     name, tuned = run
     command = [
         sys.executable, str(VARIANT), name,
@@ -101,7 +101,7 @@ def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_EXPORTER_OTLP_INSECURE": "true",
-        "OTEL_BSP_MAX_QUEUE_SIZE": "100000",  # nobody is to win by dropping
+        "OTEL_BSP_MAX_QUEUE_SIZE": "100000",  # so that no variant wins by dropping
         **({} if name == "ours+all" else TRACES_ONLY),
     }
     done = subprocess.run(
@@ -126,7 +126,7 @@ def report(costs: dict[Run, list[float]]) -> None:
             f"{min(values):>20.0f}{statistics.median(values):>9.0f}{max(values):>9.0f}"
         )
     for what, ours, theirs, limit in RATIOS:
-        # Of each round's pair, since a round's runs share the machine's mood.
+        # Ratios within a round, because the machine's speed varies between rounds.
         ratios = [mine / other for mine, other in zip(costs[ours], costs[theirs], strict=True)]
         wanted = f", at most {limit}" if limit else ""
         print(f"{what}: {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to"

@@ -1,6 +1,6 @@
-"""One variant of the measured pipeline, as a process of its own: prints CPU seconds as JSON.
+"""One variant of the measured pipeline, in its own process: prints CPU seconds as JSON.
 
-Three hops over Kafka, first -> second -> third, whose handlers only publish on.
+Three hops over Kafka, first -> second -> third, whose handlers only publish to the next.
 """
 
 import argparse
@@ -21,7 +21,7 @@ WARM_UP = 300  # messages
 
 
 def middlewares(name: str) -> tuple[list[Any], Callable[[], None]]:
-    """The middlewares of a variant, and what ends its telemetry."""
+    """The middlewares of a variant, and a function that shuts down its telemetry."""
     if name == "bare":
         return [], lambda: None
     if name.startswith("ours"):
@@ -53,7 +53,7 @@ def middlewares(name: str) -> tuple[list[Any], Callable[[], None]]:
 
 
 async def run(name: str, broker_url: str, messages: int, *, tuned: bool) -> float:
-    """CPU seconds of this process, all threads, for the messages' way over all hops."""
+    """CPU seconds of this process, all threads, for all messages over all hops."""
     chain, end = middlewares(name)
     options: dict[str, Any] = {"log_level": logging.DEBUG} if tuned else {}
     broker = KafkaBroker(broker_url, middlewares=chain, **options)

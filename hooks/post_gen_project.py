@@ -1,4 +1,4 @@
-"""Lay the chosen overlays over the project, write its .env files, say what to do next."""
+"""Copy the chosen overlays into the project, write its .env files, print the next steps."""
 
 import json
 import re
@@ -20,19 +20,19 @@ IGNORED = (
     *(".*_cache", ".coverage", ".hypothesis", ".venv", "*.egg-info", "__pycache__"),
     *("build", "dist", "uv.lock"),
 )
-"""What git ignores in the template, and may lie in the library's folder after a test run."""
+"""Ignored by git, but possibly in the library's folder after a test run."""
 PASSWORD = re.compile(r"^GRAFANA_ADMIN_PASSWORD=.*$", re.MULTILINE)
 
 
-def lay_overlays() -> None:
+def copy_overlays() -> None:
     for option in sorted(OVERLAYS.iterdir()):
-        if ANSWERS[option.name] != "none":  # which adds nothing, and git keeps no empty folder
+        if ANSWERS[option.name] != "none":  # has no folder
             shutil.copytree(option / ANSWERS[option.name], ROOT, dirs_exist_ok=True)
     shutil.rmtree(OVERLAYS)
 
 
 def remove_ignored() -> None:
-    """Cookiecutter copies what git ignores too, such as caches of a clone that was worked in."""
+    """Remove files that git ignores, such as caches: cookiecutter copies them too."""
     for path in [path for name in IGNORED for path in LIBRARIES.rglob(name)]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -41,9 +41,9 @@ def remove_ignored() -> None:
 
 
 def write_env_files() -> None:
-    """Fill in one random password wherever an example asks for it; only the owner may read it.
+    """Write each .env from its example, with one random password, readable by the owner only.
 
-    A `.env` that is there is the user's, and stays as it is.
+    An existing `.env` is the user's, and is not changed.
     """
     password = f"GRAFANA_ADMIN_PASSWORD={secrets.token_urlsafe(18)}"
     for example in ROOT.rglob(".env.example"):
@@ -53,16 +53,16 @@ def write_env_files() -> None:
             env.write_text(PASSWORD.sub(password, example.read_text("utf-8")), "utf-8")
 
 
-def is_baked_to_be_compared() -> bool:
-    """Whether cruft bakes this to find what changed: in a temporary folder, and for a patch."""
+def is_baked_for_a_diff() -> bool:
+    """Whether cruft bakes this only to compute a diff: in a temporary folder."""
     by_cruft = "_commit" in ANSWERS
     return by_cruft and Path(tempfile.gettempdir()).resolve() in ROOT.resolve().parents
 
 
-lay_overlays()
+copy_overlays()
 remove_ignored()
 write_env_files()
-if not is_baked_to_be_compared():
+if not is_baked_for_a_diff():
     print(f"""
 The project is baked. Next:
 

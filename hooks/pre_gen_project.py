@@ -1,4 +1,4 @@
-"""Refuse a bad answer before anything is written: say why, and what a good one looks like."""
+"""Refuse bad answers before anything is written, with the reason and a good example."""
 
 import json
 import keyword
@@ -13,7 +13,7 @@ Path(__file__).unlink(
 )  # cookiecutter leaves the rendered hook in a temporary folder
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
-# As typed: cookiecutter has already rendered the text of ANSWERS. cruft hands none over.
+# As typed, since cookiecutter has already rendered ANSWERS. cruft does not provide these.
 TYPED = json.loads(r"""{{ _cookiecutter | default({}) | tojson }}""")
 
 TEXTS = {
@@ -21,21 +21,21 @@ TEXTS = {
     "description": "Takes orders and ships them",
     "author": "Ada Lovelace",
 }
-TEMPLATE_MARKS = ("\x7b\x7b", "\x7b%", "\x7b#")  # spelt out, they would be rendered here too
+TEMPLATE_MARKS = ("\x7b\x7b", "\x7b%", "\x7b#")  # escaped, or cookiecutter would render them here
 
-# What an image's name allows, which is narrower than what Compose allows for a project.
+# Valid in an image's name, which is stricter than the name of a Compose project.
 SLUG = re.compile(r"[a-z0-9]+(?:(?:__?|-+)[a-z0-9]+)*")
 PACKAGE = re.compile(r"[a-z][a-z0-9_]*")
-# Leaves room for the names of services, as host names end at 63, and for lines that import.
+# Leaves room for service names in host names, which have at most 63, and for imports in a line.
 LONGEST = 40  # characters
 
-# Of every supported Python, not only of the one that runs this.
+# Modules of any supported Python, not only of the one that runs this hook.
 STDLIB_OF_OTHERS = """
     annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr imp
     mailcap nntplib pipes smtpd sndhdr sunau telnetlib test uu xdrlib
 """
 STDLIB = sys.stdlib_module_names | set(STDLIB_OF_OTHERS.split())
-# All that a bake installs, by the names that are imported and those that are installed.
+# All packages that a bake installs, by the names of their imports and distributions.
 LIBRARIES = """
     aiokafka annotated_doc annotated_types anyio asgiref ast_serialize async_timeout certifi
     charset_normalizer click confluent_kafka cramjam dotenv fast_depends fastapi faststream
@@ -52,7 +52,7 @@ LIBRARIES = """
     typing_extensions typing_inspection urllib3 uvicorn uvloop watchfiles wrapt yaml yamllint
 """
 DEPENDENCIES = set(LIBRARIES.split())
-FOLDERS = {"example", "libs", "src", "tests"}  # example.py counts, which the tests import
+FOLDERS = {"example", "libs", "src", "tests"}  # also example.py, which tests import
 
 
 def faults_of_text(question: str, example: str) -> Iterator[str]:
@@ -68,7 +68,7 @@ def faults_of_text(question: str, example: str) -> Iterator[str]:
 def faults_of_slug(slug: str) -> Iterator[str]:
     if not SLUG.fullmatch(slug):
         yield (
-            "is no name for a folder, an image and a Compose project: use lower-case letters and"
+            "cannot name a folder, an image and a Compose project: use lower-case letters and"
             " digits, with single - or _ between them"
         )
     if len(slug) > LONGEST:
@@ -79,7 +79,7 @@ def faults_of_slug(slug: str) -> Iterator[str]:
 
 def faults_of_package(package: str) -> Iterator[str]:
     if not PACKAGE.fullmatch(package):
-        yield "is no package name: use lower-case letters, digits and _, with a letter first"
+        yield "is not a package name: use lower-case letters, digits and _, with a letter first"
     if len(package) > LONGEST:
         yield f"is longer than {LONGEST} characters"
     if keyword.iskeyword(package):
@@ -95,7 +95,7 @@ def faults_of_package(package: str) -> Iterator[str]:
 def complaints() -> Iterator[str]:
     slug, package = ANSWERS["project_slug"], ANSWERS["package_name"]
     of_slug = [*faults_of_slug(slug)]
-    # Whoever did not answer gets what the slug makes, and would be told twice.
+    # A package name derived from a bad slug would be reported twice.
     derived = of_slug and package.removeprefix("app_") == slug.replace("-", "_")
     questions = [
         *((question, faults_of_text(question, good), good) for question, good in TEXTS.items()),
@@ -108,7 +108,7 @@ def complaints() -> Iterator[str]:
     if any(Path.cwd().iterdir()):
         yield (
             f"The folder {str(Path.cwd())!a} is not empty, and baking overwrites nothing."
-            " To bring a baked project up to date, run in it: cruft update"
+            " To update a baked project, run in it: cruft update"
         )
 
 

@@ -100,7 +100,7 @@ def test_every_alert_leads_to_a_board(project: Path) -> None:
 
 def test_the_runbook_names_panels_that_there_are(project: Path) -> None:
     text = " ".join((project / "docs/runbook.md").read_text("utf-8").split())
-    looks = re.findall(r"\*\*First look\.\*\* (.*?) \*\*Mend", text)
+    looks = re.findall(r"\*\*First look\.\*\* (.*?) \*\*Fix", text)
     titles = {title for titles in boards(project).values() for title in titles}
     named = {name for look in looks for name in re.findall(r'"([A-Z][^"]*?),?"', look)}
     assert named - titles == set()

@@ -27,12 +27,12 @@ REFUSED = [
     ("package_name", "prometheus_client", "depends on"),
     ("package_name", "fastapi", "depends on"),
     ("package_name", "starlette", "depends on"),
-    ("package_name", "order-flow", "no package name"),
-    ("package_name", "2fast", "no package name"),
-    ("package_name", "Order", "no package name"),
-    ("package_name", "", "no package name"),
-    ("package_name", "a.b", "no package name"),
-    ("package_name", "bestellüng", "no package name"),
+    ("package_name", "order-flow", "not a package name"),
+    ("package_name", "2fast", "not a package name"),
+    ("package_name", "Order", "not a package name"),
+    ("package_name", "", "not a package name"),
+    ("package_name", "a.b", "not a package name"),
+    ("package_name", "bestellüng", "not a package name"),
     ("package_name", "o" * 41, "longer than 40"),
     ("package_name", "example", "another folder"),
     ("package_name", "libs", "another folder"),
@@ -180,7 +180,7 @@ def test_a_bad_slug_is_told_once(bakery: Bakery, tmp_path: Path) -> None:
 def test_the_questions_are_asked_in_plain_english(bakery: Bakery, tmp_path: Path) -> None:
     done = bakery.cookiecutter({}, tmp_path, prompt=True)
     assert done.returncode == 0, done.stdout
-    for question in ("as people read it?", "Which message broker", "Apache Kafka", "Which licence"):
+    for question in ("Project name", "Message broker", "Apache Kafka", "Licence"):
         assert question in " ".join(done.stdout.split())
     assert (tmp_path / "order-flow" / "compose.yaml").exists()
 

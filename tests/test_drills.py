@@ -3,16 +3,20 @@
 import json
 import pkgutil
 import re
+import runpy
+import shutil
 import threading
 import time
 import uuid
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 from e2e.apis import Span, Tempo
 from ports import free_ports
 
@@ -22,7 +26,7 @@ from bench.drills.faults import __path__ as drills
 from bench.drills.flow import ENDS
 from bench.drills.intake import Intake
 from bench.drills.promises import PROMISES, Figures, Interruption, Promise, broken
-from bench.drills.site import Run
+from bench.drills.site import Run, add_trial
 from bench.drills.traces import InTempo, spans_found
 
 TRACE = {kind: f"{number:032x}" for number, kind in enumerate(("good", "declined", "failing"), 1)}
@@ -479,3 +483,17 @@ def test_the_table_tells_a_broken_promise() -> None:
 
 def test_every_drill_has_its_promise() -> None:
     assert {module.name for module in pkgutil.iter_modules(drills)} == PROMISES.keys()
+
+
+def test_the_trial_service_fits_into_the_baked_project(
+    default_project: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project, ignore=shutil.ignore_patterns(".venv"))
+
+    add_trial(project)
+
+    (package,) = (project / "src").iterdir()
+    channels = runpy.run_path(str(package / "channels.py"))["CHANNELS"]
+    assert {"shipments.dispatched", "trial.given", "trial.done"} <= {*channels}
+    assert "trial" in yaml.safe_load((project / "compose.yaml").read_text())["services"]

@@ -153,6 +153,6 @@ def test_a_bad_name_is_refused(bakery: Bakery, project: Path) -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert done.stderr.splitlines()[-2] == (
-        "NAME=Invoicing is no name for a service: use at most 40 lower-case letters and digits,"
+        "NAME=Invoicing cannot name a service: use at most 40 lower-case letters and digits,"
         " with - between words, and no keyword of Python. A good one: NAME=invoicing"
     )

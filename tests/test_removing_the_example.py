@@ -80,7 +80,7 @@ EDITS: dict[str, Edit] = {
     "pyproject.toml": without(
         r"^#.*\nentrance = .*\n", r"^#.*\nnext_step = .*\n", r', "example\.py"'
     ),
-    "Makefile": replaced("# --- The example's", "# --- End of the example's"),
+    "Makefile": replaced("# --- The example", "# --- End of the example"),
     ".github/workflows/ci.yml": without(r"^      - run: make order\n"),
     "README.md": lambda text, shown: text,
 }

@@ -1,6 +1,6 @@
-"""`python example.py order|load|demo`: orders for the example's services, as `make` calls it.
+"""`python example.py order|load|demo`: places orders with the example's services.
 
-It belongs to the example, and goes with it: docs/removing-the-example.md.
+It belongs to the example, and is deleted with it: docs/removing-the-example.md.
 """
 
 import random
@@ -32,8 +32,8 @@ console = Console()
 
 @dataclass(frozen=True)
 class Order:
-    """What is sent. The payment of more than 100000 cents is declined, and no carrier goes to
-    Antarctica (AQ): that order fails, and ends in the dead letters."""
+    """An order to place. More than 100000 cents are declined. An order to Antarctica (AQ) fails,
+    because no carrier goes there, and ends in the dead letters."""
 
     sku: str = "keyboard"
     quantity: int = 1
@@ -43,7 +43,7 @@ class Order:
 
 
 class Outcome(NamedTuple):
-    """An order, and spans that its trace or a linked one has: service, name and status."""
+    """An order, and spans expected in its trace or a linked one: service, name and status."""
 
     title: str
     order: Order
@@ -84,7 +84,7 @@ FAILS = Outcome(
 
 
 def mixed(declined: float = 0.1, failing: float = 0.02) -> Order:
-    """Make a random order; of many, these shares are declined and fail."""
+    """Make a random order. Of many orders, these shares are declined and fail."""
     draw = random.random()
     if draw < failing:
         return FAILS.order
@@ -96,17 +96,17 @@ def mixed(declined: float = 0.1, failing: float = 0.02) -> Order:
 
 
 def place(url: str, order: Order) -> tuple[str, str]:
-    """Place an order with the service at this address; return its id and the trace's.
+    """Place an order with the service at this URL; return the order's id and the trace id.
 
     Raises:
-        UserError: Nobody answers there, or the order is refused; says why.
+        UserError: The service does not answer, or refuses the order. The text says why.
     """
     try:
         answer = httpx.post(f"{url}/orders", json=asdict(order), timeout=10, trust_env=False)
     except httpx.HTTPError as error:
         raise UserError(
-            f"No orders service answers at {url} ({error}): start it with `make up` or `make dev`,"
-            " or set ORDERS_PORT to the port that it has."
+            f"No orders service answers at {url} ({error}): start it by `make up` or `make dev`, or"
+            " set ORDERS_PORT to its port."
         ) from error
     if answer.status_code != 202:
         raise UserError(f"{url} refused the order with status {answer.status_code}: {answer.text}")
@@ -133,7 +133,7 @@ def place_order(
         return
     traces.print_links(console, trace_id)
     if not no_wait and not traces.print_trace(console, trace_id):
-        print(f"No span of it has come to {traces.store.NAME} yet.")
+        print(f"{traces.store.NAME} has no span of it yet.")
 
 
 @cli.command("load", help="Place mixed orders at a steady rate.")
@@ -144,7 +144,7 @@ def load(
     url = Project.here().url("ORDERS_PORT", 8000)
     place(url, mixed(0, 0))
     print(f"{rate:g} orders per second to {url} for {duration:g} s: about 10 % declined, 2 %"
-          " failing. Ctrl-C ends it.", flush=True)  # fmt: skip
+          " failing. Ctrl-C stops it.", flush=True)  # fmt: skip
     outcomes: Counter[str] = Counter()
     free = Semaphore(2 * WORKERS)
 
@@ -168,15 +168,15 @@ def load(
         with ThreadPoolExecutor(WORKERS) as pool:
             for number in range(round(rate * duration)):
                 time.sleep(max(0.0, begun + number / rate - time.monotonic()))
-                # Left out rather than piled up, where the service is slower than this.
+                # If the service is slower than the rate, skip orders rather than let them pile up.
                 if free.acquire(blocking=False):
                     pool.submit(send)
                 else:
-                    outcomes["left out, too many were under way"] += 1
+                    outcomes["skipped, too many were in flight"] += 1
                 if time.monotonic() - reported >= 5:
                     reported = time.monotonic()
                     report()
-    except KeyboardInterrupt:  # which may be how it ends
+    except KeyboardInterrupt:  # a normal end
         pass
     finally:
         report()
@@ -191,12 +191,12 @@ def demo() -> None:
         local.wait_until_ready()
         faults = [fault for one in (SUCCEEDS, DECLINED, FAILS) for fault in follow(local, one)]
         faults += local.receiver.problems
-        print(f"Stopping, in order; what the services printed is in {local.log} …\n", flush=True)
+        print(f"Stopping; the services' output is in {local.log} …\n", flush=True)
     if faults:
-        raise UserError("The demo found:" + "".join(f"\n  {fault}" for fault in faults))
+        raise UserError("The demo found faults:" + "".join(f"\n  {fault}" for fault in faults))
     console.print(Rule("Done", align="left"))
     print(f"""\
-Every expected span arrived, each where it belongs ({time.monotonic() - begun:.0f} s).
+Every expected span arrived, in its place in the tree ({time.monotonic() - begun:.0f} s).
 
 The project is in
   {project.root}
@@ -209,7 +209,7 @@ Next, in that folder:
 
 
 def follow(local: Local, outcome: Outcome) -> list[str]:
-    """Place an order, show its trace, and return what was wrong with it."""
+    """Place an order, show its trace, and return the faults found in it."""
     _, trace_id = place(local.urls["orders"], outcome.order)
 
     def spans(receiver: OtlpReceiver) -> list[Span]:
@@ -231,7 +231,7 @@ def follow(local: Local, outcome: Outcome) -> list[str]:
 
     try:
         local.receiver.wait_for(lambda one: not faults(one), outcome.title, 20)
-        time.sleep(0.5)  # the log lines of its last services are on their way
+        time.sleep(0.5)  # for the log records of the last services
     except TimeoutError:
         local.check()
     order = outcome.order

@@ -1,4 +1,4 @@
-"""Run drills one by one on one stack, print what each lost, fail when a promise is broken."""
+"""Run drills one by one on one stack, print what each lost, fail if a promise is broken."""
 
 import argparse
 import signal
@@ -14,15 +14,15 @@ from .runner import run_all
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make drills ARGS=…", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="drill", help="by default all; see --list")
-    parser.add_argument("--list", action="store_true", help="say which drills there are, and end")
+    parser.add_argument("--list", action="store_true", help="list the drills, and exit")
     parser.add_argument("--rate", type=float, default=50, help="orders per second (default 50)")
-    parser.add_argument("--quick", action="store_true", help="cut long outages short")
+    parser.add_argument("--quick", action="store_true", help="shorten long outages")
     parser.add_argument(
         "--messages", type=int, default=20_000,
-        help="of the soak (default 20000; 432000 are what 5 a second make in a day)",
+        help="of the soak (default 20000; 432000 is 5 a second for a day)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=int, help="of the inputs that fuzz makes up, to repeat a run"
+        "--seed", type=int, help="of the inputs that fuzz generates, to repeat a run"
     )
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - PROMISES.keys():
@@ -34,7 +34,7 @@ def main() -> int:
             print(f"{name:<20}{promise.fault}")
         return 0
 
-    # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
+    # On SIGTERM, for example by a timeout, clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="drills-") as folder:
         ground = site.make(
@@ -42,7 +42,7 @@ def main() -> int:
         )
         try:
             for missing in ground.stack.prepare_images():
-                print(f"Not proved by this run: {missing}", file=sys.stderr)
+                print(f"Not tested by this run: {missing}", file=sys.stderr)
             ground.stack.up()
             return run_all(ground, chosen.names or [*PROMISES])
         except AssertionError as error:

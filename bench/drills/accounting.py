@@ -1,4 +1,4 @@
-"""What was lost: pure comparison of ids, of orders with records and of records with spans."""
+"""Finds losses by comparing ids: of orders with records, and of records with spans."""
 
 import base64
 import json
@@ -20,10 +20,10 @@ Partition = tuple[str, int]
 Offsets = Mapping[Partition, int]
 Header = tuple[str, bytes | None]
 Headers = Sequence[Header]
-"""As the broker has them: in their order, names may repeat, values may be anything or null."""
+"""As the broker has them: ordered, with repeated names, values of any bytes or null."""
 
 PASSING = {"traceparent", "tracestate", "baggage", "flow-started"}
-"""Headers that belong to one publication, which a dead letter does not keep."""
+"""Headers of one publication, which its dead letter does not keep."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Placed:
     order_id: str
     trace_id: str
     kind: str
-    """good, declined or failing: how it is meant to end."""
+    """How the order should end: good, declined or failing."""
     at: float
     """Unix seconds of the acknowledgement."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A message as it lies in its topic."""
+    """A message in its topic."""
 
     topic: str
     partition: int
@@ -49,7 +49,7 @@ class Record:
     """Unix seconds, by its sender's clock."""
     value: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    """As text: of a name that is repeated the last."""
+    """As text; of a repeated name the last value."""
     key: bytes | None = None
     exact: Headers = ()
 
@@ -62,12 +62,12 @@ class Record:
 
     @property
     def order_id(self) -> str:
-        """Empty when it is about no order, or cannot be read."""
+        """Empty if the message has no order id, or cannot be read."""
         return str(self.body.get("order_id", "")) if isinstance(self.body, dict) else ""
 
     @property
     def sender(self) -> tuple[str, str] | None:
-        """Trace and span that sent it, if it says so in a way that W3C Trace Context allows."""
+        """Trace and span ids of a valid traceparent header, else None."""
         found = TRACEPARENT.fullmatch(self.headers.get("traceparent", ""))
         return (found[1], found[2]) if found and int(found[1], 16) and int(found[2], 16) else None
 
@@ -77,19 +77,19 @@ class Record:
 
     @property
     def origin(self) -> tuple[str, int, int]:
-        """Where a dead letter says that it lay; all empty where it does not."""
-        told = self.headers
+        """The position of a dead letter's message, by its headers; empty without them."""
+        headers = self.headers
         try:
-            partition, offset = map(int, told["dead-letter.message-id"].split("/"))
-            return told["dead-letter.channel"], partition, offset
+            partition, offset = map(int, headers["dead-letter.message-id"].split("/"))
+            return headers["dead-letter.channel"], partition, offset
         except (KeyError, ValueError):
             return "", 0, 0
 
     @property
     def kept(self) -> Headers:
-        """What a dead letter says of its message's headers."""
-        if told := self.headers.get("dead-letter.headers"):
-            return [(name, _bytes(value)) for name, value in json.loads(told)]
+        """The message's headers, by its dead letter."""
+        if exact := self.headers.get("dead-letter.headers"):
+            return [(name, _bytes(value)) for name, value in json.loads(exact)]
         return [
             (name, value)
             for name, value in self.exact
@@ -98,7 +98,7 @@ class Record:
 
     @property
     def producer(self) -> str:
-        """The service that sent it; empty for what a drill put there itself."""
+        """The service that sent it; empty for a message of a drill."""
         if INJECTED in self.headers:
             return ""
         if self.topic == DEAD_LETTERS:
@@ -106,12 +106,12 @@ class Record:
         return PRODUCERS.get(self.topic, "")
 
 
-def changed(letter: Record, message: Record) -> list[str]:
-    """Return what of a message its dead letter does not hold byte for byte."""
+def changed(dead_letter: Record, message: Record) -> list[str]:
+    """Return the parts of a message that its dead letter does not hold byte for byte."""
     parts = {
-        "key": (letter.key, message.key),
-        "body": (letter.value, message.value),
-        "headers": (_lasting(letter.kept), _lasting(message.exact)),
+        "key": (dead_letter.key, message.key),
+        "body": (dead_letter.value, message.value),
+        "headers": (_lasting(dead_letter.kept), _lasting(message.exact)),
     }
     return [name for name, (there, given) in parts.items() if there != given]
 
@@ -128,13 +128,13 @@ def _bytes(value: str | dict[str, str] | None) -> bytes | None:
 
 @dataclass(frozen=True)
 class Missing:
-    """A span that ought to be in the store."""
+    """An expected span that the store does not have."""
 
     service: str
     what: str
     trace_id: str
     at: float
-    """Unix seconds of about when it ended."""
+    """About when it ended, in Unix seconds."""
 
     def __str__(self) -> str:
         return f"{self.service}: {self.what} (trace {self.trace_id})"
@@ -142,7 +142,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A record about an order that has an earlier one in the same topic."""
+    """A second record of an order in the same topic."""
 
     first: Record
     again: Record
@@ -154,17 +154,17 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Messages:
-    """What became of the orders. Ids and positions, so that each can be looked up."""
+    """The results of orders, with ids and positions to look them up."""
 
     acknowledged: int
     handled: int
-    """Orders that came to an end of any kind."""
+    """Orders that reached any end."""
     dead_letters: int
     lost: list[str]
     duplicates: list[Duplicate]
-    """Every record beyond the first of an order in a topic."""
+    """All records after the first of an order in a topic."""
     astray: list[str]
-    """Orders that came to an end which is not meant for their kind."""
+    """Orders that reached an end of another kind."""
     unread: dict[str, int]
     """Records that a consumer group has not committed, by group."""
 
@@ -183,7 +183,7 @@ def follow(
     """Follow each order from its acknowledgement to its end.
 
     Args:
-        orders: Acknowledged ones. Others that are in the topics must come to an end all the same.
+        orders: The acknowledged orders. Others in the topics must reach an end too.
         records: Of all topics, from before the first order was placed.
         committed: Of each consumed partition: the next offset that its group will read.
         ends: Of each partition: the offset after the last record.
@@ -224,7 +224,7 @@ def follow(
 
 
 class Store:
-    """The spans that a trace store gave, found by what a record says of them."""
+    """Spans read from a trace store, indexed by what a record knows of them."""
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         self._spans: dict[tuple[str, str], Span] = {}
@@ -238,7 +238,7 @@ class Store:
         return iter(self._spans.values())
 
     def add(self, spans: Iterable[Span]) -> None:
-        """Take in more; of one that is known already only links that were not."""
+        """Add spans; of a known span, add only new links."""
         for span in spans:
             if known := self._spans.get((span.trace_id, span.span_id)):
                 for link in set(span.links) - set(known.links):
@@ -264,7 +264,7 @@ class Store:
         return self._spans.get((span.trace_id, span.parent_id)) if span else None
 
     def at(self, position: tuple[str, int, int]) -> list[Span]:
-        """Return the spans of what was done with the record at this place."""
+        """Return the spans that handled the record at this position."""
         return self._positions.get(position, [])
 
     def linked(self, sender: tuple[str, str]) -> list[Span]:
@@ -278,7 +278,7 @@ class Store:
         return [child for child in children if child.name == name]
 
     def below(self, span: Span) -> list[Span]:
-        """Return all spans that have this one above them."""
+        """Return all descendants of a span."""
         found = list(self._children.get((span.trace_id, span.span_id), []))
         for one in found:
             found += self._children.get((one.trace_id, one.span_id), [])
@@ -297,12 +297,12 @@ class Store:
 
 
 def _position(span: Span) -> tuple[str, int, int] | None:
-    told = span.attributes
+    attributes = span.attributes
     try:
         return (
-            str(told["messaging.destination.name"]),
-            int(told["messaging.destination.partition.id"]),
-            int(told["messaging.kafka.offset"]),
+            str(attributes["messaging.destination.name"]),
+            int(attributes["messaging.destination.partition.id"]),
+            int(attributes["messaging.kafka.offset"]),
         )
     except KeyError:
         return None
@@ -353,7 +353,7 @@ def look_up(
             continue  # nothing to link to
         service = CONSUMERS[record.topic]
         at = results.get((record.order_id, service), record.at)
-        # Where the message says nothing of its trace, what came of it does.
+        # Without a trace in the message, use that of its results.
         trace = trace or traces.get((record.order_id, service), "")
         processes = store.processes(record)
         expect(len(processes), 1, service, f"process {record.topic}", trace, at)
@@ -365,14 +365,14 @@ def look_up(
     return Spans(expected, missing)
 
 
-def _expect_attempts(letter: Record, store: Store, expect: Any) -> None:
-    """Each attempt after the first has a span beside the one that sent the dead letter."""
-    topic, partition, offset = letter.origin
-    again = int(letter.headers.get("dead-letter.attempts", "1")) - 1
+def _expect_attempts(dead_letter: Record, store: Store, expect: Any) -> None:
+    """Expect a span for each attempt after the first."""
+    topic, partition, offset = dead_letter.origin
+    again = int(dead_letter.headers.get("dead-letter.attempts", "1")) - 1
     if topic in BATCHES or again < 1:
         return
-    origin = Record(topic, partition, offset, letter.at, letter.value)
+    origin = Record(topic, partition, offset, dead_letter.at, dead_letter.value)
     processes = store.processes(origin)
     attempts = sum(len(store.children(process, f"retry {topic}")) for process in processes)
-    trace = letter.sender[0] if letter.sender else ""
-    expect(attempts, again, letter.producer, f"retry {topic}", trace, letter.at)
+    trace = dead_letter.sender[0] if dead_letter.sender else ""
+    expect(attempts, again, dead_letter.producer, f"retry {topic}", trace, dead_letter.at)

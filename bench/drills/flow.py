@@ -1,4 +1,4 @@
-"""Who sends what to whom in the example: what a record in a topic means, and what it must leave."""
+"""The example's topics: their producers, their consumers, and where orders begin and end."""
 
 PRODUCERS = {
     "orders.placed": "orders",
@@ -7,7 +7,7 @@ PRODUCERS = {
     "shipments.dispatched": "shipping",
     "trial.done": "trial",
 }
-"""Each topic's one producer; dead letters come from whoever consumes the topic that they name."""
+"""Each topic's one producer. A dead letter comes from the consumer of the topic that it names."""
 
 CONSUMERS = {
     "orders.placed": "payments",
@@ -19,12 +19,12 @@ CONSUMERS = {
 """Each topic's one consumer; its group is called `<service>.<topic>`."""
 
 BATCHES = {"payments.declined", "shipments.dispatched"}
-"""Topics that are consumed many messages at a time: a span links to each of them."""
+"""Topics that are consumed in batches: the batch's span links to each message."""
 
 DEAD_LETTERS = "dead-letters"
 
 STARTS = ("orders.placed", "trial.given")
-"""Where an order's way begins."""
+"""Where an order begins."""
 
 ENDS = {
     "shipments.dispatched": "good",
@@ -32,14 +32,14 @@ ENDS = {
     DEAD_LETTERS: "failing",
     "trial.done": "trial",
 }
-"""Where an order's way ends, and the kind of order that is meant to end there."""
+"""Where an order ends, and the kind of order that should end there."""
 
 SERVICES = ("orders", "payments", "shipping", "notifications")
 OTHERS = ("trial",)
-"""What is there for some drills only."""
+"""Services for some drills only."""
 
 INJECTED = "drill"
-"""The header by which a message says that a drill put it there, and no service of the example."""
+"""Header of messages that a drill sent, instead of a service of the example."""
 
 
 def group(topic: str) -> str:

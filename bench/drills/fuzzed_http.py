@@ -1,4 +1,4 @@
-"""The HTTP side under requests that schemathesis makes up from the OpenAPI document of it."""
+"""Fuzzes the HTTP API with requests that schemathesis generates from its OpenAPI document."""
 
 import gzip
 import json
@@ -24,21 +24,21 @@ MAX_KEY_CHARACTERS = 255
 
 
 def fuzz(url: str, requests: int, seed: int, must: Must) -> tuple[list[Placed], int]:
-    """Make requests: of every three one is valid, one wrong in some place, one rubbish.
+    """Send requests: of every three, one is valid, one is wrong in one place, one is rubbish.
 
-    Each answer is held against the document: its status, its headers, its body; and none is a 5xx.
+    Status, headers and body of each response must match the document, and none may be a 5xx.
 
     Args:
-        url: Of the service.
-        requests: How many, about.
-        seed: Of what is made up.
-        must: Told of what was broken.
+        url: The service's URL.
+        requests: About how many.
+        seed: Seed of the generated requests.
+        must: Called with each condition, and a text for when it is false.
 
     Returns:
         The orders that were acknowledged, and how many requests were made.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries below, about each other
+        warnings.simplefilter("ignore")  # libraries warn about each other
         import schemathesis
         from hypothesis import HealthCheck, Phase, given, settings
         from hypothesis import seed as seeded
@@ -69,7 +69,7 @@ def fuzz(url: str, requests: int, seed: int, must: Must) -> tuple[list[Placed], 
     for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
         try:
             check(mode)
-        except (Exception, BaseExceptionGroup) as error:  # a group is how it tells of failures
+        except (Exception, BaseExceptionGroup) as error:  # schemathesis raises a group
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             must(False, f"HTTP, {mode.value}: {' '.join(lines)[:500] or repr(error)}")
     for _ in range(requests // 3):
@@ -82,7 +82,7 @@ def fuzz(url: str, requests: int, seed: int, must: Must) -> tuple[list[Placed], 
 
 
 def _give_own_key(case: Any, number: int) -> None:
-    """Make a key that may be taken unlike all others, and one that may not no better."""
+    """Make each valid key unique, and keep invalid keys invalid."""
     for name, key in (case.headers or {}).items():
         if name.lower() != "idempotency-key" or not 0 < len(key) <= MAX_KEY_CHARACTERS:
             continue
@@ -104,7 +104,7 @@ def _placed(answer: Any, body: Any) -> Placed:
 
 
 def _repeat_with_a_key(url: str, draw: random.Random, must: Must) -> tuple[list[Placed], int]:
-    """Send an order again, and others, all with its key; return it, and how many were sent."""
+    """Repeat an order, and send others with its key; return it, and the number of requests."""
     order = {"sku": "again", "amount_cents": 100, "country": "FI"}
     key = {"Idempotency-Key": str(uuid.UUID(int=draw.getrandbits(128), version=4))}
     requests = [
@@ -129,7 +129,7 @@ def _repeat_with_a_key(url: str, draw: random.Random, must: Must) -> tuple[list[
 
 
 def _hide_a_request(url: str, must: Must) -> None:
-    """Send a body with two lengths, of which the shorter one makes its rest a second request."""
+    """Try request smuggling: by the shorter of two lengths, a body's rest is a second request."""
     rest = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = (
         b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -142,8 +142,8 @@ def _hide_a_request(url: str, must: Must) -> None:
         with suppress(OSError):
             while chunk := connection.recv(65536):
                 answer += chunk
-    told = answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
-    must(told, f"HTTP: a body with two lengths was answered with {answer[:200]!r}")
+    refused = answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+    must(refused, f"HTTP: a body with two lengths was answered with {answer[:200]!r}")
 
 
 def _send_rubbish(url: str, draw: random.Random) -> int:

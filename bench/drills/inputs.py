@@ -1,6 +1,6 @@
-"""What a consumer may be given: good messages, such as are wrong in one place, and rubbish.
+"""Generates inputs for consumers: valid messages, messages with one fault, and rubbish.
 
-Each says what has to become of it. Drawn from a seed, so a run can be repeated.
+Each has its expected result. They are drawn from a seed, so that a run can be repeated.
 """
 
 import copy
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from .accounting import Header, Headers
 
 Fate = Literal["handled", "dead letter", "either"]
-"""What has to become of an input. `either`: it depends on how lenient a reader is."""
+"""The expected result of an input. `either`: it depends on how lenient a parser is."""
 
 Event = dict[str, Any]
 
@@ -25,8 +25,8 @@ class Input:
     """A message for a topic.
 
     Attributes:
-        name: Of the way in which it is wrong, or `valid`.
-        order_id: Of a message whose handling shows by it in a topic behind this one.
+        name: Its fault, or `valid`.
+        order_id: Set if handling the message publishes another one with this id.
     """
 
     topic: str
@@ -38,7 +38,7 @@ class Input:
 
 
 def inputs(count: int, seed: int) -> Iterator[Input]:
-    """Draw so many: of every three one is valid, one wrong in one field or header, one rubbish."""
+    """Draw `count` inputs: of every three, one is valid, one has one fault, one is rubbish."""
     draw = random.Random(seed)
     topics = [*EVENTS]
     for number in range(count):
@@ -69,7 +69,7 @@ def _order(draw: random.Random) -> Event:
 
 
 def _part(*names: str, **more: Callable[[random.Random], Any]) -> Callable[[random.Random], Event]:
-    """Make events of some fields of an order, and some of their own."""
+    """Make events from some fields of an order, and further fields."""
 
     def make(draw: random.Random) -> Event:
         order = _order(draw)
@@ -102,7 +102,7 @@ _WRONG_EVENT: dict[str, list[Any]] = {
     "reason": ["", "none", "LIMIT_EXCEEDED"],
 }
 _NEVER: list[Any] = [None, [], {}, [1], {"a": 1}]
-"""What no field of any event takes."""
+"""Values that are invalid in every field."""
 
 _ZEROS = "0" * 32
 _TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -126,7 +126,7 @@ _HEADERS: dict[str, list[bytes]] = {
     "message-id": [b"\xf0\x28\x8c\xbc"],
     "\U0001f600": [b"\x00\x01"],
 }  # fmt: skip
-"""Headers that make no difference to what a message is about; nor if null, or there twice."""
+"""Headers that must not affect handling; neither if null, nor if repeated."""
 
 _JSON: Header = ("content-type", b"application/json")
 
@@ -138,7 +138,7 @@ def _valid(draw: random.Random, topic: str) -> Input:
     if draw.random() < 0.8:
         headers.append(("traceparent", f"00-{trace}-{span}-01".encode()))
     if draw.random() < 0.1:
-        event["unheard_of"] = _text(draw)  # of a later minor version: to be ignored
+        event["unheard_of"] = _text(draw)  # as from a later minor version: ignored
     return Input(topic, "valid", "handled", _json(draw, event), headers, event["order_id"])
 
 
@@ -160,7 +160,7 @@ def _wrong_header(draw: random.Random, topic: str) -> Input:
 
 def _wrong_field(draw: random.Random, topic: str) -> Input:
     event = EVENTS[topic](draw)
-    # A version that is not said is the first.
+    # Without a version, an event has the first one.
     name = draw.choice([one for one in event if one != "version" or draw.random() < 0.5])
     wrong = copy.copy(_NEVER)
     wrong += _WRONG_EVENT.get(name, [])

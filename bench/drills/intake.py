@@ -1,4 +1,4 @@
-"""Orders at a steady rate, and an honest record of what each of them was answered."""
+"""Places orders at a steady rate, and records the response to each."""
 
 import http.client
 import json
@@ -16,19 +16,19 @@ from .accounting import Placed
 
 TIMEOUT_SECONDS = 30.0
 PAUSE_SECONDS = 0.1  # after a broken connection, as a sender would
-MOST_AT_ONCE = 400  # orders wait for their answer 5 s while the broker is away
+MOST_AT_ONCE = 400  # orders wait 5 s for their response while the broker is down
 
 
 class Intake:
-    """A context: orders are placed, `rate` a second, while it is open.
+    """Places `rate` orders a second inside its `with` block.
 
-    None is tried again after an answer, or after it may have been taken; an order that no
-    connection was made for goes to the next address, which is noted.
+    An order is not retried after a response, or if the service may have accepted it. If no
+    connection is possible, it goes to the next address.
 
     Args:
-        ports: Of 127.0.0.1, at which the service may be: each of its replicas has one.
-        rate: Orders per second, by the clock: one that waits for its answer holds up no other.
-        shares: Of the ends that they are meant to come to.
+        ports: Ports on 127.0.0.1 of the service's replicas.
+        rate: Orders per second; an order that waits for its response does not delay others.
+        shares: Shares of the kinds of orders.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Intake:
         self.placed: list[Placed] = []
         """Acknowledged orders."""
         self.refusals: Counter[str] = Counter()
-        """Answers other than 202, by what they were."""
+        """Responses other than 202, by status."""
         self.unreachable = 0
-        """Orders for which no address took a connection."""
+        """Orders for which no address accepted a connection."""
         self.unanswered = 0
-        """Orders that were sent, and the connection broke before an answer."""
+        """Orders that were sent, but whose connection broke before a response."""
         self._ports = ports
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -66,7 +66,7 @@ class Intake:
         return self.sent / max(self._seconds, 1e-9)
 
     def described(self) -> str:
-        """Say what was not acknowledged, if anything."""
+        """Describe what was not acknowledged, if anything."""
         parts = [f"{count} x {what}" for what, count in sorted(self.refusals.items())]
         if self.unreachable:
             parts.append(f"{self.unreachable} found nobody listening")
@@ -93,8 +93,10 @@ class Intake:
         status, headers, body = answer
         with self._lock:
             if status == 202:
-                told = json.loads(body)
-                self.placed.append(Placed(told["order_id"], told["trace_id"], kind, time.time()))
+                accepted = json.loads(body)
+                self.placed.append(
+                    Placed(accepted["order_id"], accepted["trace_id"], kind, time.time())
+                )
             elif status == 503 and "retry-after" not in headers:
                 self.refusals["503 without Retry-After"] += 1
             else:

@@ -1,4 +1,4 @@
-"""The promises: one row a drill. A drill's figures are held against its row."""
+"""The promises, one row for each drill, and the comparison of a drill's figures with its row."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from .accounting import Duplicate, Messages, Missing, Spans
 from .flow import CONSUMERS
 
 IN_FLIGHT_SECONDS = 2.0
-"""What was sent within this time before an interruption may have been in flight at it."""
+"""Messages sent this long before an interruption may have been in flight."""
 EXPORT_SECONDS = 7.0
-"""The longest that an ended span waits in its process: OTEL_BSP_SCHEDULE_DELAY, and its export."""
+"""How long an ended span may wait in its process: OTEL_BSP_SCHEDULE_DELAY, and its export."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Promise:
     messages: str = "none lost, none twice"
     spans: str = "none lost"
     duplicates: Literal["none", "in flight", "any"] = "none"
-    """Which records may be there twice."""
+    """Which records may be duplicated."""
     missing: Literal["none", "unexported", "any"] = "none"
-    """Which spans may be missing: of a process that was killed, those that it still held."""
+    """Which spans may be missing: none, those that a killed process had not exported, or any."""
 
 
 IN_FLIGHT = "none lost; twice only what was in flight"
@@ -61,7 +61,7 @@ PROMISES = {
     "handlers": Promise("handler that always raises, raises twice, hangs",
                         "bounded retries, then the dead letters", "each attempt"),
     "stuck": Promise("event loop blocked, consumer stuck",
-                     "the process ends with a reason, and goes on anew",
+                     "the process exits with a reason, and is restarted",
                      "only what the dead process had not exported",
                      duplicates="in flight", missing="unexported"),
     "rebalance": Promise("rebalance storm", IN_FLIGHT, duplicates="in flight"),
@@ -87,7 +87,7 @@ PROMISES = {
 
 @dataclass(frozen=True)
 class Interruption:
-    """Something was stopped or cut off, from when to when (Unix seconds)."""
+    """Something was stopped or disconnected, from `start` to `end` (Unix seconds)."""
 
     what: str
     start: float
@@ -101,18 +101,18 @@ class Figures:
 
     sent: int
     rate: float | None
-    """Orders sent per second; None where a drill put its messages there at once."""
+    """Orders sent per second; None if the drill sent its messages at once."""
     messages: Messages
     spans: Spans
     interruptions: Sequence[Interruption] = ()
     notes: Sequence[str] = ()
-    """What was seen besides."""
+    """Further observations."""
     faults: Sequence[str] = ()
-    """What the drill itself found broken."""
+    """Broken promises that the drill itself found."""
 
 
 def broken(promise: Promise, figures: Figures) -> list[str]:
-    """Return in which ways the promise was not kept; none when it was."""
+    """Describe how the promise was broken; empty if it was kept."""
     messages = figures.messages
     found = list(figures.faults)
     if not messages.acknowledged:
@@ -135,8 +135,8 @@ def broken(promise: Promise, figures: Figures) -> list[str]:
 
 
 def _may_be_twice(promise: Promise, one: Duplicate, figures: Figures) -> bool:
-    """Whether its sender, or the broker, was away when it was sent; or whether its sender was given
-    a message twice, which is judged by itself."""
+    """Whether its sender or the broker was down when it was sent, or its sender itself got a
+    duplicate, which is judged separately."""
     match promise.duplicates:
         case "none":
             return False
@@ -150,9 +150,9 @@ def _may_be_twice(promise: Promise, one: Duplicate, figures: Figures) -> bool:
                 if CONSUMERS.get(other.first.topic) == sender
             }
             return one.first.order_id in given or any(
-                away.what in {sender, "kafka"}
-                and away.start - IN_FLIGHT_SECONDS <= one.first.at <= away.end
-                for away in figures.interruptions
+                interruption.what in {sender, "kafka"}
+                and interruption.start - IN_FLIGHT_SECONDS <= one.first.at <= interruption.end
+                for interruption in figures.interruptions
             )
 
 

@@ -34,7 +34,7 @@ def row(promise: Promise, figures: Figures) -> str:
 
 
 def failed(promise: Promise, error: BaseException) -> str:
-    """Return the line of a drill that did not come to its end."""
+    """Return the line of a drill that did not finish."""
     reason = " ".join(str(error).split())[:300]
     return _line([promise.fault, *["?"] * 10, "-", f"**broken**: the drill failed: {reason}"])
 

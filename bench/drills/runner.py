@@ -1,4 +1,4 @@
-"""Runs drills, and holds each against its promise."""
+"""Runs drills, and compares each with its promise."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ def run_all(ground: Site, names: list[str]) -> int:
             figures = run(ground, name)
             rows[name] = report.row(promise, figures)
             reasons = broken(promise, figures)
-        except Exception as error:  # one that ends unforeseen is broken, and the others go on
+        except Exception as error:  # report it as broken, and continue with the others
             rows[name] = report.failed(promise, error)
             reasons = [f"the drill failed: {error}"]
         if reasons:
@@ -33,8 +33,8 @@ def run_all(ground: Site, names: list[str]) -> int:
             log = OUTPUT.with_name(f"drills-{name}.log")
             log.parent.mkdir(exist_ok=True)
             log.write_text(ground.stack.last_logs(since=began), "utf-8")
-            print(f"  what the containers said meanwhile is in {log}", file=sys.stderr)
-            ground.stack.up()  # whatever the drill left undone
+            print(f"  the containers' logs are in {log}", file=sys.stderr)
+            ground.stack.up()  # restore what the drill left behind
         took = time.time() - began
         print(f"  {'; '.join(reasons) or 'kept'} ({took:.0f} s)", file=sys.stderr, flush=True)
         OUTPUT.parent.mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ def run_all(ground: Site, names: list[str]) -> int:
 
 
 def run(ground: Site, name: str) -> Figures:
-    """Run one drill, on a stack that is well."""
+    """Run one drill, on a healthy stack."""
     drill = import_module(f".faults.{name}", __package__).drill
     figures: Figures = drill(Run(ground))
     return figures

@@ -1,4 +1,4 @@
-"""Messages as the example's services send them, to be sent by a drill."""
+"""Messages like those of the example's services, for drills to send."""
 
 import json
 import secrets
@@ -21,7 +21,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "shipments.dispatched": {"version": 1, "carrier": "acme-express", "tracking_id": "t"},
     "trial.given": {"version": 1, "act": "succeed"},
 }  # fmt: skip
-"""Of each topic a message that is handled, less its order id."""
+"""A good message of each topic, without its order id."""
 
 
 def body(topic: str, **changes: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def body(topic: str, **changes: Any) -> dict[str, Any]:
 
 
 def traceparent() -> str:
-    """Return that of a sampled trace that begins elsewhere."""
+    """Return a traceparent header of a new sampled trace."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
@@ -40,13 +40,13 @@ def message(
     *more: Header,
     **options: Any,
 ) -> Message:
-    """Make a message of a trace of its own.
+    """Make a message in its own trace.
 
     Args:
-        value: What a service would send, unless it is given; a dictionary becomes JSON.
-        headers: Over and above the usual ones; None leaves out one of them.
-        more: Further ones, as the broker has them: None is null, a name may be there already.
-        options: As `Message` has.
+        value: The body; a dictionary becomes JSON.
+        headers: In addition to the usual ones; None leaves out a usual one.
+        more: Further headers, as the broker has them: None is null, names may repeat.
+        options: Fields of `Message`.
     """
     if isinstance(value, dict):
         options.setdefault("key", str(value.get("order_id", "")).encode())

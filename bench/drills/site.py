@@ -1,4 +1,4 @@
-"""The stack that the drills disturb, and one drill's time on it."""
+"""The stack for drills, and one run of a drill on it."""
 
 import json
 import math
@@ -28,15 +28,15 @@ from .traces import InSink, InTempo, Traces
 from .whole_traces import WholeTraces
 
 HEALTHY_SECONDS = 180.0
-REJOIN_SECONDS = 20.0  # the clients' session time-out, and as long again to notice and to join
-DRAINED_SECONDS = 600.0  # what fails by design is tried again, for longer than orders come
+REJOIN_SECONDS = 20.0  # the clients' session timeout, and as long again to rejoin
+DRAINED_SECONDS = 600.0  # failing messages are retried for some time after the last order
 MOST_BY_ID = 300  # traces in one pass
 REPLICAS = 2
 CUT_SHORT = "cut short"
 WATCHDOG_SECONDS = 20
 SETTINGS = f"""\
 DEPLOYMENT_ENVIRONMENT=drills
-# Shorter than by default, so that a drill need not wait for it.
+# Shorter than the default, to keep the drill short.
 WATCHDOG_TIMEOUT_SECONDS={WATCHDOG_SECONDS}
 """
 TRIAL = Path(__file__).with_name("trial.py.txt")
@@ -44,20 +44,20 @@ TRIAL = Path(__file__).with_name("trial.py.txt")
 
 @dataclass
 class Site:
-    """The baked project, up; what is to be known of all drills."""
+    """The running project, and the options of all drills."""
 
     stack: Stack
     rate: float = 50.0
     """Orders per second."""
     quick: bool = False
-    """Whether long outages are cut short."""
+    """Whether to shorten long outages."""
     messages: int = 20_000
-    """Of the soak."""
+    """Messages of the drill `soak`."""
     seed: int | None = None
-    """Of the inputs that are made up; by default another one each time."""
+    """Seed of generated inputs; random by default."""
     replicas: int = 1
-    """As many of orders have a port, in a row; which of them has which, Docker decides anew at
-    each start."""
+    """How many replicas of orders can have a port. The ports are consecutive. Docker assigns them
+    at each start."""
 
     @property
     def topics(self) -> Topics:
@@ -76,7 +76,7 @@ class Site:
         return InSink(url) if self.stack.stand_in else InTempo(url)
 
     def wait_until_healthy(self, *services: str) -> None:
-        """Wait until every container of these services, by default of all, is up and well."""
+        """Wait until every container of these services, by default of all, is healthy."""
         wanted = services or [one for one in self.stack.services if one != "channels"]
         poll_until(
             lambda: all(_is_well(one) for name in wanted for one in self.stack.replicas(name)),
@@ -84,9 +84,9 @@ class Site:
         )  # fmt: skip
 
     def wait_until_drained(self, deadline: float = DRAINED_SECONDS) -> tuple[Offsets, Offsets]:
-        """Wait until the groups have committed all that there is; return ends and commits.
+        """Wait until the groups have committed everything; return ends and commits.
 
-        What is unread at the deadline is for the accounts to tell.
+        Unread messages at the deadline are reported later.
         """
         topics, until = self.topics, time.monotonic() + deadline
         while True:
@@ -101,7 +101,7 @@ class Site:
 
 @dataclass
 class Run:
-    """One drill's time: what it disturbed, what it saw."""
+    """One run of a drill: its interruptions and observations."""
 
     site: Site
     since: Offsets = field(default_factory=dict)
@@ -110,9 +110,9 @@ class Run:
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     injected: int = 0
-    """Messages that the drill itself put into topics."""
+    """Number of messages that the drill itself sent."""
     records: Sequence[Record] = ()
-    """What the accounts were drawn up from, for a drill to look closer."""
+    """The records of the last comparison, for further checks."""
     store: Store = field(default_factory=Store)
     _looked_up: Counter[str] = field(default_factory=Counter)
 
@@ -122,27 +122,27 @@ class Run:
 
     @property
     def forgets_traces(self) -> bool:
-        """Whether the trace store keeps its spans in memory alone."""
+        """Whether the trace store keeps its spans in memory only."""
         return bool(self.stack.stand_in or STORES[self.stack.traces].in_memory)
 
     def note(self, text: str) -> None:
-        """Add to what was seen."""
+        """Add an observation."""
         self.notes.append(text)
 
     def must(self, condition: object, text: str) -> None:
-        """Hold the run to a promise that the accounts do not show."""
+        """Record a broken promise if the condition is false."""
         if not condition:
             self.faults.append(text)
 
     def seconds(self, full: float, quick: float) -> float:
-        """How long something lasts; or how much of it there is."""
+        """Return `full`, or `quick` in a quick run."""
         if self.site.quick and CUT_SHORT not in self.notes:
             self.note(CUT_SHORT)
         return quick if self.site.quick else full
 
     @contextmanager
     def load(self, rate: float | None = None) -> Iterator[Intake]:
-        """Place orders at the site's rate, or this one; undisturbed for the first seconds."""
+        """Place orders at the site's rate or this one, undisturbed at its start and end."""
         self.mark()
         with self.intake(rate) as intake:
             time.sleep(5)
@@ -150,27 +150,27 @@ class Run:
             time.sleep(3)
 
     def intake(self, rate: float | None = None, shares: Mapping[str, float] = SHARES) -> Intake:
-        """Return a load that has yet to be entered, at the site's rate or this one."""
+        """Return an intake at the site's rate or this one, which is not started yet."""
         first = self.stack.ports["ORDERS_PORT"]
         return Intake(range(first, first + self.site.replicas), rate or self.site.rate, shares)
 
     def mark(self) -> None:
-        """Begin the accounts here: everything in the topics is of an earlier drill."""
+        """Begin the comparison here: earlier records belong to earlier drills."""
         self.since, self.began = self.site.topics.ends(), time.time()
 
     def inject(
         self, messages: Sequence[Message], compression: str = "none"
     ) -> list[tuple[str, int, int]]:
-        """Put messages of the drill's own into topics; return where each of them lies."""
+        """Send the drill's own messages; return their positions."""
         self.injected += len(messages)
         return self.site.topics.send(messages, compression)
 
     def reckon(self, intake: Intake | None = None, patience: float = 120.0) -> Figures:
-        """Wait until all is handled and told, and draw up the accounts.
+        """Wait until everything is handled and exported, and compare.
 
         Args:
             intake: What placed orders, if anything did.
-            patience: Seconds to wait for spans that have not arrived, since the last that did.
+            patience: Seconds to wait for missing spans after the last arrival.
         """
         if intake and (said := intake.described()):
             self.note(said)
@@ -189,10 +189,10 @@ class Run:
         patience: float = 120.0,
         records: Sequence[Record] | None = None,
     ) -> tuple[Messages, Spans]:
-        """Hold orders against records, and records against spans.
+        """Compare orders with records, and records with spans.
 
         Args:
-            records: The ones that count; by default all that came since the drill began.
+            records: The relevant records; by default all since the drill began.
         """
         ends, committed = self.site.wait_until_drained()
         if records is None:
@@ -223,7 +223,7 @@ class Run:
     def read_spans(
         self, store: Store, windows: Sequence[tuple[float, float]], records: Sequence[Record]
     ) -> None:
-        """Add what was alive in these stretches of time, and what links to these records."""
+        """Add the spans of traces alive in these windows, and spans that link to these records."""
         traces = self.site.traces
         for window in windows:
             store.add(_insist(lambda one=window: traces.between(*one)))  # type: ignore[misc]
@@ -235,32 +235,32 @@ class Run:
         store.add(_insist(lambda: traces.linking(unlinked, time.time())))
 
     def read_traces(self, store: Store, trace_ids: Iterable[str]) -> None:
-        """Add what these traces have, of which a search may have told but a part.
+        """Add all spans of these traces, since a search may return only a part of them.
 
         Args:
-            trace_ids: Each as often as it lacks a span.
+            trace_ids: Each one once for each span that it lacks.
         """
-        # Those that were read least often come first, as of some there is no more to be had; and
-        # those that lack little: a search tells a part of what lies in two blocks.
+        # First the traces that were read least often, since some may never be complete. Then those
+        # that lack few spans, since a search returns only a part of a trace in two blocks.
         lacks = Counter(one for one in trace_ids if one)
         ids = sorted(lacks, key=lambda one: (self._looked_up[one], lacks[one]))[:MOST_BY_ID]
         self._looked_up.update(ids)
         store.add(_insist(lambda: self.site.traces.of(ids)))
 
-    # --- What goes wrong
+    # --- Faults
 
     def stop(self, *services: str, kill: bool = False) -> None:
-        """Stop the containers of services, in their own time, without starting them again."""
+        """Stop the containers of services in an orderly way, or kill them, without a restart."""
         began = time.time()
         ids = [one["Id"] for service in services for one in self.stack.replicas(service)]
-        # Both by Docker: none is started again, and one that SIGTERM does not end is killed.
+        # By Docker, which then does not restart them, and kills those that SIGTERM does not end.
         docker("kill" if kill else "stop", *ids, timeout=90)
         docker("wait", *ids)
         for service in services:
             self.interrupted(service, began, killed=kill)
 
     def start(self, *services: str) -> None:
-        """Start stopped containers, and wait until they are well."""
+        """Start stopped containers, and wait until they are healthy."""
         for service in services:
             docker("start", *(one["Id"] for one in self.stack.replicas(service)))
         if services:
@@ -268,9 +268,9 @@ class Run:
 
     @contextmanager
     def without(self, *services: str) -> Iterator[None]:
-        """Stop these services; start them at the end, and wait until they are well.
+        """Stop these services; at the end start them, and wait until they are healthy.
 
-        A trace store that keeps its spans in memory is cut off its network instead.
+        A trace store that keeps its spans in memory is disconnected from its network instead.
         """
         began = time.time()
         cut_off = {self.stack.traces} & {*services} if self.forgets_traces else set()
@@ -292,11 +292,11 @@ class Run:
         self, service: str, settings: Mapping[str, str] | None = None,
         override: Mapping[str, Any] | None = None,
     ) -> Iterator[None]:  # fmt: skip
-        """Make a service's container anew with other settings; at the end, as it was.
+        """Recreate a service's container with other settings; at the end restore it.
 
         Args:
             settings: Variables of .env.
-            override: What to lay over the service in the compose files.
+            override: Keys to override in the service's Compose entry.
         """
         env, file = self.stack.folder / ".env", self.stack.folder / "compose.override.yaml"
         before = env.read_text("utf-8")
@@ -304,34 +304,34 @@ class Run:
         if override:
             file.write_text(json.dumps({"services": {service: override}}), "utf-8")
         try:
-            self._make_anew(service)
+            self._recreate(service)
             yield
         finally:
             env.write_text(before, "utf-8")
             file.unlink(missing_ok=True)
-            self._make_anew(service)
+            self._recreate(service)
 
-    def _make_anew(self, service: str) -> None:
+    def _recreate(self, service: str) -> None:
         self.stack.compose("up", "--detach", "--no-build", "--no-deps", service, timeout=120)
         self.site.wait_until_healthy(service)
 
     def interrupted(self, what: str, since: float, *, killed: bool = False) -> None:
-        """Note that something was away from then until now.
+        """Record an interruption from then until now.
 
-        The broker is until the groups of its consumers have formed anew: what they handle before
-        cannot be committed, and comes again.
+        That of the broker lasts until consumers have rejoined their groups: before that, they
+        cannot commit what they handle, and it is redelivered.
         """
         until = time.time() + (REJOIN_SECONDS if what == "kafka" else 0)
         self.interruptions.append(Interruption(what, since, until, killed))
 
 
 def _insist(read: Callable[[], list[Span]]) -> list[Span]:
-    """Read, also from a store that needs more time than that."""
+    """Read, with retries while the store does not answer."""
     return poll_until(lambda: [read()], "the trace store to answer")[0]
 
 
 def _windows(times: Sequence[float]) -> list[tuple[float, float]]:
-    """Return stretches of time around these, as few as hold all of them."""
+    """Return as few windows of time as cover all of these."""
     found: list[tuple[float, float]] = []
     for at in sorted(times):
         if found and at - 60 < found[-1][1]:
@@ -342,32 +342,33 @@ def _windows(times: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def make(where: Path, rate: float, messages: int, seed: int | None, *, quick: bool) -> Site:
-    """Bake the default project, with a service more for what the example has no occasion for."""
+    """Bake the default project, with an additional service for faults that the example lacks."""
     stack = Stack.bake(where, "drills", SETTINGS)
     first = stack.ports["ORDERS_PORT"] = _free_run(REPLICAS)
     stack.configure(f"ORDERS_PORT={first}-{first + REPLICAS - 1}\n")
-    _add_trial(stack.folder)
+    add_trial(stack.folder)
     return Site(stack, rate, quick, messages, seed, REPLICAS)
 
 
-def _add_trial(project: Path) -> None:
+def add_trial(project: Path) -> None:
+    """Add the service `trial` to a baked project."""
     (package,) = (project / "src").iterdir()
     (package / "services/trial.py").write_text(TRIAL.read_text("utf-8"), "utf-8")
-    _insert(package / "channels.py", "SHIPMENTS, DEAD_LETTERS)", ', "trial.given", "trial.done")')
+    _insert(package / "channels.py", "DECLINES, SHIPMENTS)", ', "trial.given", "trial.done")')
     notifications = '  notifications:\n    <<: *service\n    command: ["notifications"]\n'
     trial = notifications.replace("notifications", "trial")
     _insert(project / "compose.yaml", notifications, f"\n{trial}", keep=0)
 
 
 def _insert(path: Path, after: str, what: str, keep: int = 1) -> None:
-    """Put text behind other text that is there once, in place of so many of its last characters."""
+    """Insert text after a unique text, and replace its last `keep` characters."""
     text = path.read_text("utf-8")
     assert text.count(after) == 1, f"{path.name} has no longer one {after!r}"
     path.write_text(text.replace(after, after[: len(after) - keep] + what), "utf-8")
 
 
 def _free_run(count: int) -> int:
-    """Return the first of so many ports in a row that nobody listens on."""
+    """Return the first of `count` consecutive free ports."""
     while True:
         found = sorted(free_ports(2000))
         for position, first in enumerate(found[: -count + 1]):

@@ -1,4 +1,4 @@
-"""Reads the topics themselves, and how far each consumer group has come."""
+"""Reads topics and committed offsets, and sends messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +20,7 @@ from .accounting import Headers, Offsets, Partition, Record
 from .flow import CONSUMERS, group
 
 TIMEOUT_SECONDS = 20.0
-QUIET = {"log_level": 2}  # a broker that is away is what a drill is about, no news
+QUIET = {"log_level": 2}  # drills stop the broker on purpose: its client need not warn
 
 
 class Topics:
@@ -52,7 +52,7 @@ class Topics:
             while unfinished:
                 messages = _asked(consumer.consume, num_messages=1000, timeout=TIMEOUT_SECONDS)
                 if not messages:
-                    raise OSError(f"{self.address} says no more of {sorted(unfinished)}")
+                    raise OSError(f"{self.address} sends no more records of {sorted(unfinished)}")
                 for message in messages:
                     if error := message.error():
                         if error.code() != KafkaError._PARTITION_EOF:
@@ -87,7 +87,7 @@ class Topics:
     def send(
         self, messages: Sequence["Message"], compression: str = "none"
     ) -> list[tuple[str, int, int]]:
-        """Put messages into topics; return where each of them lies when the broker has them all."""
+        """Send messages; return the position of each once the broker has them all."""
         producer = Producer(
             {
                 "bootstrap.servers": self.address,
@@ -119,14 +119,14 @@ class Topics:
             producer.poll(0)
         left = producer.flush(TIMEOUT_SECONDS)
         if failures or left:
-            raise OSError(f"{left} messages were not taken; {failures[:1]}")
+            raise OSError(f"{left} messages were not delivered; {failures[:1]}")
         return [positions[number] for number in range(len(messages))]
 
     def _consumer(self) -> Consumer:
         return Consumer(
             {
                 "bootstrap.servers": self.address,
-                "group.id": "drills",  # has to have one; it neither joins nor commits
+                "group.id": "drills",  # required, but it neither joins nor commits
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
@@ -149,16 +149,16 @@ class Topics:
 
 @dataclass(frozen=True)
 class Message:
-    """What a drill puts into a topic itself."""
+    """A message that a drill sends."""
 
     topic: str
     value: bytes | None
     headers: Headers
     key: bytes | None = None
     partition: int | None = None
-    """By default the one that the key says, or any."""
+    """By default the key decides, or any."""
     at: float | None = None
-    """Unix seconds to claim as the time of sending; by default the real one."""
+    """Timestamp in Unix seconds; by default the real one."""
 
 
 def _record(message: Any) -> Record:

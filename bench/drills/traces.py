@@ -1,14 +1,15 @@
 """Reads spans from the trace store, many at a time.
 
-Tempo finds a trace by its id in a third of a second of CPU, and by a search some hundred traces in
-the same time, with the attributes that are asked for. So spans are searched for, in windows of
-time. What a search does not tell:
+Tempo needs a third of a second of CPU to find one trace by its id. A search returns some hundred
+traces in that time, with the requested attributes. So this module searches, in windows of time. A
+search is incomplete in these cases:
 
-- Of a trace that lies in two blocks, any but the block with more of the spans that match. So each
-  service is searched for by itself, and what is left is read by id.
-- More than one link of a span, the last that matches. So those that it did not tell are asked for.
-- A link whose span id begins with a byte of zero: it compares seven bytes with eight. So what is
-  left is asked for by the trace id, and the traces that have such a link are read by id.
+- Of a trace in two blocks, it returns only the spans of the block with more matching spans. So this
+  searches for each service separately, and reads the remaining traces by id.
+- Of a span with several matching links, it returns only the last. So this searches for the other
+  links again.
+- It does not find a link whose span id begins with a zero byte, since it compares seven bytes with
+  eight. So this searches for the remaining links by trace id, and reads those traces by id.
 """
 
 import math
@@ -23,16 +24,16 @@ from e2e.poll import poll_until
 from .flow import BATCHES, CONSUMERS, OTHERS, SERVICES
 
 WORKERS = 4
-ANSWER_SECONDS = 300.0  # for one question, asked again as often as it is not answered
-WINDOW_SECONDS = 40  # a search takes as long as what lies in the same block, however short it is
-# Told by one search: more than are alive in a window at 200 orders a second, also where the last
+ANSWER_SECONDS = 300.0  # for one search, with its retries
+WINDOW_SECONDS = 40  # shorter ones take as long: a search reads whole blocks
+# Limit of one search: more than are alive in a window at 200 orders a second, even if the last
 # service is minutes behind. Tempo searches by the times of traces, not of their spans.
 MOST_TRACES = 50_000
-MOST_SPANS = 100  # told of one trace: as many as Tempo allows
-MOST_LINKS = 600  # looked for in one stretch of time
-LINKS_ASKED = 120  # in one question
-MOST_BY_TRACE = 200  # looked for by the trace that they link to, in one pass
-SOON_SECONDS = 30  # from its sending to the handling of nearly every message
+MOST_SPANS = 100  # of one trace: Tempo's own limit
+MOST_LINKS = 600  # in one window
+LINKS_ASKED = 120  # in one search
+MOST_BY_TRACE = 200  # links to search for by trace id, in one pass
+SOON_SECONDS = 30  # nearly every message is handled within this time
 WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
     "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.name",
@@ -49,14 +50,14 @@ class Traces(Protocol):
         """Return the spans of the traces that were alive between two times, in Unix seconds.
 
         Raises:
-            OSError: The store does not answer, or holds more than it tells.
+            OSError: The store does not answer, or its answer is incomplete.
         """
 
     def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
         """Return spans that link to these.
 
         Args:
-            senders: With the Unix seconds at which each of them sent.
+            senders: With the Unix seconds at which each one sent.
             until: Unix seconds.
         """
 
@@ -80,8 +81,8 @@ class InTempo:
     def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
         found: list[Span] = []
         left = sorted(senders, key=senders.__getitem__)
-        # Nearly all are handled soon after they were sent. What is asked of all the time there is,
-        # or by the trace, is little: the rest is for the next pass.
+        # Nearly all are handled soon after they were sent. Searches over the whole time, or by
+        # trace id, are limited: the rest is for the next pass.
         for seconds, most in ((SOON_SECONDS, len(left)), (math.inf, MOST_LINKS)):
             for ask, size, many in (
                 (self._linking, MOST_LINKS, most),
@@ -96,15 +97,15 @@ class InTempo:
         return found
 
     def _linking_to_traces(self, senders: Sequence[Sender], start: int, end: int) -> list[Span]:
-        """Read the whole traces that link to any span of the traces of these."""
+        """Read the whole traces that link to any span in the senders' traces."""
         any_of = " || ".join(f'link:traceID = "{one.lstrip("0")}"' for one, _ in senders)
         query = f"{{ kind = consumer && ({any_of}) }}"
         traces = self._found(query, start, end)
         return self.of({trace["traceID"].zfill(32) for trace in traces})
 
     def _linking(self, senders: Sequence[Sender], start: int, end: int) -> list[Span]:
-        """Ask once for each; of a span that links to several that are asked for, one is told."""
-        # Neighbours are of the same batch: they are asked for in different questions.
+        """Search once for each link; of a span with several of these links, one is returned."""
+        # Neighbours belong to the same batch, so they go into different searches.
         questions = -(-len(senders) // LINKS_ASKED)
         found = []
         for number in range(questions):
@@ -113,8 +114,8 @@ class InTempo:
             }
             any_of = " || ".join(f'link:spanID = "{one}"' for one in sorted(asked))
             for service in sorted({CONSUMERS[topic] for topic in BATCHES}):
-                # It tells what it is asked for: a select() behind so long a text is not always
-                # understood.
+                # It returns the attributes in the condition: Tempo does not always accept a
+                # select() after such a long query.
                 query = (
                     f'{{ resource.service.name = "{service}" && kind = consumer'
                     f" && (status = error || status != error) && ({any_of}) }}"
@@ -132,7 +133,7 @@ class InTempo:
     def _search(self, service: str, start: int, end: int) -> list[Span]:
         query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED)})'
         traces = self._found(query, start, end)
-        if len(traces) >= MOST_TRACES:  # what was left over is caught up with faster than it came
+        if len(traces) >= MOST_TRACES:
             if end - start < 2:
                 raise OSError(f"more than {MOST_TRACES} traces in {end - start} s")
             half = (start + end) // 2
@@ -142,10 +143,10 @@ class InTempo:
         return found + self.of(too_large)
 
     def _found(self, query: str, start: int, end: int) -> list[dict[str, Any]]:
-        """Search, again where it is not answered: one search of thousands must not undo the others.
+        """Search, and retry: one failed search of thousands must not discard the others.
 
         Raises:
-            AssertionError: No answer in good time.
+            AssertionError: No answer in time.
         """
         return poll_until(
             lambda: [self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)],
@@ -159,12 +160,12 @@ def _asked(
     start: int,
     end: int,
 ) -> list[Span]:
-    """Ask for what links to these between two times, until nothing new is told."""
+    """Search for links to these between two times, until nothing new is found."""
     found: list[Span] = []
     while senders:
-        told = ask(senders, start, end)
-        found += told
-        known = {link for span in told for link in span.links}
+        answer = ask(senders, start, end)
+        found += answer
+        known = {link for span in answer for link in span.links}
         if not known & {*senders}:
             break
         senders = [one for one in senders if one not in known]
@@ -172,7 +173,7 @@ def _asked(
 
 
 class InSink:
-    """The sink that stands in for Tempo; it lists what it has."""
+    """The OTLP receiver in place of Tempo, which lists all its spans."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -182,25 +183,25 @@ class InSink:
         return spans_of(get(f"{self._url}/api/spans", start=start, end=end))
 
     def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
-        return []  # it has told all that it has
+        return []  # `between` has returned all spans
 
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
         return []
 
 
 def whole(trace: Callable[[str], list[Span]], trace_ids: Iterable[str]) -> list[Span]:
-    """Read traces by their ids, some at a time."""
+    """Read traces by their ids, a few at a time."""
     with ThreadPoolExecutor(WORKERS) as pool:
         return [span for spans in pool.map(trace, trace_ids) for span in spans]
 
 
 def _is_all(trace: dict[str, Any]) -> bool:
-    """Whether a search has told all spans of a trace that matched."""
+    """Whether a search returned all matching spans of a trace."""
     return all(spans["matched"] <= len(spans["spans"]) for spans in trace["spanSets"])
 
 
 def spans_found(trace: dict[str, Any]) -> Iterable[Span]:
-    """Read what a search tells of a trace. Raises OSError if that is not all."""
+    """Read the spans of a trace in a search result. Raises OSError if they are incomplete."""
     if not _is_all(trace):
         raise OSError(f"trace {trace['traceID']} has more than {MOST_SPANS} spans")
     for spans in trace["spanSets"]:
@@ -209,20 +210,23 @@ def spans_found(trace: dict[str, Any]) -> Iterable[Span]:
 
 
 def _span(span: dict[str, Any], trace_id: str) -> Span:
-    told = {one["key"]: next(iter(one["value"].values())) for one in span.get("attributes", ())}
-    parent = str(told.get("span:parentID", ""))
-    link = str(told.get("link:traceID", "")).zfill(32), str(told.get("link:spanID", "")).zfill(16)
+    values = {one["key"]: next(iter(one["value"].values())) for one in span.get("attributes", ())}
+    parent = str(values.get("span:parentID", ""))
+    link = (
+        str(values.get("link:traceID", "")).zfill(32),
+        str(values.get("link:spanID", "")).zfill(16),
+    )
     start = int(span["startTimeUnixNano"])
     return Span(
         trace_id=trace_id,
         span_id=span["spanID"].zfill(16),
         parent_id=parent.zfill(16) if parent.strip("0") else "",
-        service=str(told.get("service.name", "")),
+        service=str(values.get("service.name", "")),
         name=span.get("name", ""),
-        kind=str(told.get("kind", "")).upper(),
-        status=str(told.get("status", "")).upper(),
+        kind=str(values.get("kind", "")).upper(),
+        status=str(values.get("status", "")).upper(),
         links=[link] if link[1].strip("0") else [],
-        attributes={key: int(value) if key in _NUMBERS else value for key, value in told.items()},
+        attributes={key: int(value) if key in _NUMBERS else value for key, value in values.items()},
         start_ns=start,
         end_ns=start + int(span.get("durationNanos", 0)),
     )

@@ -1,4 +1,4 @@
-"""Reads spans from a trace store that tells all there is of a trace that it finds."""
+"""Reads spans from a trace store whose searches return whole traces."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ from e2e.stores import InJaeger, InZipkin
 
 from .traces import Sender, whole
 
-WINDOW_SECONDS = 10  # asked for at a time: an answer holds all that the traces have
+WINDOW_SECONDS = 10  # of one search: its result has the whole traces
 
 
 class WholeTraces:
@@ -25,7 +25,7 @@ class WholeTraces:
         ]
 
     def linking(self, senders: Mapping[Sender, float], until: float) -> list[Span]:
-        return []  # each span has told all its links
+        return []  # the spans have all their links already
 
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
         return whole(self._store.trace, trace_ids)

@@ -1,1 +1,1 @@
-"""Handlers one by one, the trace of their flow, and one run of the whole."""
+"""Tests of each handler, of an order's trace, and of all services as processes."""

@@ -1,4 +1,4 @@
-"""The services, connected in memory by the fixtures of `faststream_otel.testing`."""
+"""Fixtures: the services, connected in memory by `faststream_otel.testing`."""
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +15,7 @@ ORDER = {"sku": "keyboard", "quantity": 1, "amount_cents": 12900, "country": "FI
 DECLINED = {"amount_cents": 100_001}
 FAILING = {"country": "AQ"}  # no carrier goes there
 
-# Before any service is imported, since that is when it reads its settings.
+# Before any service is imported, because it then reads its settings.
 for name in [name for name in os.environ if name.startswith("BROKER_")]:
     del os.environ[name]
 os.environ["RETRY_BACKOFF_SECONDS"] = "0"
@@ -23,7 +23,7 @@ os.environ["RETRY_BACKOFF_SECONDS"] = "0"
 
 @pytest.fixture
 def services() -> Sequence[Service]:
-    """All of them; those of a new service's module belong here too."""
+    """All services. Add new ones here."""
     from {{ cookiecutter.package_name }}.services import (
         notifications,
         orders,
@@ -36,7 +36,7 @@ def services() -> Sequence[Service]:
 
 @pytest.fixture
 def place(http_client: Client) -> Place:
-    """Place an order over HTTP; it returns when all that follows from the order is done."""
+    """Place an order over HTTP. It returns when all handlers are done."""
     from {{ cookiecutter.package_name }}.services import orders
 
     async def place(*, key: str | None = None, **fields: object) -> OrderAccepted:

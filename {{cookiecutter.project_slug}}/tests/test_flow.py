@@ -1,4 +1,4 @@
-"""One order, one trace: from the request to the notification, without a broker."""
+"""One order is one trace, from the request to shipping; batches link to it. Without a broker."""
 
 import pytest
 from faststream_otel.testing import DeadLetter, Trace
@@ -6,7 +6,7 @@ from opentelemetry.trace import StatusCode
 
 from .conftest import DECLINED, FAILING, Place
 
-# The name of a span's parent, and its own: each hop is a child of the one before it.
+# Pairs of names, parent and child: each hop is a child of the one before it.
 EDGES = [
     ("POST /orders", "send orders.placed"),
     ("send orders.placed", "process orders.placed"),
@@ -41,7 +41,7 @@ async def test_an_order_is_one_trace(
         (DECLINED, ("send payments.declined", "process payments.declined")),
     ],
 )
-async def test_a_batch_has_many_causes_so_it_links_to_them_from_a_trace_of_its_own(
+async def test_a_batch_has_its_own_trace_with_links_to_its_messages(
     place: Place, trace: Trace, order: dict[str, object], link: tuple[str, str]
 ) -> None:
     placed = await place(**order)
@@ -51,7 +51,7 @@ async def test_a_batch_has_many_causes_so_it_links_to_them_from_a_trace_of_its_o
     assert link[1] in trace.roots()
 
 
-async def test_only_the_order_that_failed_is_an_error(
+async def test_only_the_failing_order_has_error_spans(
     place: Place, trace: Trace, dead_letters: list[DeadLetter]
 ) -> None:
     await place()
@@ -61,8 +61,8 @@ async def test_only_the_order_that_failed_is_an_error(
     failed = [span.name for span in trace.spans if span.status.status_code is StatusCode.ERROR]
     assert set(failed) == {"process payments.authorized", "retry payments.authorized"}
     assert [log.trace_id for log in trace.logs if log.severity == "ERROR"] == [failing.trace_id]
-    (letter,) = dead_letters
-    assert failing.trace_id in letter.headers["traceparent"]
+    (dead_letter,) = dead_letters
+    assert failing.trace_id in dead_letter.headers["traceparent"]
 
 
 async def test_what_is_logged_about_an_order_leads_to_its_trace(place: Place, trace: Trace) -> None:

@@ -1,4 +1,4 @@
-"""Notifications: each customer is notified once, though a message may come again."""
+"""Notifications: each customer is notified once, even if a message is redelivered."""
 
 import pytest
 from faststream_otel import Service
@@ -15,7 +15,7 @@ from {{ cookiecutter.package_name }}.services import notifications
 
 @pytest.fixture
 def services() -> list[Service]:
-    """This one alone."""
+    """Only this service."""
     return [notifications.service]
 
 

@@ -1,4 +1,4 @@
-"""Orders: what is placed, what is refused, and the same order sent again."""
+"""Orders: accepted, refused and repeated ones."""
 
 import pytest
 from faststream_otel.testing import Client, ServiceFlow, Trace
@@ -31,7 +31,7 @@ async def test_an_order_is_published_as_it_was_placed(
     "wrong",
     [{"amount_cents": 0}, {"amount_cents": "12900"}, {"country": "Finland"}, {"colour": "red"}],
 )
-async def test_an_order_that_is_not_valid_is_refused_and_not_published(
+async def test_an_invalid_order_is_refused_and_not_published(
     http_client: Client, service_flow: ServiceFlow, wrong: dict[str, object]
 ) -> None:
     answer = await http_client(orders.service).post("/orders", json=ORDER | wrong)
@@ -41,7 +41,7 @@ async def test_an_order_that_is_not_valid_is_refused_and_not_published(
     assert service_flow.published(ORDERS) == []
 
 
-async def test_the_same_order_sent_again_with_its_key_is_placed_once(
+async def test_an_order_repeated_with_its_key_is_placed_once(
     place: Place, service_flow: ServiceFlow
 ) -> None:
     first = await place(key="again")

@@ -1,4 +1,4 @@
-"""Payments: each order is authorized or declined, the same way each time."""
+"""Payments: each order is authorized or declined, always with the same result."""
 
 import pytest
 from faststream_otel import Service
@@ -16,7 +16,7 @@ ORDER = OrderPlaced(
 
 @pytest.fixture
 def services() -> list[Service]:
-    """This one alone."""
+    """Only this service."""
     return [payments.service]
 
 
@@ -31,7 +31,7 @@ async def test_an_order_within_the_limit_is_authorized(
     assert trace.attributes("process orders.placed")["payment.outcome"] == "authorized"
 
 
-async def test_a_declined_card_is_an_answer_and_no_error(
+async def test_a_declined_card_is_not_an_error(
     publish: Publish, service_flow: ServiceFlow, trace: Trace
 ) -> None:
     await publish(ORDERS, ORDER.model_copy(update={"amount_cents": 100_001}))
@@ -45,7 +45,7 @@ async def test_a_declined_card_is_an_answer_and_no_error(
     assert [event.name for event in span.events] == ["payment declined"]
 
 
-async def test_an_order_that_comes_again_gets_the_same_authorization(
+async def test_a_redelivered_order_gets_the_same_authorization(
     publish: Publish, service_flow: ServiceFlow
 ) -> None:
     await publish(ORDERS, ORDER)
@@ -56,10 +56,10 @@ async def test_an_order_that_comes_again_gets_the_same_authorization(
 
 
 @pytest.mark.parametrize("message", [b"{not json", {"order_id": "1"}])
-async def test_a_message_that_is_no_order_goes_to_the_dead_letters_at_once(
+async def test_an_invalid_message_goes_to_the_dead_letters_at_once(
     publish: Publish, dead_letters: list[DeadLetter], message: object
 ) -> None:
     await publish(ORDERS, message)
 
-    (letter,) = dead_letters
-    assert (letter.channel, letter.attempts) == (ORDERS, 1)
+    (dead_letter,) = dead_letters
+    assert (dead_letter.channel, dead_letter.attempts) == (ORDERS, 1)

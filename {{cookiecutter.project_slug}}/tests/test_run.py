@@ -1,4 +1,4 @@
-"""The whole of it, as `make dev` runs it: processes, a broker over TCP, telemetry over OTLP."""
+"""All services as `make dev` runs them: processes, a broker over TCP, telemetry over OTLP."""
 
 import socket
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from faststream_otel.dev.project import Project
 from .conftest import ORDER
 from .test_flow import EDGES
 
-ON_THE_WAY = {"orders", "payments", "shipping"}
+IN_TRACE = {"orders", "payments", "shipping"}
 PROJECT = Project(Path(__file__).parents[1], "{{ cookiecutter.package_name }}")
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
-    with socket.socket() as free:  # `make dev` may have the usual one
+    with socket.socket() as free:  # `make dev` may use the default port
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv(PROJECT.entrance_port, str(free.getsockname()[1]))
     shown: list[str] = []
@@ -39,7 +39,7 @@ def test_an_order_arrives_as_one_trace_of_all_services(run: Local) -> None:
     names = {span.span_id: span.name for span in spans}
     edges = [(names[span.parent_id], span.name) for span in spans if span.parent_id]
     assert set(edges) >= set(EDGES)
-    assert {span.service for span in spans} >= ON_THE_WAY
+    assert {span.service for span in spans} >= IN_TRACE
 
     (sent,) = (span.span_id for span in spans if span.name == "send shipments.dispatched")
     run.receiver.wait_for(
@@ -53,7 +53,7 @@ def test_an_order_arrives_as_one_trace_of_all_services(run: Local) -> None:
     )
     run.receiver.wait_for(
         lambda receiver: (
-            {log.service for log in receiver.logs if log.trace_id == trace_id} >= ON_THE_WAY
+            {log.service for log in receiver.logs if log.trace_id == trace_id} >= IN_TRACE
         ),
         "a log record of each service with the order's trace id",
     )

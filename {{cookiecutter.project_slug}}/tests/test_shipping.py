@@ -1,4 +1,4 @@
-"""Shipping: what was paid for is dispatched, or ends in the dead letters."""
+"""Shipping: a paid order is dispatched, or ends in the dead letters."""
 
 import pytest
 from faststream_otel import Service
@@ -15,11 +15,11 @@ PAYMENT = PaymentAuthorized(
 
 @pytest.fixture
 def services() -> list[Service]:
-    """This one alone."""
+    """Only this service."""
     return [shipping.service]
 
 
-async def test_a_paid_order_is_dispatched_under_the_same_number_each_time(
+async def test_a_redelivered_payment_gets_the_same_tracking_id(
     publish: Publish, service_flow: ServiceFlow
 ) -> None:
     await publish(PAYMENTS, PAYMENT)
@@ -35,9 +35,9 @@ async def test_an_order_without_a_carrier_is_tried_three_times(
 ) -> None:
     await publish(PAYMENTS, PAYMENT.model_copy(update={"country": "AQ"}))
 
-    (letter,) = dead_letters
-    assert (letter.channel, letter.attempts) == (PAYMENTS, 3)
-    assert letter.error_type.endswith(".NoCarrierError")
-    assert letter.reason == "no carrier delivers to AQ"
-    assert PaymentAuthorized.model_validate_json(letter.body).order_id == "1"
+    (dead_letter,) = dead_letters
+    assert (dead_letter.channel, dead_letter.attempts) == (PAYMENTS, 3)
+    assert dead_letter.error_type.endswith(".NoCarrierError")
+    assert dead_letter.reason == "no carrier delivers to AQ"
+    assert PaymentAuthorized.model_validate_json(dead_letter.body).order_id == "1"
     assert service_flow.published(SHIPMENTS) == []

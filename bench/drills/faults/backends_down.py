@@ -10,7 +10,7 @@ from ..promises import Figures
 from ..site import Run
 
 SECONDS = 300, 30
-"""In full, and cut short."""
+"""In a full run, and in a quick one."""
 
 
 def drill(run: Run) -> Figures:
@@ -25,7 +25,7 @@ def drill(run: Run) -> Figures:
 
 
 def look_up_logs(run: Run) -> None:
-    """Hold the run to a log record in Loki of each order that notifications told a customer of."""
+    """Check that Loki has a log record of each order whose customer was notified."""
     ends = {record.order_id for record in run.records if record.topic in BATCHES}
     query = 'sum(count_over_time({service_name="notifications"} |= "Customer of order" [%ds]))'
     loki = Loki(run.stack.url("LOKI_PORT"))

@@ -1,5 +1,5 @@
-"""The trace backend and Loki down for five minutes under load, and the Collector killed in the
-middle of that: its queues are on disk."""
+"""The trace backend and Loki down for five minutes under load; the Collector, whose queues are on
+disk, is killed meanwhile."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Services that are started while there is no broker; it comes a minute later."""
+"""Services start without a broker, which starts a minute later."""
 
 import time
 

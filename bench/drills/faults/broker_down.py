@@ -1,4 +1,4 @@
-"""The broker down for a minute, under load: the HTTP side says so, and all goes on by itself."""
+"""The broker down for a minute, under load: HTTP answers 503, and everything recovers by itself."""
 
 import time
 
@@ -17,9 +17,11 @@ def drill(run: Run) -> Figures:
         acknowledged = len(intake.placed)
         while len(intake.placed) < acknowledged + 10 and time.monotonic() < back + 60:
             time.sleep(0.2)
-        run.note(f"orders taken again {time.monotonic() - back:.0f} s after the broker was well")
+        run.note(
+            f"orders accepted again {time.monotonic() - back:.0f} s after the broker was healthy"
+        )
         time.sleep(10)
-    run.must(intake.refusals["503"], "no 503 while the broker was away")
+    run.must(intake.refusals["503"], "no 503 while the broker was down")
     run.must(not intake.refusals["503 without Retry-After"], "a 503 had no Retry-After")
-    run.must(not intake.unreachable, "the HTTP side was gone while the broker was away")
+    run.must(not intake.unreachable, "no HTTP while the broker was down")
     return run.reckon(intake)

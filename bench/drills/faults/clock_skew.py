@@ -9,9 +9,9 @@ from ..samples import body, message
 from ..site import Run
 
 TOPIC = "orders.placed"
-SKEWS = {"slow": -1800.0, "fast": 1800.0}  # the broker takes what is an hour in the future at most
+SKEWS = {"slow": -1800.0, "fast": 1800.0}  # the broker accepts at most an hour in the future
 EACH = 50
-# What boards show of durations. A negative one would make a sum shrink, which looks like a restart.
+# Durations on the boards. A negative one would shrink a sum, which looks like a restart.
 SUMS = (
     "messaging_receive_delay_seconds_sum",
     "messaging_flow_duration_seconds_sum",
@@ -23,7 +23,7 @@ SCRAPES_SECONDS = 45
 
 def drill(run: Run) -> Figures:
     run.mark()
-    time.sleep(SCRAPES_SECONDS)  # nothing older shall be in the window that is asked about
+    time.sleep(SCRAPES_SECONDS)  # so that the queried window has no older samples
     began = time.time()
     for skew in SKEWS.values():
         at = time.time() + skew

@@ -1,5 +1,5 @@
-"""No Collector for a whole run: the messages' way is as fast as with one, and what no longer fits
-into a service's queue is counted."""
+"""No Collector for a whole run: services are as fast as with one, and count the spans that their
+full queues drop."""
 
 import statistics
 import time
@@ -12,12 +12,12 @@ from ..site import Run
 from .collector_full import OVERLOOKED
 
 BACKLOG = 3000  # orders
-WARM_UP = 0.1  # share of a backlog that is left out, while the consumer starts
+WARM_UP = 0.1  # share of a backlog to ignore, while the consumer starts
 LEAST_RATIO = 0.9
 OVERFLOW = 16_000  # orders: three spans each in payments, whose queue holds 40,000
 MOST_MEMORY = 0.9  # of its limit
-COUNTED_SECONDS = 60.0  # services tell theirs every 15 s
-MOST_OVERCOUNTED = 0.02  # spans that the accounts do not expect
+COUNTED_SECONDS = 60.0  # services export their counters every 15 s
+MOST_OVERCOUNTED = 0.02  # spans that the comparison does not expect
 COUNTED = (
     "sum({__name__=~'otel_sdk_(processor_span_processed|exporter_span_exported)_total',"
     "service_name='payments',error_type!=''}) or vector(0)"
@@ -33,11 +33,11 @@ def drill(run: Run) -> Figures:
             run.stop("otel-collector")
         if there and not here:
             run.start("otel-collector")
-            time.sleep(20)  # what was queued is not to be sent while the next is measured
+            time.sleep(20)  # so that queued spans are sent before the next measurement
         rates[there].append(throughput(run))
     if not run.stack.replicas("otel-collector")[0]["State"]["Running"]:
         run.start("otel-collector")
-    # Pairs of neighbours share the machine's mood.
+    # Ratios of neighbours, because the machine's speed varies over time.
     ratios = [without / by for without, by in zip(rates[False], rates[True], strict=True)]
     run.note(
         f"{statistics.median(rates[False]):.0f} orders/s without,"
@@ -50,13 +50,13 @@ def drill(run: Run) -> Figures:
     run.note(
         f"{handled.handled} orders timed, {len(handled.lost)} lost, {len(handled.duplicates)} twice"
     )
-    run.must(not (handled.lost or handled.duplicates or handled.unread), "which none may be")
+    run.must(not (handled.lost or handled.duplicates or handled.unread), "none may be")
     return overflow(run)
 
 
 def overflow(run: Run) -> Figures:
-    """Handle more than the queue of spans holds; the drops must be as many as are counted."""
-    run.mark()  # what was stopped without a Collector before lost its queue
+    """Handle more messages than the queue of spans holds; the count of drops must be right."""
+    run.mark()  # services stopped without a Collector before have lost their queues
     before = run.stack.replicas("payments")[0]
     run.injected = 0
     run.stop("otel-collector")
@@ -66,14 +66,14 @@ def overflow(run: Run) -> Figures:
     run.start("otel-collector")
     figures = run.reckon(patience=60)
     missing = Counter(one.service for one in figures.spans.missing)["payments"]
-    run.must(missing, "nothing was dropped: nothing is proved of how it is counted")
+    run.must(missing, "nothing was dropped, so the count was not tested")
     until = time.monotonic() + COUNTED_SECONDS
     while (counted := run.site.prometheus.values(COUNTED)[0]) < missing:
         if time.monotonic() > until:
             break
         time.sleep(5)
     after = run.stack.replicas("payments")[0]
-    run.must(after["RestartCount"] == before["RestartCount"], "payments did not live through it")
+    run.must(after["RestartCount"] == before["RestartCount"], "payments was restarted")
     run.must(
         (1 - OVERLOOKED) * missing <= counted <= (1 + MOST_OVERCOUNTED) * missing,
         f"{missing} dropped, {counted:.0f} counted",
@@ -87,7 +87,7 @@ def overflow(run: Run) -> Figures:
 
 
 def throughput(run: Run) -> float:
-    """Return orders per second that payments handles of a backlog, by its results' timestamps."""
+    """Return the orders per second that payments handles, by the timestamps of its results."""
     run.stop("payments")
     since = run.site.topics.ends()
     run.inject([message("orders.placed", body("orders.placed")) for _ in range(BACKLOG)])

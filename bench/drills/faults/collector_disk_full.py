@@ -1,4 +1,4 @@
-"""The disk of the Collector's queue full, the trace backend down: what is dropped is counted."""
+"""The Collector's disk full, and the trace backend down: dropped spans are counted."""
 
 from ..promises import Figures
 from ..site import Run

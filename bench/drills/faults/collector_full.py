@@ -1,5 +1,5 @@
-"""The trace backend down until the Collector's queue is full: drops are counted, and an alert tells
-of them."""
+"""The trace backend down until the Collector's queue is full: drops are counted, and an alert
+fires."""
 
 import re
 import time
@@ -14,16 +14,16 @@ from ..promises import Figures
 from ..site import Run
 
 QUEUE_ITEMS = 6000
-OVERLOOKED = 0.02  # of the spans that seem missing: more than are looked for by their ids
-ROOM_SECONDS = 5.0  # for which the queues of both drills take the load in
+OVERLOOKED = 0.02  # share of missing spans that may exist: only some are looked up by id
+ROOM_SECONDS = 5.0  # for this long, the queues of both drills can hold the load
 CONNECTS_AGAIN_SECONDS = 150.0  # gRPC waits up to two minutes before the next attempt
 FAILED = "sum(otelcol_exporter_enqueue_failed_spans)"
-# Each lost span is one or the other: given up by a service, or taken in and thrown away.
+# A service gave up each lost span, or the Collector accepted and then dropped it.
 GIVEN_UP = (
     "sum(otel_sdk_processor_span_processed_total{error_type!=''}) or vector(0)",
     "sum(otel_sdk_exporter_span_exported_total{error_type!=''}) or vector(0)",
 )
-THROWN_AWAY = ("sum(otelcol_receiver_accepted_spans) - sum(otelcol_exporter_sent_spans)",)
+DROPPED = ("sum(otelcol_receiver_accepted_spans) - sum(otelcol_exporter_sent_spans)",)
 BATCH = re.compile(r"trace_id=(\w+) span_id=(\w+) Customer of order ")
 ALERT = 'count(ALERTS{alertname="TelemetryLost",alertstate="firing",signal="spans"})'
 
@@ -34,7 +34,7 @@ def drill(run: Run) -> Figures:
 
 
 def fill(run: Run, seconds: float = 60.0, *, oldest_stay: bool = True) -> Figures:
-    """Keep the trace backend away under load until the queue holds no more, whatever it is."""
+    """Keep the trace backend down under load until the Collector drops spans."""
     before = counted(run, GIVEN_UP)
     with run.load() as intake:
         began = time.time()
@@ -49,15 +49,17 @@ def fill(run: Run, seconds: float = 60.0, *, oldest_stay: bool = True) -> Figure
     missing = sorted(one.at for one in figures.spans.missing)
     spans = dropped(run, figures)
     if not spans:
-        run.must(False, "nothing was dropped: nothing is proved of how it is counted")
+        run.must(False, "nothing was dropped, so the count was not tested")
         return figures
-    # The Collector began to count when it was made anew.
-    lost = counted(run, GIVEN_UP) - before + counted(run, THROWN_AWAY)
+    # The Collector's counters began with its new container.
+    lost = counted(run, GIVEN_UP) - before + counted(run, DROPPED)
     run.must(lost >= (1 - OVERLOOKED) * spans, f"{spans} spans dropped, and {lost:.0f} counted")
     first, last = missing[int(OVERLOOKED * len(missing))] - began, missing[-1] - ended
     if oldest_stay:
-        run.must(first > ROOM_SECONDS, f"not the newest were dropped, but from {first:.0f} s on")
-    run.must(last < CONNECTS_AGAIN_SECONDS, f"dropped still, {last:.0f} s after the store was well")
+        run.must(first > ROOM_SECONDS, f"dropped from {first:.0f} s on, not only the newest")
+    run.must(
+        last < CONNECTS_AGAIN_SECONDS, f"still dropped {last:.0f} s after the store was healthy"
+    )
     run.note(
         f"{spans} spans dropped, {lost:.0f} counted, the first {first:.0f} s after the"
         f" store was gone, the last {last:.0f} s after it was back; the alert TelemetryLost fired"
@@ -66,17 +68,17 @@ def fill(run: Run, seconds: float = 60.0, *, oldest_stay: bool = True) -> Figure
 
 
 def dropped(run: Run, figures: Figures) -> int:
-    """Return how many spans are missing, where the accounts tell for how many messages one is: a
-    batch has one span, whose ids are in its service's own log."""
+    """Return the number of missing spans. The figures count a batch's span once for each message,
+    so this counts batches by their span ids in the service's log."""
     batches = {f"process {topic}" for topic in BATCHES}
     alone = sum(one.what not in batches for one in figures.spans.missing)
     (service,) = {CONSUMERS[topic] for topic in BATCHES}
     since = datetime.fromtimestamp(run.began, UTC).isoformat()
-    told = "".join(
+    logs = "".join(
         docker("logs", "--since", since, one["Id"], errors=True)
         for one in run.stack.replicas(service)
     )
-    return alone + sum(not run.store.has(batch) for batch in {*BATCH.findall(told)})
+    return alone + sum(not run.store.has(batch) for batch in {*BATCH.findall(logs)})
 
 
 def counted(run: Run, queries: Sequence[str]) -> float:

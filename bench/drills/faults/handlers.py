@@ -13,9 +13,12 @@ from ..site import Run
 
 TOPIC = "trial.given"
 ATTEMPTS = 3
-BACKOFF_SECONDS = (0.2, 0.4)  # before the second and the third attempt; drawn from half to whole
+BACKOFF_SECONDS = (
+    0.2,
+    0.4,
+)  # before the second and the third attempt; with jitter from half to whole
 TIMEOUT_SECONDS = 10.0
-# A hanging handler holds up its consumer, all partitions of it, for this long: attempts and pauses.
+# A hanging handler blocks all partitions of its consumer for this long: attempts and pauses.
 STALL_SECONDS = ATTEMPTS * TIMEOUT_SECONDS + sum(BACKOFF_SECONDS)
 SLACK_SECONDS = 3.0
 TASKS = {"raise": 6, "raise twice": 6, "hang": 1, "succeed": 12}
@@ -37,8 +40,8 @@ def drill(run: Run) -> Figures:
     for order, act in acts.items():
         run.must((order in dead) == (act in {"raise", "hang"}), f"{act}: dead {order in dead}")
         run.must((order in done) == (act not in {"raise", "hang"}), f"{act}: done {order in done}")
-    for order, letter in dead.items():
-        attempts = int(letter.headers["dead-letter.attempts"])
+    for order, dead_letter in dead.items():
+        attempts = int(dead_letter.headers["dead-letter.attempts"])
         run.must(attempts == ATTEMPTS, f"{acts[order]}: {attempts} attempts")
     for order, record in done.items():
         wanted = ATTEMPTS if acts[order] == "raise twice" else 1
@@ -47,16 +50,16 @@ def drill(run: Run) -> Figures:
 
     began = given[next(one for one, act in acts.items() if act == "hang")].at
     last = max(record.at for record in [*done.values(), *dead.values()])
-    run.note(f"one that hangs held up all others for {last - began:.0f} s")
+    run.note(f"one that hangs blocked all others for {last - began:.0f} s")
     allowed = STALL_SECONDS + SLACK_SECONDS + TASKS["raise"] * 2 * sum(BACKOFF_SECONDS)
     run.must(last - began <= allowed, f"that is longer than {allowed:.0f} s")
     return figures
 
 
 def read_retries(run: Run, records: list[Record]) -> bool:
-    """Read traces that lack the span of an attempt; return whether none does.
+    """Read traces that lack the span of an attempt; return whether all are complete.
 
-    A search may tell a part of a trace, and the accounts ask for no spans of attempts.
+    A search may return a part of a trace, and the comparison does not expect these spans.
     """
     lacking = [
         process.trace_id
@@ -69,8 +72,8 @@ def read_retries(run: Run, records: list[Record]) -> bool:
 
 
 def judge_pauses(run: Run, records: list[Record]) -> None:
-    """Each further attempt has its span, after a pause that is drawn anew each time."""
-    with suppress(AssertionError):  # what is still missing is said below
+    """Check that each further attempt has its span, after a pause with jitter."""
+    with suppress(AssertionError):  # reported below
         poll_until(lambda: read_retries(run, records), "the spans of further attempts", 60)
     pauses: list[list[float]] = [[], []]
     for record in records:
@@ -84,6 +87,6 @@ def judge_pauses(run: Run, records: list[Record]) -> None:
             pauses[number].append((after - before) / 1e9)
     for wanted, seen in zip(BACKOFF_SECONDS, pauses, strict=True):
         within = all(wanted / 2 <= pause <= wanted + 0.2 for pause in seen)
-        run.must(within, f"pauses of {min(seen):.2f} to {max(seen):.2f} s, meant were {wanted} s")
+        run.must(within, f"pauses of {min(seen):.2f} to {max(seen):.2f} s instead of {wanted} s")
         run.must(max(seen) - min(seen) > 0.01, "the pauses have no jitter")
     run.note("; ".join(f"pauses of {min(one):.2f} to {max(one):.2f} s" for one in pauses))

@@ -1,6 +1,6 @@
-"""kill -9 of each service under load; Docker starts it again.
+"""kill -9 of each service under load; Docker restarts it.
 
-Docker does so only for a process that ended by itself: the kill comes from inside of the container.
+Docker restarts only processes that end by themselves, so the kill comes from inside the container.
 """
 
 import time
@@ -23,15 +23,17 @@ def drill(run: Run) -> Figures:
     with run.load() as intake:
         for service in SERVICES:
             kill(run, service)
-            time.sleep(8)  # longer than spans wait for their export: what is lost is told apart
+            time.sleep(8)  # longer than an export, so that losses of two kills are distinguishable
     return run.reckon(intake, patience=45)
 
 
 def kill(run: Run, service: str) -> None:
-    """Kill the service's process, and wait until Docker has started it again."""
+    """Kill the service's process, and wait until Docker has restarted it."""
     (one,) = run.stack.replicas(service)
     before, began = one["RestartCount"], time.time()
-    docker("exec", "--detach", one["Id"], "python", "-c", KILL)  # it would be killed as well
+    docker(
+        "exec", "--detach", one["Id"], "python", "-c", KILL
+    )  # detached, because it dies with the container
     poll_until(
         lambda: run.stack.replicas(service)[0]["RestartCount"] > before,
         f"{service} to be restarted",

@@ -21,7 +21,7 @@ def drill(run: Run) -> Figures:
     figures = run.reckon(patience=45)
     done = [record for record in run.records if record.topic == "trial.done"]
     run.must(len(done) == 1, f"it was done {len(done)} times")
-    # It was not done before the kill, so what did it is the process after it.
+    # It was not done before the kill, so the new process did it.
     seconds = [record.at - given for record in done]
     run.must(all(one >= 1.5 * HANDLED_SECONDS for one in seconds), f"done after {seconds} s")
     run.note(f"done {max(seconds, default=0):.0f} s after it was sent, and not before the kill")

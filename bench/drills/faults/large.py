@@ -1,5 +1,5 @@
 """Bodies and messages around the limits: one byte too long over HTTP, too long for the broker, a
-dead letter that is as long as its topic takes, and two that would be longer."""
+dead letter of the maximum size, and two that would be larger."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from ..site import Run
 
 HTTP_LIMIT = 1_048_576
 MESSAGE_LIMIT = 2 * 1_048_576
-ROOM = 512  # that the broker counts beside the body: the batch's head, key and headers
+ROOM = 512  # bytes that the broker counts besides the body: batch header, key and headers
 
 
 def drill(run: Run) -> Figures:
@@ -29,20 +29,22 @@ def drill(run: Run) -> Figures:
 
     longest = message("orders.placed", b"{" + b"x" * (MESSAGE_LIMIT - ROOM))
     result = message("trial.given", body("trial.given", act="large", bytes=MESSAGE_LIMIT))
-    # As text, each byte of it takes several.
+    # As text, each byte takes several.
     noted = message("orders.placed", b"no order", {"x-note": b"\xff" * (MESSAGE_LIMIT * 2 // 5)})
     unpacks = message("orders.placed", b"x" * (MESSAGE_LIMIT * 3 // 2))
     positions = run.inject([longest, result, noted])
     positions += run.inject([unpacks], compression="gzip")
     figures = run.reckon()
 
-    letters = [record for record in run.records if record.topic == DEAD_LETTERS]
-    origins = [one.origin for one in letters]
+    dead_letters = [record for record in run.records if record.topic == DEAD_LETTERS]
+    origins = [one.origin for one in dead_letters]
     run.must(origins.count(positions[0]) == 1, "no dead letter for the longest message")
     run.must(origins.count(positions[1]) == 1, "no dead letter for a result that is too long")
     for position, part in ((positions[2], "headers"), (positions[3], "body")):
         cut = [
-            one.headers.get("dead-letter.truncated") for one in letters if one.origin == position
+            one.headers.get("dead-letter.truncated")
+            for one in dead_letters
+            if one.origin == position
         ]
         run.must(cut == [part], f"dead letters without {part} for {position}: {cut}")
     placed = [record for record in run.records if record.topic == "orders.placed"]
@@ -63,7 +65,7 @@ def drill(run: Run) -> Figures:
 
 
 def post(ports: range, data: bytes, trace: str) -> int:
-    """Return the status of an order; it is sent to the first port that takes a connection."""
+    """Return the status of an order, sent to the first port that accepts a connection."""
     for port in ports:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         headers = {"Content-Type": "application/json", "traceparent": trace}

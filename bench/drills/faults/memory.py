@@ -1,5 +1,5 @@
-"""Hundreds of large messages that fail, one after the other: each is let go with its handling, and
-the service lives through it with the memory that a few of them take."""
+"""Hundreds of large messages that fail, one after the other: the service frees each one, and needs
+only the memory of a few of them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ SERVICE = "shipping"
 TOPIC = "payments.authorized"
 MESSAGES = 400
 BODY = b'{"what": "%s"}' % (b"x" * 900_000)  # no payment: it fails at once
-PAGE = 50  # messages that are put there, and read again, at a time
+PAGE = 50  # messages to send and read at a time
 MOST_MEMORY = 0.6  # of its limit, at any time
 MOST_LEFT = 0.5  # of its limit, when all is over
 
@@ -35,12 +35,12 @@ def drill(run: Run) -> Figures:
         f"{SERVICE} at {most / 2**20:.0f} MiB at most, at {left / 2**20:.0f} MiB afterwards,"
         f" of {limit / 2**20:.0f} MiB"
     )
-    run.must(after["RestartCount"] == before["RestartCount"], f"{SERVICE} did not live through it")
+    run.must(after["RestartCount"] == before["RestartCount"], f"{SERVICE} was restarted")
     run.must(most, "no sample: nothing is proved")
     run.must(most <= MOST_MEMORY * limit, f"that is more than {MOST_MEMORY:.0%} of its limit")
     run.must(left <= MOST_LEFT * limit, f"{left / limit:.0%} of its limit is left in use")
-    letters = sum(record.topic == DEAD_LETTERS for record in records)
-    run.must(letters == MESSAGES, f"{letters} dead letters of {MESSAGES} messages")
+    dead_letters = sum(record.topic == DEAD_LETTERS for record in records)
+    run.must(dead_letters == MESSAGES, f"{dead_letters} dead letters of {MESSAGES} messages")
     messages, spans = run.account((), records=records)
     return Figures(
         run.injected, None, replace(messages, acknowledged=run.injected), spans,
@@ -49,7 +49,7 @@ def drill(run: Run) -> Figures:
 
 
 def page(run: Run) -> Sequence[Record]:
-    """Have some of the messages handled; return all records that come of it, without the bodies."""
+    """Let some messages be handled; return all new records, without bodies."""
     since = run.site.topics.ends()
     run.inject([message(TOPIC, BODY, partition=number % 3) for number in range(PAGE)])
     run.site.wait_until_drained()

@@ -1,4 +1,4 @@
-"""Messages that no attempt can mend, between good ones: to a single handler and to a batch's."""
+"""Poison messages between good ones, for a single handler and for a batch handler."""
 
 from collections import defaultdict
 from typing import Any
@@ -13,7 +13,7 @@ from ..topics import Message
 TOPICS = ("orders.placed", "shipments.dispatched")
 PARTITIONS = 3
 ODD = (("x-note", None), ("x-note", b"\xff\xfe"), ("", b""), ("x-note", b"\xff\xfe"))
-"""Headers that are no text, no value, or there twice."""
+"""Headers that are not text, null, or repeated."""
 REASONS = ("dead-letter.reason", "dead-letter.error.type", "dead-letter.attempts")
 
 
@@ -57,31 +57,31 @@ def drill(run: Run) -> Figures:
 
 
 def judge(run: Run, sent: list[tuple[str, tuple[str, int, int]]]) -> None:
-    """Hold each message against what the dead letters and the trace store say of it."""
-    letters: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
+    """Compare each message with its dead letter and its spans."""
+    dead_letters: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
     for record in run.records:
         if record.topic == DEAD_LETTERS:
-            letters[record.origin].append(record)
+            dead_letters[record.origin].append(record)
     records = {record.position: record for record in run.records}
     tolerated = set()
     for kind, position in sent:
-        found = letters.get(position, [])
+        found = dead_letters.get(position, [])
         if not found and kind.startswith("header"):
-            tolerated.add(kind)  # it was handled, or the accounts call it lost
+            tolerated.add(kind)  # it was handled, or is reported as lost
             continue
         run.must(len(found) == 1, f"{kind}: {len(found)} dead letters")
-        for letter in found:
-            lacking = [name for name in REASONS if not letter.headers.get(name)]
+        for dead_letter in found:
+            lacking = [name for name in REASONS if not dead_letter.headers.get(name)]
             run.must(not lacking, f"{kind}: the dead letter lacks {', '.join(lacking)}")
-            differs = changed(letter, records[position])
+            differs = changed(dead_letter, records[position])
             run.must(not differs, f"{kind}: the dead letter has another {' and '.join(differs)}")
-            tombstone = letter.headers.get("dead-letter.tombstone") == "true"
+            tombstone = dead_letter.headers.get("dead-letter.tombstone") == "true"
             run.must(tombstone == kind.startswith("no value"), f"{kind}: tombstone is {tombstone}")
             spans = [one for one in run.store.processes(records[position]) if one.status == "ERROR"]
             run.must(spans, f"{kind}: no error span")
             traces = {one.trace_id for one in spans}
-            told = letter.sender[0] if letter.sender else "none"
-            run.must(told in traces, f"{kind}: the dead letter's trace is {told}, not {traces}")
+            trace = dead_letter.sender[0] if dead_letter.sender else "none"
+            run.must(trace in traces, f"{kind}: the dead letter's trace is {trace}, not {traces}")
     run.note(f"{len(sent)} poison messages")
     for kind in sorted(tolerated):
         run.note(f"{kind}: handled")

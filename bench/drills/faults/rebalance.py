@@ -44,17 +44,17 @@ def drill(run: Run) -> Figures:
     seconds = time.monotonic() - calm
     run.note(f"{joined} members came and went; all handled {seconds:.0f} s after the last")
     (after,) = run.stack.replicas("payments")
-    run.must(after["RestartCount"] == before["RestartCount"], "payments did not live through it")
+    run.must(after["RestartCount"] == before["RestartCount"], "payments was restarted")
     return run.reckon(intake)
 
 
 def join(address: str, seconds: float = 3.0) -> None:
-    """Be a member for so long: take partitions, handle nothing, commit nothing, leave."""
+    """Join the group for some seconds, handle and commit nothing, and leave."""
     options = {
         "bootstrap.servers": address,
         "group.id": group(TOPIC),
         "enable.auto.commit": False,
-        "partition.assignment.strategy": "roundrobin",  # the one that aiokafka has too
+        "partition.assignment.strategy": "roundrobin",  # aiokafka has it too
         "session.timeout.ms": 6000,
         **QUIET,
     }

@@ -1,4 +1,4 @@
-"""The same messages twice, and messages in another order than they were sent in."""
+"""Duplicate messages, and messages out of order."""
 
 import random
 import re
@@ -11,7 +11,7 @@ from ..samples import body, message
 from ..site import Run
 
 COUNT = 100
-# What must be the same however often the order was delivered.
+# Ids that must be the same for every delivery of an order.
 RESULTS = {"payments.authorized": "authorization_id", "shipments.dispatched": "tracking_id"}
 
 
@@ -30,8 +30,8 @@ def drill(run: Run) -> Figures:
         differing = [one for one in orders if len(results[topic, one["order_id"]]) != 1]
         run.must(not differing, f"{len(differing)} of {COUNT} orders have more than one {identity}")
     log = docker("logs", run.stack.replicas("notifications")[0]["Id"], errors=True)
-    told = Counter(re.findall(r"Customer of order (\S+) notified", log))
-    often = [one for one in orders if told[one["order_id"]] != 1]
-    run.must(not often, f"{len(often)} of {COUNT} customers were not told once")
-    run.note(f"{COUNT} orders, each twice, shuffled; each customer told once")
+    notified = Counter(re.findall(r"Customer of order (\S+) notified", log))
+    often = [one for one in orders if notified[one["order_id"]] != 1]
+    run.must(not often, f"{len(often)} of {COUNT} customers were not notified once")
+    run.note(f"{COUNT} orders, each twice, shuffled; each customer notified once")
     return figures

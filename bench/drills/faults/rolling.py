@@ -17,7 +17,7 @@ def drill(run: Run) -> Figures:
 
 
 def roll(run: Run, services: Sequence[str] = SERVICES) -> None:
-    """Restart every container of these, waiting for each to be well before the next."""
+    """Restart every container of these, and wait until each is healthy before the next."""
     for service in services:
         for one in run.stack.replicas(service):
             began = time.time()

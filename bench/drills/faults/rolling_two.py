@@ -18,7 +18,7 @@ def drill(run: Run) -> Figures:
 
 
 def scale(run: Run, replicas: int) -> None:
-    """Run so many containers of each service."""
+    """Run `count` containers of each service."""
     each = [f"--scale={service}={replicas}" for service in SERVICES]
     run.stack.compose(
         "up", "--detach", "--no-build", "--no-recreate", "--no-deps", *each, *SERVICES, timeout=120

@@ -1,4 +1,4 @@
-"""SIGTERM to each service in turn, under load; each is started again."""
+"""SIGTERM to each service in turn, under load; each is restarted."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""As many messages as a day brings, sooner; each container restarted twice."""
+"""A day's messages in a shorter time; each container is restarted twice."""
 
 import statistics
 import threading
@@ -12,11 +12,11 @@ from ..promises import Figures
 from ..site import Run
 from .rolling import roll
 
-MESSAGES_PER_ORDER = 2.8  # of the mixture: one that is declined makes two, all others three
+MESSAGES_PER_ORDER = 2.8  # on average: a declined order has two, all others three
 WATCHED_SECONDS = 120.0  # at least, after the last restart
 LEAST_SAMPLES = 20
-# One that fails by design holds up its partition while it is tried again. With as many of them as
-# in other drills, shipping would handle fewer orders than come.
+# A failing order blocks its partition during its retries. With as many of them as in other drills,
+# shipping would handle fewer orders than arrive.
 SHARES = {"good": 0.84, "declined": 0.15, "failing": 0.01}
 STEEPEST = 0.1  # of the memory in use, from the first half after the last restart to its second
 
@@ -40,20 +40,20 @@ def drill(run: Run) -> Figures:
 
 
 def every_container(run: Run) -> list[str]:
-    """Name all services that run on, but for a store that would forget its spans."""
+    """All long-running services, except a store that would lose its spans."""
     forgets = {run.stack.traces} if run.forgets_traces else set()
     return [one for one in run.stack.services if one not in forgets | {"channels"}]
 
 
 def place(intake: Intake, orders: float) -> None:
-    """Wait until so many more are acknowledged."""
+    """Wait until `count` more orders are acknowledged."""
     wanted = len(intake.placed) + orders
     while len(intake.placed) < wanted:
         time.sleep(0.5)
 
 
 class Memory:
-    """Takes samples of the services' memory while it is entered."""
+    """Samples the services' memory inside its `with` block."""
 
     def __init__(self, run: Run) -> None:
         self.samples: dict[str, list[int]] = defaultdict(list)
@@ -70,12 +70,12 @@ class Memory:
         self._thread.join()
 
     def judged(self, service: str) -> str:
-        """Say how a service's memory grew after its last restart, and whether it is flat."""
+        """Describe how a service's memory grew after its last restart, and whether it is flat."""
         samples = self.samples[service]
         if len(samples) < LEAST_SAMPLES:
             self._run.must(False, f"{service}: too few samples for a slope")
             return f"{service}: {len(samples)} samples"
-        # The first third is warming up: caches, the queue of spans at its usual length.
+        # The first third is warm-up: caches, and the queue of spans.
         settled = samples[len(samples) // 3 :]
         half = len(settled) // 2
         before, after = statistics.mean(settled[:half]), statistics.mean(settled[half:])
@@ -84,6 +84,6 @@ class Memory:
         return f"{service} {after / 2**20:.0f} MiB, {growth:+.1%}"
 
     def _sample(self) -> None:
-        while not self._ends.wait(1):  # Docker takes two seconds for its answer
+        while not self._ends.wait(1):  # Docker takes two seconds to answer
             for service, size in self._run.stack.memory().items():
                 self.samples[service].append(size)

@@ -1,5 +1,5 @@
-"""An event loop that is blocked, and a consumer that is stuck: the process ends, with a reason, and
-goes on anew."""
+"""A blocked event loop, and a stalled consumer: the process exits with a reason, and is
+restarted."""
 
 import time
 
@@ -11,11 +11,11 @@ from ..samples import body, message
 from ..site import WATCHDOG_SECONDS, Run
 
 TOPIC = "trial.given"
-# What a message may take by rights: three attempts of ten seconds, and the pauses between them.
+# The limit for a message: three attempts of ten seconds, and the pauses between them.
 HOLD_SECONDS = 31.0
 ACTS = {"block": 0.0, "stick": 0.0, "deaf": HOLD_SECONDS}
-"""A handler that does not give back the event loop, one after which the consumer takes nothing, and
-one that ignores its time limit; with the seconds for which the watchdog has to be patient."""
+"""A handler that blocks the event loop, one that stalls its consumer, and one that ignores its
+timeout, each with the seconds before which the watchdog must not act."""
 SLACK_SECONDS = 20.0
 EXIT_CODE = "70"
 
@@ -25,17 +25,17 @@ def drill(run: Run) -> Figures:
     for act in ACTS:
         fail(run, act)
     figures = run.reckon()
-    # Once or twice: what a process that ended had in hand comes again.
+    # Once or twice, because messages in flight are redelivered.
     done = {record.order_id for record in run.records if record.topic == "trial.done"}
     run.must(len(done) == len(ACTS) * 4, f"{len(done)} of {len(ACTS) * 4} tasks were done")
     return figures
 
 
 def fail(run: Run, act: str) -> None:
-    """Have the handler stand still for longer than the watchdog allows, once."""
+    """Let the handler stall for longer than the watchdog allows, once."""
     (before,) = run.stack.replicas("trial")
     began = time.time()
-    # Read again after the restart, it is over: otherwise it would never be.
+    # The message has an end, or it would stall the handler again after the restart.
     allowed = ACTS[act] + WATCHDOG_SECONDS + SLACK_SECONDS
     run.inject([message(TOPIC, body(TOPIC, act=act, until=began + allowed), partition=0)])
     time.sleep(2)
@@ -54,7 +54,9 @@ def fail(run: Run, act: str) -> None:
     ).split()  # fmt: skip
     run.must(codes[:1] == [EXIT_CODE], f"{act}: the process exited {codes}")
     log = docker("logs", "--since", str(int(began)), before["Id"], errors=True)
-    reasons = [line for line in log.splitlines() if "Ending to be started anew" in line]
+    reasons = [
+        line for line in log.splitlines() if "Exiting so that the process is restarted" in line
+    ]
     run.must(reasons, f"{act}: no reason in its log")
     run.note(f"{act}: ended after {seconds:.0f} s with exit code {' '.join(codes)}")
     run.site.wait_until_healthy("trial")

@@ -1,4 +1,4 @@
-"""Messages whose trace context is malformed or missing, that lack headers, or are 1 MiB long."""
+"""Messages with a malformed or missing trace context, without headers, or of 1 MiB."""
 
 import secrets
 
@@ -19,7 +19,7 @@ LOST = {
     "not UTF-8": b"00-\xff\xfe-01",
     "missing": None,
 }
-"""A traceparent that W3C Trace Context has its receiver ignore: a new trace."""
+"""Values of traceparent that a receiver must ignore by W3C Trace Context: a new trace."""
 KEPT: dict[str, dict[str, bytes | None]] = {
     "future version": {"traceparent": traceparent().replace("00-", "cc-", 1).encode()},
     "malformed tracestate": {"tracestate": b"=,,;a=b=c, ,"},
@@ -27,12 +27,12 @@ KEPT: dict[str, dict[str, bytes | None]] = {
     "malformed baggage": {"baggage": b"=;,%%%\xff"},
     "no content type": {"content-type": None},
 }
-"""Headers for which the trace goes on."""
+"""Headers that continue the trace."""
 
 
 def drill(run: Run) -> Figures:
     run.mark()
-    # Upper-case ids hold a letter at least, or the case is none.
+    # At least one hex letter, or upper case would be the same as lower case.
     assert LOST["upper case"] != f"00-{IDS}-01".encode()
     new = {kind: message(TOPIC, body(TOPIC), {"traceparent": one}) for kind, one in LOST.items()}
     new["no header at all"] = message(

@@ -67,13 +67,13 @@ def test_trace_that_is_not_there_is_an_error(
 @pytest.mark.parametrize(
     ("trace_id", "variables", "error"),
     [
-        (TRACE, {"JAEGER_PORT": "1"}, "No Jaeger answers at http://127.0.0.1:1: "),
-        (TRACE, {"TRACE_BACKEND": "tempo", "TEMPO_PORT": "1"}, "No Tempo answers at "),
+        (TRACE, {"JAEGER_PORT": "1"}, "Jaeger does not answer at http://127.0.0.1:1: "),
+        (TRACE, {"TRACE_BACKEND": "tempo", "TEMPO_PORT": "1"}, "Tempo does not answer at "),
         (TRACE, {"TRACE_BACKEND": "influx"},
-         "TRACE_BACKEND=influx is no trace store: use tempo, jaeger, zipkin.\n"),
+         "TRACE_BACKEND=influx is not a trace store: use tempo, jaeger, zipkin.\n"),
         (TRACE, {"JAEGER_PORT": "http"},
-         "JAEGER_PORT=http is no port: use a number from 1 to 65535, for example JAEGER_PORT=16"),
-        ("x", {}, "x is no trace id"),
+         "JAEGER_PORT=http is not a port: use a number from 1 to 65535, for example JAEGER_PORT="),
+        ("x", {}, "x is not a trace id"),
     ],
 )  # fmt: skip
 def test_trace_that_cannot_be_read_says_why(
@@ -174,12 +174,12 @@ def test_project_that_is_not_here_is_an_error(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main("store", ["urls"]) == 1
-    assert f"src/store/services is not in {project.root}: let --app" in capsys.readouterr().err
+    assert "FASTSTREAM_OTEL_APP is store: set it to a package" in capsys.readouterr().err
     monkeypatch.delenv("FASTSTREAM_OTEL_APP")
     assert Project.here().package == "shop"
     (project.root / "src/other/services").mkdir(parents=True)
     assert main(None, ["urls"]) == 1
-    assert "src/other, shop/services is not in" in capsys.readouterr().err
+    assert f"services in {project.root / 'src'} (there: other, shop)." in capsys.readouterr().err
 
 
 def test_project_is_found_from_a_folder_in_it(

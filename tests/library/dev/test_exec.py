@@ -57,7 +57,7 @@ def test_where_nothing_runs_it_says_how_to_start(docker: str | None, project: Pr
         program(project.root / "docker", docker)
     done = execute(project, "dead-letters")
     assert done.returncode == 1
-    assert done.stderr.startswith("Nothing runs here: start it with `make up`, or ")
+    assert done.stderr.startswith("No services are running: start them by `make up`, or ")
 
 
 def test_a_run_is_known_for_as_long_as_it_lasts(project: Project) -> None:

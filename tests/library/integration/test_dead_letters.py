@@ -266,7 +266,7 @@ def test_what_an_earlier_version_wrote_is_respected(kafka: str, program: Program
 
     done = program("replay", "--all")
     assert done.out.endswith("4 sent, 1 not\n")
-    assert "Left alone: 1 whose replay was begun within a minute\n" in done.err
+    assert "Skipped: 1 whose replay began less than a minute ago\n" in done.err
     assert {record.value for record in events(kafka)} == {b"2", b"3", b"5", b"forged"}
     assert all(dict(record.headers).keys() == {"content-type"} for record in events(kafka))
     assert [one["id"] for one in dead_letters(program)] == ["0/4", "0/10"]
@@ -280,11 +280,11 @@ def test_what_an_earlier_version_wrote_is_respected(kafka: str, program: Program
         (["replay", "0-0"], 2, "0-0 is no <partition>/<offset>, such as 0/12"),
         (["discard", "00/0"], 2, "00/0 is no <partition>/<offset>"),
         (["replay", "--topic", "x"], 2, "unrecognized arguments: --topic"),
-        (["dead-letters", "--limit", "0"], 2, "0 is no number from 1"),
+        (["dead-letters", "--limit", "0"], 2, "0 is not a number from 1"),
         (["replay", "0/7"], 1, "There is no dead letter 0/7."),
         (["replay", "0/0", "0/1"], 1, "There is no dead letter 0/1"),
         (["discard", "9/0"], 1, "There is no dead letter 9/0."),
-        (["replay", "0/0"], 1, "0/0 was replayed already; replay --again sends it once more.\n"),
+        (["replay", "0/0"], 1, "0/0 was already replayed; replay --again sends it once more.\n"),
         (["replay", "0/0", "--again", "--to", "gone"], 1, "There is no channel gone (--to).\n"),
     ],
 )

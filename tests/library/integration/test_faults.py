@@ -1,4 +1,4 @@
-"""A service recovers by itself, or ends to be started anew; it is never up and of no use."""
+"""A service recovers by itself, or exits so that it is restarted; it never runs without working."""
 
 import threading
 import time
@@ -122,7 +122,7 @@ def test_a_thread_that_does_not_end_does_not_hold_its_process(
     process.popen.wait(60)  # less than the thread takes
     output = process.output.read_text()
     assert "Handler nap has not ended" in output
-    assert "Ending to be started anew" in output
+    assert "Exiting so that the process is restarted" in output
     assert output.count("asleep") == 1
     assert " in nap\n" in output  # where the thread was
     (span,) = (one for one in sink.spans if one.name == "process naps")

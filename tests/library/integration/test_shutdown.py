@@ -145,7 +145,7 @@ FAULTS = {
         "late hook raises": "fail",
         "broker raises": "fail",
     },
-    "hangs and is given up": {
+    "hangs and is abandoned": {
         "hook hangs": "hang",
         "plain hook hangs": "hang_in_a_thread",
         "broker hangs": "hang",

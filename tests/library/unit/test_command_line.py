@@ -35,9 +35,9 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("app", "reason"),
     [
-        ("", "Which project?"),
-        ("order-flow", "is no name of a Python package"),
-        ("order_flow.py/", "is no name of a Python package"),
+        ("", "No project is named"),
+        ("order-flow", "is not the name of a Python package"),
+        ("order_flow.py/", "is not the name of a Python package"),
         ("ordre_flow", "there is no package ordre_flow here"),
         ("json", "there is no module json.settings here"),
     ],

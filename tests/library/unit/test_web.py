@@ -220,7 +220,7 @@ async def test_far_too_much_is_cut_off(app: App) -> None:
 async def test_a_body_that_does_not_come_is_not_waited_for(app: App) -> None:
     client = Client(b'{"weight', b"", then={"type": "http.request", "more_body": True})
     status, body, headers = await ask(app, client)
-    assert (status, said(body)) == (408, ("body", "did not come within 0.2 s"))
+    assert (status, said(body)) == (408, ("body", "did not arrive within 0.2 s"))
     assert headers["connection"] == "close"
 
 

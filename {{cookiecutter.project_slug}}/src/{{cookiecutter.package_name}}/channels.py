@@ -1,4 +1,4 @@
-"""The channels that the services talk over."""
+"""The channels between the services."""
 
 ORDERS = "orders.placed"
 PAYMENTS = "payments.authorized"
@@ -6,4 +6,4 @@ DECLINES = "payments.declined"
 SHIPMENTS = "shipments.dispatched"
 
 CHANNELS = (ORDERS, PAYMENTS, DECLINES, SHIPMENTS)
-"""`faststream-otel channels` creates these, and the channel of the dead letters."""
+"""`faststream-otel channels` creates these, and the dead-letter channel."""

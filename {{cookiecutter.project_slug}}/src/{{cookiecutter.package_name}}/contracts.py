@@ -1,4 +1,4 @@
-"""What travels between the services. A breaking change is a new version, and a new class."""
+"""The messages between the services. A breaking change needs a new version, and a new class."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _whole(value: Any) -> Any:
-    """To JSON Schema 2.0 is the integer 2."""
+    """Accept 2.0 as the integer 2, like JSON Schema."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -22,7 +22,7 @@ class OrderRequest(BaseModel):
     """The body of `POST /orders`."""
 
     model_config = ConfigDict(
-        strict=True,  # a number is a number: neither "2" nor true is one
+        strict=True,  # "2" and true are not numbers
         extra="forbid",
         json_schema_extra={
             "examples": [
@@ -45,14 +45,14 @@ class OrderRequest(BaseModel):
 
 
 class OrderAccepted(BaseModel):
-    """The answer to an order: it is on its way, and here is its trace."""
+    """The response to an accepted order."""
 
     order_id: str
     trace_id: str = Field(description="32 lower-case hex digits; empty when tracing is off")
 
 
 class Event(BaseModel):
-    """What every event has: the order that it is about, and the version of its contract."""
+    """The fields of every event: its order, and the version of its contract."""
 
     order_id: str
     version: Literal[1] = 1

@@ -1,7 +1,7 @@
-"""What may differ between environments: the broker's and the services' variables, and your own."""
+"""Settings that may differ between environments: the library's and your own."""
 
 from .broker import BrokerSettings
 
 
 class Settings(BrokerSettings):
-    """Each field is an environment variable of the same name, in capitals."""
+    """Each field is read from the environment variable of its name in capitals."""

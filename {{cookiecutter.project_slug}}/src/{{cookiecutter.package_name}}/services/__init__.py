@@ -1,1 +1,1 @@
-"""One module per service: its handlers, and nothing else."""
+"""One module per service, with its handlers."""

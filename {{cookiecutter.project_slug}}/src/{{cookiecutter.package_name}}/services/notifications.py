@@ -1,4 +1,4 @@
-"""Notifies customers of what happened to their orders, many at a time."""
+"""Notifies customers of dispatched orders and declined payments, in batches."""
 
 import logging
 
@@ -18,7 +18,7 @@ notified = Done()
 
 @service.subscriber(SHIPMENTS, batch=True)
 async def notify_dispatched(orders: list[OrderDispatched]) -> None:
-    """Notify of dispatched orders; of each once, though a batch may come again."""
+    """Notify customers of dispatched orders, only once even if a batch is redelivered."""
     for order in orders:
         if order.tracking_id not in notified:
             logger.info("Customer of order %s notified: dispatched", order.order_id)
@@ -27,7 +27,7 @@ async def notify_dispatched(orders: list[OrderDispatched]) -> None:
 
 @service.subscriber(DECLINES, batch=True)
 async def notify_declined(payments: list[PaymentDeclined]) -> None:
-    """Notify of declined payments; of each once."""
+    """Notify customers of declined payments, only once even if a batch is redelivered."""
     for payment in payments:
         if payment.order_id not in notified:
             logger.info("Customer of order %s notified: %s", payment.order_id, payment.reason)

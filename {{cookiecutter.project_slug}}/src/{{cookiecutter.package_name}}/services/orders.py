@@ -22,16 +22,16 @@ keys = MemoryKeyStore()
 
 @service.http.post("/orders", status_code=202)
 async def place_order(order: OrderRequest, key: IdempotencyKey) -> OrderAccepted:
-    """Accept an order; events tell what happens to it.
+    """Accept an order, and publish it. Later events report its progress.
 
-    The header Idempotency-Key makes it safe to try again; see the IETF's draft
-    "The Idempotency-Key HTTP Header Field".
+    The Idempotency-Key header makes it safe to repeat a request; see the IETF draft "The
+    Idempotency-Key HTTP Header Field".
     """
     if key is None:
         return await _place(str(uuid.uuid4()), order)
-    # A client that got no answer, or a 503, cannot know whether the order was placed. When it tries
-    # again, at another replica or after a restart, it is the same order, which all that follows
-    # takes for a second delivery.
+    # A client that got no response, or a 503, cannot know whether its order was placed. It may try
+    # again at another replica. The id is derived from key and order, so that it is the same there,
+    # and later services handle it as a redelivery.
     meant = fingerprint(order)
     order_id = derived_id("order", f"{key}:{meant}")
     return await once(keys, key, meant, partial(_place, order_id, order))

@@ -22,9 +22,9 @@ app = service.app
 
 @service.subscriber(ORDERS)
 async def authorize(order: OrderPlaced, span: CurrentSpan) -> None:
-    """Authorize the order's amount; a declined card is an answer, not an error.
+    """Authorize the order's amount. A declined card is a result, not an error.
 
-    An order that comes again gets the same answer and the same authorization.
+    A redelivered order gets the same result and the same authorization id.
     """
     span.set_attribute("order.id", order.order_id)
     accepted = check_card(order.amount_cents)
@@ -44,7 +44,7 @@ async def authorize(order: OrderPlaced, span: CurrentSpan) -> None:
 
 
 def check_card(amount_cents: int) -> bool:
-    """Stands for the call to a payment provider, in a span of its own."""
+    """Stands in for the call to a payment provider, with its own span."""
     with service.tracer.start_as_current_span("authorize card") as span:
         span.set_attribute("payment.amount_cents", amount_cents)
         return amount_cents <= CARD_LIMIT_CENTS

@@ -1,4 +1,4 @@
-"""Dispatches what was paid for."""
+"""Dispatches paid orders."""
 
 import logging
 
@@ -10,7 +10,7 @@ from ..channels import PAYMENTS, SHIPMENTS
 from ..contracts import OrderDispatched, PaymentAuthorized
 from ..settings import Settings
 
-NO_CARRIER = {"AQ"}  # Antarctica: the order that fails by design
+NO_CARRIER = {"AQ"}  # Antarctica: such orders fail by design
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +19,13 @@ app = service.app
 
 
 class NoCarrierError(Exception):
-    """No carrier takes the parcel now: worth another attempt."""
+    """No carrier takes the parcel now. Another attempt may succeed."""
 
 
 @service.subscriber(PAYMENTS)
 @service.publisher(SHIPMENTS)
 async def dispatch(payment: PaymentAuthorized, span: CurrentSpan) -> OrderDispatched:
-    """Hand the parcel to a carrier; what the handler returns is published."""
+    """Hand the parcel to a carrier. The decorator publishes the returned event."""
     span.set_attribute("order.id", payment.order_id)
     if payment.country in NO_CARRIER:
         raise NoCarrierError(f"no carrier delivers to {payment.country}")

@@ -1,10 +1,10 @@
-"""OpenTelemetry for FastStream services. What most people need of it:
+"""OpenTelemetry for FastStream services. The names that most projects need:
 
-- `Telemetry` and the middlewares of a broker's module, such as `faststream_otel.kafka`: telemetry
-  for services that are there already.
-- `Service`: a whole service, with health checks, retries, dead letters and an orderly end.
+- `Telemetry`, and the middlewares of a broker's module such as `faststream_otel.kafka`: telemetry
+  for existing services.
+- `Service`: a whole service, with health checks, retries, dead letters and an orderly shutdown.
 
-Nothing is imported before it is used, since OpenTelemetry reads some of its variables on import.
+Names are imported on first use, because OpenTelemetry reads some environment variables on import.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,11 +1,11 @@
-"""Connections of a service's HTTP server: how many, and how long they may wait for their client.
+"""Limits for the connections of a service's HTTP server: their number and their idle time.
 
-Uvicorn alone closes a connection only after an answer, and answers every request with 503, probes
-too, once there are too many connections.
+Uvicorn times out a connection only after a response. Above its connection limit, it answers every
+request with 503, health checks included.
 
-uvicorn has no place for this but a subclass of its `H11Protocol`, which has a public name and no
-documentation. Where one of the parts below is missing, the log says so once, and uvicorn's own
-limits hold.
+The only way to change that is a subclass of uvicorn's `H11Protocol`, which is public but not
+documented. If a future version lacks a part used here, the service logs it once and uvicorn's own
+limits apply.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _METHODS = ("on_response_complete", "pause_writing")
 
 
 class Connection(H11Protocol):
-    """For `uvicorn.run(http=Connection)`; holds two of its settings against idle connections.
+    """For `uvicorn.run(http=Connection)`: closes idle connections by two of uvicorn's settings.
 
-    Beyond `limit_concurrency` connections, the one that has waited longest for its client is
-    closed. One that has waited for `timeout_keep_alive` seconds is closed soon, at the latest after
-    as long again. Waiting is: for a request with all its headers, or for an answer to be read.
+    A connection is idle while it waits for a request with all its headers, or for the client to
+    read the response. Beyond `limit_concurrency` connections, the longest idle one is closed. A
+    connection that was idle for `timeout_keep_alive` seconds is closed within the same time again.
     """
 
     waiting_since = 0.0
@@ -65,7 +65,7 @@ class Connection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether it is the client's turn."""
+        """Whether the connection waits for its client."""
         try:
             return self.cycle is None or self.cycle.response_complete or self.flow.write_paused
         except AttributeError as error:
@@ -82,7 +82,7 @@ class Connection(H11Protocol):
 
     def end(self) -> None:
         """Close it at once."""
-        self.connections.discard(self)  # counts no more, however long its end takes
+        self.connections.discard(self)  # no longer counts, however long closing takes
         self._transport.abort()
 
 

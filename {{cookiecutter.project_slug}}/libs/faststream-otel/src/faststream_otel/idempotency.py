@@ -1,8 +1,8 @@
-"""Doing a thing once, though its message may come again: delivery is at least once.
+"""Handle a redelivered message without doing its work twice: delivery is at least once.
 
-Two ways are shown by the example. What can be derived from the message is derived, so that the
-second time gives the same (`derived_id`); a payment provider takes such an id as its idempotency
-key. What has an effect that cannot be repeated is remembered (`Done`).
+- `derived_id` derives an id from the message, so that a second delivery makes the same id. It can
+  be the idempotency key of a request to a payment provider.
+- `Done` remembers which effects have happened, for effects that must not be repeated.
 """
 
 import uuid
@@ -12,7 +12,7 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, __name__)
 
 
 def derived_id(kind: str, key: str) -> str:
-    """The identifier of what follows from `key`: the same each time, a UUID version 5 (RFC 9562).
+    """Derive an id from `key`: always the same one, a UUID version 5 (RFC 9562).
 
     >>> derived_id("payment", "42") == derived_id("payment", "42")
     True
@@ -21,13 +21,14 @@ def derived_id(kind: str, key: str) -> str:
 
 
 class Done:
-    """What this process has done of late.
+    """The keys of what this process has done recently.
 
-    It spares a customer the second mail after a rebalance or a retried batch, not after a restart:
-    a service that has a database records the key there, in the transaction that does the thing.
+    It prevents a second mail to a customer after a rebalance or a retried batch, but not after a
+    restart. A service with a database should store the key there instead, in the same transaction
+    as the work.
 
     Args:
-        most: Keys that are remembered; the oldest are forgotten first.
+        most: How many keys to remember; the oldest are forgotten first.
     """
 
     def __init__(self, most: int = 10_000) -> None:
@@ -38,7 +39,7 @@ class Done:
         return key in self._keys
 
     def add(self, key: str) -> None:
-        """Remember that it is done, once it is."""
+        """Remember this key; call it after the work is done."""
         self._keys[key] = None
         self._keys.move_to_end(key)
         if len(self._keys) > self._most:

@@ -1,4 +1,4 @@
-"""What a service prints: one line per record, with the trace that it belongs to."""
+"""Console logging of a service: one line per record, with its trace id."""
 
 import copy
 import io
@@ -13,9 +13,9 @@ from .telemetry.logs import TraceContextFilter, error_of, message_of
 
 
 class _Line(logging.Formatter):
-    """Prints an error as telemetry has it: its own text may hold the message, of 2 MB.
+    """Formats errors as telemetry does, because an error's own text may quote a message of 2 MB.
 
-    A record whose arguments do not fit its format is printed too.
+    A record whose arguments do not match its format string is printed too.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -25,13 +25,15 @@ class _Line(logging.Formatter):
         return super().format(line)
 
 
-class _AboutMessages(logging.Filter):
+class _WithoutTaskCallbacks(logging.Filter):
+    """Drops the records that FastStream logs about its own tasks."""
+
     def filter(self, record: logging.LogRecord) -> bool:
         return not message_of(record).startswith("callback for Task")
 
 
 class _Repeats(logging.Filter):
-    """Drops a record with the text of another one within so many seconds."""
+    """Drops a record whose text was logged less than `seconds` ago."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -51,22 +53,24 @@ class _Repeats(logging.Filter):
 def configure_logging(level: str, noisy: Mapping[str, str] | None = None) -> None:
     """Print records of this level and above to stdout.
 
-    FastStream's loggers come with handlers of their own, which know no traces: theirs are replaced.
+    This replaces the handlers of FastStream's loggers, which print no trace ids.
 
     Args:
-        level: Of `logging`, by name.
-        noisy: Loggers that repeat themselves, each with a level of its own or an empty text; what
-            they say is printed every 30 s at most. At level DEBUG their own levels don't count.
+        level: Name of a level of `logging`.
+        noisy: Loggers that repeat themselves, each with its own level, or an empty string for none.
+            The same text is printed at most every 30 s. With `level` DEBUG, their own levels are
+            ignored.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # or such a record is not printed
+        # Otherwise a character outside stdout's encoding makes the record fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
             "filters": {
                 "trace": {"()": TraceContextFilter},
-                "messages": {"()": _AboutMessages},
+                "tasks": {"()": _WithoutTaskCallbacks},
                 "repeats": {"()": _Repeats, "seconds": 30},
             },
             "formatters": {
@@ -87,8 +91,7 @@ def configure_logging(level: str, noisy: Mapping[str, str] | None = None) -> Non
             "root": {"level": level, "handlers": ["stdout"]},
             "loggers": {
                 "faststream": {"level": level, "handlers": ["stdout"], "propagate": False},
-                # FastStream's own book-keeping of its tasks.
-                "faststream.messages": {"filters": ["messages"]},
+                "faststream.messages": {"filters": ["tasks"]},
                 **{
                     name: {
                         "filters": ["repeats"],

@@ -1,4 +1,4 @@
-"""A service: one broker, its telemetry, its health and metrics, and an orderly start and end."""
+"""A service: a broker, telemetry, health checks, metrics, orderly startup and shutdown."""
 
 import asyncio
 import functools
@@ -34,14 +34,14 @@ from .telemetry import Telemetry
 from .telemetry.prometheus import ServiceRegistry
 from .watchdog import EXIT_CODE, Watchdog
 
-# Of a request whose headers have not all come; more gets a 400.
+# Limit of a request's headers; larger ones get a 400.
 MAX_HEADER_BYTES = 32_768
-# Open at once, idle ones too; beyond them the one that has waited longest is closed. Many machines
-# let a process open 1024 files.
+# Open connections, idle ones included; beyond it the longest idle one is closed. Many systems allow
+# a process 1024 open files.
 MAX_CONNECTIONS = 500
-# How long a connection may wait for a request with all its headers, or for its answer to be read.
+# How long a connection may wait for a request with all its headers, or for the client to read.
 IDLE_SECONDS = 10
-# For requests that are being answered, the first part of an orderly shutdown.
+# For HTTP requests in flight, at the start of an orderly shutdown.
 HTTP_DRAIN_SECONDS = 5
 
 P = ParamSpec("P")
@@ -51,24 +51,24 @@ logger = logging.getLogger(__name__)
 
 
 class Service:
-    """A service: its handlers are added with decorators.
+    """A service, whose handlers are added with decorators.
 
     Attributes:
-        app: The ASGI application, for a server of your own; `run` has one.
-        broker: What the service asks of its broker; `broker.faststream` is FastStream's.
+        app: The ASGI application, for a server of your own. `run` starts uvicorn with it.
+        broker: The library's broker adapter; `broker.faststream` is FastStream's broker.
 
     Args:
-        name: Of the service; also the prefix of its consumer groups.
-        settings: Those of a broker, such as `faststream_otel.kafka.KafkaSettings`.
+        name: The service's name, and the prefix of its consumer groups.
+        settings: A broker's settings, such as `faststream_otel.kafka.KafkaSettings`.
 
     Raises:
-        BadSetting: A `BROKER_*` variable is wrong, or does not fit the others.
+        BadSetting: A `BROKER_*` variable is wrong, or contradicts another one.
     """
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
-        self.broker = settings.broker()  # before there is telemetry, whose end would take its time
+        self.broker = settings.broker()  # may raise: before telemetry, whose shutdown takes seconds
         configure_logging(settings.log_level, self.broker.noisy_loggers)
         by_prometheus = settings.messaging_metrics == "prometheus"
         self.telemetry = Telemetry(
@@ -84,7 +84,7 @@ class Service:
         )
         self.broker.build(
             name,
-            [  # telemetry first, so that all else runs inside of its spans
+            [  # telemetry first: the others run inside its spans
                 self.broker.telemetry(self.telemetry.providers),
                 *([self.broker.prometheus(self.registry, metrics, name)] if by_prometheus else []),
                 RetryMiddleware(
@@ -109,30 +109,31 @@ class Service:
 
     @functools.cached_property
     def tracer(self) -> Tracer:
-        """For spans of the service's own work."""
+        """Tracer for the service's own spans."""
         return self.telemetry.tracer_provider.get_tracer(self.name)
 
     def subscriber(self, channel: str, *, batch: bool = False) -> Callable[..., Any]:
-        """Decorate a handler of the channel's messages, or of lists of them.
+        """Decorate a handler of the channel's messages; with `batch`, of lists of messages.
 
         Raises:
-            BatchPublisherError: The handler takes lists, and has a publisher.
+            BatchPublisherError: A batch handler also has a publisher decorator.
         """
         return self.broker.subscriber(channel, batch=batch)
 
     def publisher(self, channel: str, schema: Any | None = None) -> Publisher:
-        """Declare a channel to publish to: as a decorator of a handler, or with `send`.
+        """Declare a channel to publish to, as a handler's decorator or for `send`.
 
-        As a decorator it raises BatchPublisherError over a handler of lists.
+        Raises:
+            BatchPublisherError: It decorates a batch handler.
         """
         return self.broker.publisher(channel, schema)
 
     async def send(self, publisher: Publisher, event: Any, *, key: str | None = None) -> None:
-        """Publish an event now; those of one key keep their order.
+        """Publish an event now. Events with the same key keep their order.
 
         Raises:
-            Unavailable: The broker did not confirm it.
-            TooLarge: The broker does not take messages of this size.
+            Unavailable: The broker did not confirm the event.
+            TooLarge: The event is larger than the broker accepts.
         """
         await self.broker.publish(publisher, event, key=key)
 
@@ -140,17 +141,17 @@ class Service:
         """Serve until SIGTERM or SIGINT.
 
         Raises:
-            SystemExit: It ended for another reason, which is in the log.
+            SystemExit: It ended for another reason, which the log has.
         """
-        # Uvicorn hands the signal on to the handler that was there before: having stopped in good
-        # order is exit code 0, not a death by SIGTERM.
+        # After an orderly shutdown uvicorn raises the signal again, for the previous handler. This
+        # one ignores it: the exit code is 0, instead of death by SIGTERM.
         signal.signal(signal.SIGTERM, lambda *_: None)
         self.watchdog.ends_with_process = True
         uvicorn.run(
             self.app,
             host=self.settings.host,
             port=self.settings.port,
-            http=Connection,  # the limits below are its
+            http=Connection,  # enforces the limits below
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=IDLE_SECONDS,
@@ -164,7 +165,7 @@ class Service:
 
 
 class Application(AsgiFastStream):
-    """The FastStream application of a service: HTTP without routes of its own, start and end."""
+    """A service's FastStream application: health and metrics over HTTP, startup and shutdown."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -183,7 +184,7 @@ class Application(AsgiFastStream):
                 ("/metrics", make_asgi_app(service.registry)),
                 ("/asyncapi.json", get(self._asyncapi, include_in_schema=False)),
             ],
-            # Its form that publishes messages is not served: anybody could.
+            # Without the page's form that publishes messages: anybody could use it.
             asyncapi_path=AsyncAPIRoute("/asyncapi", asyncapi_json_path=None, try_it_out_path=None)
             if service.settings.api_pages
             else None,
@@ -193,9 +194,9 @@ class Application(AsgiFastStream):
         start_brokers_with(self, self._start_consumers)
 
     async def _start_consumers(self) -> None:
-        """Start the consumers as soon as the broker answers; until then HTTP answers with a 503.
+        """Start the consumers once the broker is reachable; the service is not ready until then.
 
-        It runs beside the server. Without it FastStream would live on without any consumer.
+        It runs beside the HTTP server. FastStream alone would keep running without consumers.
         """
         broker, seconds = self.service.broker, self.service.settings.broker_start_timeout_seconds
         ends = anyio.current_time() + seconds if seconds else math.inf
@@ -209,11 +210,11 @@ class Application(AsgiFastStream):
             raise
         if anyio.current_time() >= ends:
             logger.critical(
-                "No broker at %s (BROKER_URL) for %g s (BROKER_START_TIMEOUT_SECONDS): ending, to"
-                " be started anew", broker.url, seconds,
+                "No broker at %s (BROKER_URL) for %g s (BROKER_START_TIMEOUT_SECONDS): exiting, so"
+                " that the process is restarted", broker.url, seconds,
             )  # fmt: skip
             self._fail()
-        # Stopped meanwhile. To return would say that it has started, and run its `after_startup`.
+        # Stopped meanwhile: a normal return would make FastStream run the `after_startup` hooks.
         raise asyncio.CancelledError
 
     async def _start_when_reachable(self) -> None:
@@ -228,7 +229,7 @@ class Application(AsgiFastStream):
                     "No broker at %s (BROKER_URL), next attempt in %.1f s: %s",
                     broker.url, pause, await broker.why_unreachable(error),
                 )  # fmt: skip
-                await broker.faststream.stop()  # whatever was started before it failed
+                await broker.faststream.stop()  # undo a partial start
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
             else:
@@ -239,26 +240,26 @@ class Application(AsgiFastStream):
         signal.raise_signal(signal.SIGTERM)
 
     def on_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
-        """As FastStream's; the hook runs whatever becomes of the others."""
+        """As FastStream's, but the hook also runs if another hook fails."""
         self.early_hooks.append(self._hook(func))
         return func
 
     def after_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
-        """As FastStream's; the hook runs whatever becomes of the others, and of the broker."""
+        """As FastStream's, but the hook also runs if another hook or the broker fails."""
         self.late_hooks.append(self._hook(func))
         return func
 
     def _hook(self, func: Callable[..., Any]) -> Step:
-        """With what its parameters ask for, a plain function in a thread, as FastStream does."""
+        """Inject dependencies, and run a plain function in a thread, as FastStream does."""
         if not any(map(inspect.iscoroutinefunction, (func, type(func).__call__))):
             func = functools.wraps(func)(functools.partial(asyncio.to_thread, func))
         hook: Step = apply_types(func, context__=self.context)
         return hook
 
     async def stop(self) -> None:
-        """Run each step of the shutdown, also where FastStream would leave it at the first error.
+        """Run every step of the shutdown; FastStream alone stops at the first error.
 
-        It takes the drain time-out and four seconds at most, for the hooks and the broker.
+        It takes at most the drain timeout plus four seconds for the hooks and the broker.
         """
         if self._starting:
             self._starting.cancel()
@@ -268,30 +269,30 @@ class Application(AsgiFastStream):
             *(broker.stop for broker in self.brokers),
             *self.late_hooks,
         )
-        # A start that failed cancels whoever waits for it, at every turn.
+        # After a failed start, anyio cancels every further await without the shield.
         with anyio.CancelScope(shield=True):
             await self.shutdown.run(steps, self.service.settings.drain_timeout_seconds + 4)
 
     @asynccontextmanager
     async def _flushed(self) -> AsyncIterator[None]:
-        """Export telemetry at the very end, whatever happened before."""
+        """Flush telemetry at the very end, even after an error."""
         try:
             yield
         finally:
             await self.shutdown.run([self._flush], self.service.settings.flush_timeout_seconds + 1)
-            if not self.shutdown.hung:  # else the watchdog ends the process at the deadline
+            if not self.shutdown.hung:  # otherwise the watchdog ends the process at the deadline
                 await self.service.watchdog.done()
 
     async def _flush(self) -> None:
         await self.service.telemetry.shutdown(self.service.settings.flush_timeout_seconds)
 
     async def _alive(self, request: Request) -> AsgiResponse:
-        """Whether nothing is stalled; what is makes the service end by itself soon."""
+        """204, or 503 with a reason when a stall will soon make the watchdog end the process."""
         suspicion = self.service.watchdog.suspicion
         return AsgiResponse(suspicion.encode(), 503 if suspicion else 204)
 
     async def _ready(self, request: Request) -> AsgiResponse:
-        """Whether messages are consumed and can be published."""
+        """204 when messages are consumed and can be published, else 503."""
         ready = not self.service.watchdog.suspicion and await self.service.consumers.ready()
         return AsgiResponse(b"", 204 if ready else 503)
 

@@ -1,4 +1,4 @@
-"""What may differ between environments; telemetry has its own standard `OTEL_*` variables."""
+"""Settings that may differ between environments. Telemetry has its standard `OTEL_*` variables."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class BadSetting(ValueError):
-    """Names the variable, what is wrong with it, and a good value."""
+    """A setting is wrong. The text names the variable, the fault and a good value."""
 
 
 class Settings(BaseSettings):
-    """Read from environment variables of the same names, in capitals; an empty one is not set.
+    """Each field is read from the environment variable of its name in capitals.
 
-    A project takes those of its broker, such as `faststream_otel.kafka.KafkaSettings`, and adds its
-    own fields by inheriting.
+    An empty variable counts as not set. A project inherits from its broker's settings, such as
+    `faststream_otel.kafka.KafkaSettings`, and adds its own fields.
     """
 
     model_config = SettingsConfigDict(
@@ -31,50 +31,50 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     messaging_metrics: Literal["prometheus", "otlp"] = "prometheus"
-    """Who counts messages: FastStream's Prometheus middleware, or the telemetry middleware."""
+    """Source of message metrics: FastStream's Prometheus middleware (scraped), or OTLP (pushed)."""
 
     broker_start_timeout_seconds: float = Field(default=300.0, ge=0)
-    """How long a service that starts waits for its broker, before the process ends with an error to
-    be started anew; 0: for ever. Health checks are answered meanwhile, as not ready."""
+    """How long a starting service waits for its broker before the process exits with an error, so
+    that it is restarted; 0: forever. Meanwhile the service is live, but not ready."""
 
     retry_attempts: int = Field(default=3, ge=1)
-    """Attempts in all, the first one included, before a message is a dead letter."""
+    """All attempts, the first one included, before a message becomes a dead letter."""
     retry_backoff_seconds: float = Field(default=0.2, ge=0)
-    """Before the second attempt; doubled for each further one, with jitter."""
+    """Pause before the second attempt; doubled for each further one, with jitter."""
     handler_timeout_seconds: float = Field(default=10.0, gt=0)
-    """For one attempt. A plain `def` handler runs in a thread, which is waited for all the same."""
+    """Limit of one attempt. A plain `def` handler runs in a thread, which cannot be interrupted."""
 
     watchdog_timeout_seconds: float = Field(default=60.0, ge=0)
-    """How long the event loop may be blocked, or a consumer stand still while messages wait, before
-    the process ends to be started anew; 0: for ever. Messages in hand have their own limits."""
+    """How long the event loop may be blocked, or a consumer stalled while messages wait, before the
+    process exits so that it is restarted; 0: forever. Messages in flight have their own limits."""
     drain_timeout_seconds: float = Field(default=15.0, gt=0)
-    """At shutdown, for messages that are being handled."""
+    """At shutdown, for messages in flight."""
     flush_timeout_seconds: float = Field(default=10.0, gt=0)
-    """At shutdown, for telemetry. With the one above, less than the container's grace period."""
+    """At shutdown, to export telemetry. See `shutdown_timeout_seconds`."""
     trace_url: str = ""
-    """Where people see a trace: an address with `{trace_id}` in it and, if it has to be told how
-    far to look back, `{age}`, which becomes hours as in `3h`. Without it, lists show trace ids."""
+    """Link to a trace, for people: a URL with `{trace_id}` and, for a store that needs to know how
+    far to look back, `{age}`, filled in as hours like `3h`. Without it, lists show trace ids."""
     api_pages: bool = False
-    """Whether people find pages of the AsyncAPI document at /asyncapi and, of a service with routes
-    of its own, of the OpenAPI document at /docs. Browsers load the pages' scripts from a CDN. The
-    documents themselves are always there: /asyncapi.json and /openapi.json."""
+    """Whether to serve HTML pages of the AsyncAPI document at /asyncapi and, for a service with its
+    own routes, of the OpenAPI document at /docs. The pages load scripts from a CDN. The documents
+    themselves are always served: /asyncapi.json and /openapi.json."""
     max_body_bytes: int = Field(default=1_048_576, ge=1)
-    """Of an HTTP request; a larger one gets a 413."""
+    """Limit of an HTTP request's body; a larger one gets a 413."""
     body_timeout_seconds: float = Field(default=10.0, gt=0)
-    """For it to come in; a slower one gets a 408."""
+    """How long a request's body may take to arrive; a slower one gets a 408."""
     max_requests: int = Field(default=100, ge=1)
-    """With a body, at once. It may hold as many bodies in memory; further ones get a 503."""
+    """Concurrent requests with a body, each of which is kept in memory; further ones get a 503."""
 
     def broker(self) -> "Broker":
-        """Make the broker that these settings describe; connects nowhere.
+        """Create the broker that these settings describe, without connecting.
 
         Raises:
-            BadSetting: A `BROKER_*` variable is wrong, or does not fit the others.
+            BadSetting: A `BROKER_*` variable is wrong, or contradicts another one.
         """
-        raise NotImplementedError("take the settings of a broker: faststream_otel.kafka")
+        raise NotImplementedError("use a broker's settings: faststream_otel.kafka.KafkaSettings")
 
     @property
     def shutdown_timeout_seconds(self) -> float:
-        """For an orderly shutdown as a whole, five seconds for HTTP and five for hooks and the
-        broker included; less than the container's grace period."""
+        """Limit of the whole orderly shutdown, with five seconds for HTTP, and five for hooks and
+        the broker. It must be less than the container's grace period."""
         return self.drain_timeout_seconds + self.flush_timeout_seconds + 10

@@ -1,4 +1,4 @@
-"""An orderly shutdown: each step has its turn, whatever becomes of the others."""
+"""An orderly shutdown: every step runs, even after another one failed."""
 
 import asyncio
 import logging
@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable, Iterable
 
 Step = Callable[[], Awaitable[object]]
 
-# Of a step whose turn comes when the time of all is over.
+# For a step that starts after the shared time is used up.
 LEAST_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
 
 class Shutdown:
-    """Runs the steps of a shutdown one after the other, and remembers how that went.
+    """Runs the steps of a shutdown one after the other, and remembers failures.
 
     Attributes:
-        failed: Whether a step raised, or hung.
-        hung: Whether one hung: what it leaves behind may keep the process from ending.
+        failed: Whether a step raised an error or hung.
+        hung: Whether a step hung. What it left running may keep the process alive.
     """
 
     def __init__(self) -> None:
@@ -25,21 +25,21 @@ class Shutdown:
         self.hung = False
 
     async def run(self, steps: Iterable[Step], seconds: float) -> None:
-        """Run these steps. A failure is logged with the step's name, and the next step follows.
+        """Run these steps. A failure is logged with the step's name; the next step still runs.
 
         Args:
-            seconds: For all of them together; a step that hangs longer is cancelled and left.
+            seconds: For all steps together. A step that hangs longer is cancelled.
         """
         ends = asyncio.get_running_loop().time() + seconds
         for step in steps:
             left = max(ends - asyncio.get_running_loop().time(), LEAST_SECONDS)
             task = asyncio.create_task(_guarded(step))
-            # Not `wait_for`, which waits on where the step does not let itself be cancelled.
+            # Not `wait_for`, which would wait for a step that ignores its cancellation.
             await asyncio.wait({task}, timeout=left)
             if not task.done():
                 self.failed = self.hung = True
                 task.cancel()
-                logger.error("Shutdown: %s hangs and is given up", _name(step))
+                logger.error("Shutdown: %s hangs and is abandoned", _name(step))
             elif (error := task.result()) is not None:
                 self.failed = True
                 logger.error("Shutdown: %s failed", _name(step), exc_info=error)

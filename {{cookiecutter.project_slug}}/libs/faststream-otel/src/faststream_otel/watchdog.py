@@ -1,7 +1,7 @@
-"""Ends a process that no longer does its work, so that it is started anew.
+"""Ends a process that is blocked or stalled, so that it is restarted.
 
-Docker Compose restarts what has ended, not what is unhealthy, and an orchestrator's liveness probe
-is one more thing to be set up; this needs neither.
+Docker Compose restarts a container that exited, but not an unhealthy one. A liveness probe of
+an orchestrator would work too, but has to be set up.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ from collections.abc import Awaitable, Callable
 logger = logging.getLogger(__name__)
 
 EXIT_CODE = os.EX_SOFTWARE
-"""Of a process that the watchdog ended: 70, EX_SOFTWARE of sysexits.h."""
+"""Exit code of a process that the watchdog ended: 70, EX_SOFTWARE of sysexits.h."""
 
 INTERVAL_SECONDS = 1.0
-# Of what a blocked interpreter, which runs no thread, is given on top of the time-out.
+# Added to the timeout for an interpreter that is blocked as a whole and runs no thread.
 BACKSTOP_SECONDS = 15.0
 
 Stalled = Callable[[], Awaitable[dict[str, float]]]
-"""Names what is stalled, with the seconds since its last progress."""
+"""Returns what is stalled, with the seconds since its last progress."""
 
 
 class Watchdog:
-    """Watches the event loop from a thread, and from the event loop whatever `stalled` names.
+    """Detects a blocked event loop, from a thread, and stalled consumers, from the event loop.
 
     Args:
         timeout: Seconds that the event loop may be blocked, or a consumer stalled, before the
-            process ends. 0: for ever.
-        stalled: Asked every second, or as often as it answers.
-        flush: Called before the process is ended without an orderly shutdown, to save what can be
-            saved; must not need the event loop.
-        shutdown_timeout: Seconds that an orderly shutdown may take before it is cut short.
+            process ends. 0: forever.
+        stalled: Called about every second.
+        flush: Exports telemetry before the process exits without an orderly shutdown. It must not
+            need the event loop.
+        shutdown_timeout: Seconds after which an orderly shutdown is aborted.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Watchdog:
     ) -> None:
         self.timeout = timeout
         self.reason = ""
-        """Why the process ends, once it does."""
+        """Why the watchdog ends the process; empty until then."""
         self.ends_with_process = False
-        """Whether nothing comes after an orderly shutdown: its time then covers the very end too,
-        where the interpreter waits for threads that still run."""
+        """Whether the process exits after the orderly shutdown. If so, the shutdown's timeout also
+        covers the exit itself, where the interpreter waits for threads."""
         self.stalled: dict[str, float] = {}
-        """What is stalled, with seconds."""
+        """What is stalled now, with the seconds since its last progress."""
         self._ask = stalled
         self._flush = flush
         self._shutdown_timeout = shutdown_timeout
@@ -65,11 +65,11 @@ class Watchdog:
 
     @property
     def suspicion(self) -> str:
-        """What is about to end the process: stalled for half of the time-out, or longer."""
+        """What has been stalled for at least half of the timeout, in words; empty if nothing."""
         return self._describe_stalled(self.timeout / 2)
 
     async def start(self) -> None:
-        """Watch from now on; needs the running event loop, and to be called in the main thread."""
+        """Start watching. Call it in the main thread, with the event loop running."""
         if not self.timeout:
             return
         self._task = asyncio.create_task(self._look())
@@ -78,7 +78,7 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     async def stop(self) -> None:
-        """Watch no more; an orderly shutdown has begun, and is itself given so long only."""
+        """Stop watching, and start the timeout of the orderly shutdown."""
         if self._task is None:
             return
         self._task.cancel()
@@ -86,7 +86,7 @@ class Watchdog:
         faulthandler.dump_traceback_later(self._shutdown_timeout, exit=True)
 
     async def done(self) -> None:
-        """The orderly shutdown is over."""
+        """End the timeout of the orderly shutdown, which is over."""
         if not self.ends_with_process:
             faulthandler.cancel_dump_traceback_later()
 
@@ -99,14 +99,14 @@ class Watchdog:
             try:
                 self.stalled = await self._ask()
             except Exception:
-                logger.exception("The watchdog could not look at the consumers")
+                logger.exception("The watchdog could not check the consumers")
             if reason := self._describe_stalled(self.timeout):
                 self._end(reason)
                 return
             await asyncio.sleep(INTERVAL_SECONDS)
 
     def _describe_stalled(self, least: float) -> str:
-        """Describe what has made no progress for so many seconds, if anything."""
+        """Describe what has been stalled for at least so many seconds; empty if nothing."""
         for what, seconds in self.stalled.items():
             if seconds >= least:
                 return f"{what} has made no progress for {seconds:.0f} s"
@@ -114,24 +114,25 @@ class Watchdog:
 
     def _end(self, reason: str) -> None:
         self.reason = reason
-        logger.critical("Ending to be started anew: %s", reason)
-        signal.raise_signal(signal.SIGTERM)  # the orderly way: the event loop still runs
+        logger.critical("Exiting so that the process is restarted: %s", reason)
+        signal.raise_signal(signal.SIGTERM)  # an orderly shutdown: the event loop still runs
 
     def _watch(self) -> None:
-        """Watch the event loop; runs in a thread of its own."""
+        """Watch the event loop, from a thread."""
         before = time.monotonic()
         while not self._stopped.wait(INTERVAL_SECONDS):
-            # Where no thread gets to run, this one neither, a timer in C ends the process.
+            # If the interpreter is blocked, this thread included, a timer in C ends the process.
             faulthandler.dump_traceback_later(self.timeout + BACKSTOP_SECONDS, exit=True)
             now = time.monotonic()
             if now - before > INTERVAL_SECONDS * 5:
-                self._beat = now  # the whole process stood still, say in `docker pause`
+                self._beat = now  # the whole process was paused, say by `docker pause`
             before = now
             if (blocked := now - self._beat) > self.timeout:
                 frames = sys._current_frames()  # noqa: SLF001 (documented)
                 stack = frames.get(self._main_thread)
                 logger.critical(
-                    "Ending to be started anew: the event loop has been blocked for %.0f s, by\n%s",
+                    "Exiting so that the process is restarted: the event loop has been blocked for"
+                    " %.0f s, by\n%s",
                     blocked,
                     "".join(traceback.format_stack(stack)),
                 )

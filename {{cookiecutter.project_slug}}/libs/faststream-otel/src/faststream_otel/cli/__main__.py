@@ -1,4 +1,4 @@
-"""`faststream-otel`: what a project's services need beside themselves."""
+"""The command `faststream-otel`."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from .errors import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 2 for a bad argument or setting.
+    """Run a command, and return its exit code: 2 for a bad argument or setting.
 
     Args:
         arguments: Default: those of the command line.
@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     prepare_environment()
-    # They import OpenTelemetry, which reads the environment.
+    # After the line above: these import OpenTelemetry, which reads the environment.
     from . import channels, dead_letters, development
 
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does, for a project that is not installed
+        sys.path.insert(0, here)  # like `python -m`, for a project that is not installed
     parser = argparse.ArgumentParser(
         prog="faststream-otel", description="Work with a project of FastStream services."
     )

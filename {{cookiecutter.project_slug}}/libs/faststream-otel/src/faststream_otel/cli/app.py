@@ -1,4 +1,4 @@
-"""A project, as the command line sees it: `--app <package>`."""
+"""The project that the command line works on: `--app <package>`."""
 
 import pkgutil
 from collections.abc import Collection
@@ -16,16 +16,16 @@ VARIABLE = "FASTSTREAM_OTEL_APP"
 
 @dataclass(frozen=True)
 class App:
-    """A project's package, and what is where in it by convention.
+    """A project's package, and its parts by convention.
 
     Raises:
-        BadSetting: By any method: there is no such package, or it lacks this.
+        BadSetting: From any method, if there is no such package or it lacks that part.
     """
 
     package: str
 
     def settings(self) -> Settings:
-        """Of `<package>.settings.Settings`."""
+        """A new `<package>.settings.Settings`."""
         made: Settings = self._find("settings", "Settings")()
         return made
 
@@ -35,34 +35,33 @@ class App:
         return channels
 
     def service_names(self) -> list[str]:
-        """The modules of `<package>.services`, each with hyphens for underscores."""
+        """The modules of `<package>.services`, with hyphens instead of underscores."""
         modules = pkgutil.iter_modules(self._find("services", "__path__"))
         return sorted(module.name.replace("_", "-") for module in modules)
 
     def service(self, name: str) -> "Service":
-        """`<package>.services.<name>.service`, which this imports."""
+        """Import `<package>.services.<name>.service`."""
         service: Service = self._find(f"services.{name.replace('-', '_')}", "service")
         return service
 
     def _find(self, module: str, name: str) -> Any:
         if not self.package:
             raise BadSetting(
-                f"Which project? Name its package: --app order_flow, or {VARIABLE}=order_flow"
+                f"No project is named: set --app or {VARIABLE} to its package, for example"
+                " --app order_flow"
             )
         path = f"{self.package}.{module}"
         if not all(part.isidentifier() for part in path.split(".")):
-            raise self._bad("is no name of a Python package", module)
+            raise self._bad("is not the name of a Python package", module)
         try:
             found = import_module(path)
         except ModuleNotFoundError as error:
             if not error.name or not f"{path}.".startswith(f"{error.name}."):
-                raise  # the module is there, and misses another one
+                raise  # the module exists, but one of its own imports does not
             what = "package" if self.package.startswith(error.name) else "module"
-            raise self._bad(
-                f"does not fit: there is no {what} {error.name} here", module
-            ) from error
+            raise self._bad(f"is wrong: there is no {what} {error.name} here", module) from error
         if not hasattr(found, name):
-            raise self._bad(f"does not fit: {path} has no {name}", module)
+            raise self._bad(f"is wrong: {path} has no {name}", module)
         return getattr(found, name)
 
     def _bad(self, reason: str, module: str) -> BadSetting:

@@ -30,8 +30,8 @@ async def _channels(context: Context) -> int:
 
 
 async def _lag(context: Context) -> int:
-    os.environ["OTEL_SDK_DISABLED"] = "true"  # services make their telemetry when imported
-    with redirect_stdout(sys.stderr):  # and their logging
+    os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
+    with redirect_stdout(sys.stderr):  # and would log to stdout
         services = [context.app.service(name) for name in context.app.service_names()]
     logging.getLogger().setLevel(logging.WARNING)
     quiet(context.broker)

@@ -1,7 +1,7 @@
-"""What the commands that talk to the broker share: how they run, and how they end.
+"""What the commands that connect to the broker share.
 
-Exit codes: 0 done, also when there was nothing to do; 1 not, or not all of it; 2 a bad argument or
-setting; 130 interrupted. Results are on stdout, all else on stderr.
+Exit codes: 0 success, also if there was nothing to do; 1 failure, also of a part; 2 a bad argument
+or setting; 130 interrupted. Results go to stdout, everything else to stderr.
 """
 
 import argparse
@@ -24,12 +24,12 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  #
 
 
 class CannotContinue(Exception):
-    """Says why, in one sentence."""
+    """The command cannot continue. The text says why, in one sentence."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a command works with."""
+    """The input of a command."""
 
     options: argparse.Namespace
     app: App
@@ -43,10 +43,10 @@ Command: TypeAlias = Callable[[Context], Coroutine[Any, Any, int]]
 def add_command(
     commands: Subparsers, name: str, command: Command, text: str, *, lists: bool = False
 ) -> argparse.ArgumentParser:
-    """Add a command that talks to the broker, and return its parser.
+    """Add a command that connects to the broker, and return its parser.
 
     Args:
-        lists: Whether it only prints: then it is done when nobody reads on.
+        lists: Whether the command only prints. Then a closed pipe, as by `| head`, is a success.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}."
@@ -56,7 +56,7 @@ def add_command(
 
 
 def quiet(broker: Broker) -> None:
-    """Let commands report the client's errors themselves."""
+    """Silence the client's loggers: the commands report its errors themselves."""
     for name in broker.noisy_loggers:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -76,7 +76,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Nobody reads on, as with `| head`; without this Python complains again at exit.
+        # The reader is gone, as with `| head`. Without this, Python reports it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if options.lists else 1
     except Unreachable as error:

@@ -18,7 +18,7 @@ from ..telemetry import Telemetry
 from .command import CannotContinue, Command, Context, Subparsers, add_command
 
 SERVICE_NAME = "replay"
-"""Of the telemetry. Not the name of the channel, beside which the boards draw it."""
+"""Differs from the channel's name, because dashboards draw both beside each other."""
 SHOWN = 20
 FLUSH_SECONDS = 5.0
 
@@ -26,11 +26,11 @@ FLUSH_SECONDS = 5.0
 def add_to(commands: Subparsers) -> None:
     """Add these commands to those of the program."""
     listing = _add(
-        commands, "dead-letters", _list, "list the messages that failed, and why", lists=True
+        commands, "dead-letters", _list, "list dead letters, and why they failed", lists=True
     )
-    listing.add_argument("--all", action="store_true", help="also those replayed or discarded")
+    listing.add_argument("--all", action="store_true", help="include replayed and discarded ones")
     listing.add_argument("--json", action="store_true", help="one JSON object a line, with body")
-    listing.add_argument("--body", action="store_true", help="show headers and body too")
+    listing.add_argument("--body", action="store_true", help="also show headers and bodies")
     listing.add_argument(
         "--limit",
         type=_count,
@@ -42,12 +42,10 @@ def add_to(commands: Subparsers) -> None:
     )
     _add_choice(replaying)
     replaying.add_argument(
-        "--again", action="store_true", help="also if replayed or discarded before"
+        "--again", action="store_true", help="include replayed and discarded ones"
     )
-    replaying.add_argument("--to", metavar="CHANNEL", help="send them to this channel instead")
-    discarding = _add(
-        commands, "discard", _discard, "record that nobody will send these dead letters back"
-    )
+    replaying.add_argument("--to", metavar="CHANNEL", help="send to this channel instead")
+    discarding = _add(commands, "discard", _discard, "close dead letters that nobody will replay")
     _add_choice(discarding)
 
 
@@ -55,7 +53,7 @@ def _add(
     commands: Subparsers, name: str, command: Command, text: str, *, lists: bool = False
 ) -> argparse.ArgumentParser:
     parser = add_command(commands, name, command, text, lists=lists)
-    parser.add_argument("--channel", default="", help="only those that came from this channel")
+    parser.add_argument("--channel", default="", help="only those from this channel")
     parser.add_argument(
         "--error-type", default="", metavar="CLASS", help="only those with this error"
     )
@@ -63,14 +61,16 @@ def _add(
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="*", metavar="id", help="as `dead-letters` prints it")
-    parser.add_argument("--all", action="store_true", help="all that are open")
-    parser.add_argument("--dry-run", action="store_true", help="only show which these are")
+    parser.add_argument(
+        "ids", nargs="*", metavar="id", help="an id from the list of `dead-letters`"
+    )
+    parser.add_argument("--all", action="store_true", help="all open ones")
+    parser.add_argument("--dry-run", action="store_true", help="only show the chosen ones")
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text} is no number from 1 to 1000000")
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 1000000")
     return int(text)
 
 
@@ -101,16 +101,16 @@ async def _list(context: Context) -> int:
 async def _newest(
     search: Search, limit: int | None, summary: Summary, *, bodies: bool = True
 ) -> AsyncIterator[tuple[DeadLetter, State]]:
-    """The newest of them, the newest last; without a limit all of them, in the order of reading."""
+    """The newest dead letters, newest last; without a limit all, in the order of reading."""
     kept: list[tuple[float, int, DeadLetter, State]] = []
     async for dead_letter, state in search.dead_letters():
         summary.add(dead_letter)
         if limit is None:
             yield dead_letter, state
             continue
-        if not bodies:  # which may be large
+        if not bodies:  # drop them early: they may be large
             dead_letter = DeadLetter(replace(dead_letter.record, body=None))
-        # Of the same time, by the order of reading.
+        # The total breaks ties of the same time by the order of reading.
         item = (dead_letter.record.timestamp, summary.total, dead_letter, state)
         if len(kept) < limit:
             heapq.heappush(kept, item)
@@ -144,7 +144,7 @@ async def _replay(context: Context) -> int:
             raise CannotContinue(f"There is no channel {options.to} (--to).")
         if options.dry_run:
             return await _show(context, search, "would be sent")
-        # One run is no series; each has an instance of its own, which would be kept for weeks.
+        # Each run would add its own short metric series, which Prometheus keeps for weeks.
         os.environ.setdefault("OTEL_METRICS_EXPORTER", "none")
         telemetry = Telemetry(SERVICE_NAME, make_global=False)
         try:
@@ -183,14 +183,14 @@ async def _discard(context: Context) -> int:
 
 
 def _store(context: Context) -> DeadLetterStore:
-    """The store, once the options make sense. It is not connected yet."""
+    """Check the options, and return the store, which is not connected yet."""
     options = context.options
     by_kind = options.all or options.channel or options.error_type
     if options.ids and by_kind:
-        options.error("name ids, or choose by --all, --channel, --error-type; not both")
+        options.error("give either ids, or --all, --channel or --error-type, but not both")
     if not (options.ids or by_kind):
         options.error(
-            "say which: ids as `dead-letters` prints them, --channel, --error-type, --all"
+            "say which: ids from the list of `dead-letters`, --channel, --error-type or --all"
         )
     store = context.broker.dead_letters()
     for id in options.ids:
@@ -217,9 +217,9 @@ async def _chosen(context: Context, store: DeadLetterStore) -> Search:
 
 
 _WHY_NOT = {
-    State.REPLAYED: "was replayed already; replay --again sends it once more",
-    State.DISCARDED: "was discarded; replay --again sends it all the same",
-    State.BEGUN: "is being replayed right now; if that does not end, it is free in a minute",
+    State.REPLAYED: "was already replayed; replay --again sends it once more",
+    State.DISCARDED: "was discarded; replay --again sends it nevertheless",
+    State.BEGUN: "is being replayed; if that replay was interrupted, try again in a minute",
 }
 
 
@@ -241,7 +241,7 @@ async def _show(context: Context, search: Search, what: str) -> int:
 def _conclude(search: Search, number: int, what: str, failed: int = 0) -> int:
     if search.counts[State.BEGUN]:
         print(
-            f"Left alone: {search.counts[State.BEGUN]} whose replay was begun within a minute",
+            f"Skipped: {search.counts[State.BEGUN]} whose replay began less than a minute ago",
             file=sys.stderr,
         )
     print(f"{number} {what}" + (f", {failed} not" if failed else ""))

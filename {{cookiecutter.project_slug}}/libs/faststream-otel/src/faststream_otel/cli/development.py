@@ -1,14 +1,14 @@
-"""The commands for development, which need the extras `cli` and `dev`; no image has them."""
+"""The commands for development. They need the extras `cli` and `dev`, which no image has."""
 
 import sys
 
 COMMANDS = {
-    "dev": "run every service without Docker, show traces as they complete, restart on change",
-    "trace": "show a trace of what runs in Docker, and where it is in Grafana",
+    "dev": "run every service without Docker, show each complete trace, restart on change",
+    "trace": "show a trace from the stack in Docker, and the link to it in Grafana",
     "service": "add a service: its module, test and container",
-    "urls": "list where everything is when it runs in Docker",
-    "exec": "run a command where the services run: beside `dev`, or in Docker",
-    "otlp-receiver": "receive OTLP, show its traces, answer questions as Tempo does",
+    "urls": "list the addresses of the stack in Docker",
+    "exec": "run a command against the running services: those of `dev`, or in Docker",
+    "otlp-receiver": "receive OTLP, show its traces, serve them over Tempo's API",
 }
 
 
@@ -17,7 +17,7 @@ def main(app: str | None, arguments: list[str]) -> int:
 
     Args:
         app: The project's package. Default: the variable FASTSTREAM_OTEL_APP.
-        arguments: The command's name, and its arguments.
+        arguments: The command's name, then its arguments.
     """
     try:
         from ..dev.commands import run

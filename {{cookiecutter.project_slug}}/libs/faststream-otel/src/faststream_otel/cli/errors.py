@@ -1,4 +1,4 @@
-"""What every command says of a bad setting: one line on stderr, and exit code 2."""
+"""Reports a bad setting: one line on stderr, and exit code 2."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from ..telemetry import BadVariable
 
 
 def exit_code(run: Callable[[], int]) -> int:
-    """Run this and return its exit code, or 2 if an environment variable or `--app` is wrong."""
+    """Run it and return its exit code, or 2 if an environment variable or `--app` is wrong."""
     try:
         return run()
     except (BadSetting, BadVariable) as error:

@@ -12,7 +12,7 @@ def main(package: str, arguments: list[str] | None = None) -> int:
     """Run the service that the arguments name, and return the exit code: 2 for a bad setting.
 
     Args:
-        package: Of the project; each module of its package `services` holds a `service`.
+        package: The project's package. Each module of its `services` has a `service`.
         arguments: Default: those of the command line.
     """
     return exit_code(lambda: _run(App(package), arguments))
@@ -23,8 +23,8 @@ def _run(app: App, arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {app.package}", description="Run a service.")
     parser.add_argument("service", choices=app.service_names())
     name = parser.parse_args(arguments).service
-    # Messages make many short-lived objects and few cycles: the default threshold has the collector
-    # look through them thousands of times a second.
+    # Messages create many short-lived objects and few cycles. At the default thresholds, garbage
+    # collection would run thousands of times a second.
     gc.set_threshold(50_000, 20, 20)
     app.service(name).run()
     return 0

@@ -1,5 +1,5 @@
 """Tools for development: a run without Docker, an OTLP receiver, traces in the terminal.
 
-Services don't import this package. `trace`, `waterfall` and `stores` need the extra `cli`, the rest
-needs `dev`.
+Services don't import this package. `trace`, `waterfall` and `stores` need the extra `cli`, the
+other modules need `dev`.
 """

@@ -1,9 +1,9 @@
 """`python -m faststream_otel.dev.child <fd> <module> <argument>…`: run a module like `python -m`,
-for as long as the supervisor lives.
+until the supervisor ends.
 
-The supervisor holds the other end of a pipe and never writes to it. However the supervisor ends,
-the system closes its end, and the read here returns: nothing that it started outlives it, on Linux
-and macOS alike, a `kill -9` of the supervisor included.
+The supervisor keeps the other end of a pipe and never writes to it. When it ends, even by
+`kill -9`, the system closes that end and the read here returns. So no service outlives the
+supervisor, on Linux and on macOS.
 """
 
 import os
@@ -14,7 +14,7 @@ import threading
 import time
 
 GRACE_SECONDS = 3.0
-"""For an orderly end. Short, since the broker and the receiver ended with the supervisor."""
+"""Between SIGTERM and SIGKILL. Short, since broker and receiver ended with the supervisor."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command line of the commands for development."""
+"""Command-line options of the commands for development."""
 
 import sys
 from typing import Annotated
@@ -42,14 +42,14 @@ def _dev(context: typer.Context) -> None:
 
     try:
         local_run.run(Console(), Project.here(context.obj))
-    except KeyboardInterrupt:  # which is how it ends
+    except KeyboardInterrupt:  # the normal end
         return
 
 
 @cli.command("trace", help=COMMANDS["trace"])
 def _trace(
     context: typer.Context,
-    trace_id: Annotated[str, typer.Argument(help="32 hex digits, as a service answers or logs it")],
+    trace_id: Annotated[str, typer.Argument(help="32 hex digits, from a response or a log line")],
 ) -> None:
     from .trace import show_trace
 
@@ -62,12 +62,12 @@ def _service(
     name: Annotated[str, typer.Argument(help="lower-case, with - between words: invoicing")],
     consumes: Annotated[
         str,
-        typer.Option(help="channel that it consumes, new or not; default: the last in channels.py"),
+        typer.Option(help="channel to consume, new or existing; default: the last in channels.py"),
     ] = "",
     publishes: Annotated[
-        str, typer.Option(help="channel that nobody publishes to yet: invoices.issued")
+        str, typer.Option(help="channel to publish to, new: invoices.issued")
     ] = "",
-    batch: Annotated[bool, typer.Option("--batch", help="handle many messages at a time")] = False,
+    batch: Annotated[bool, typer.Option("--batch", help="handle messages in batches")] = False,
 ) -> None:
     from .new_service import add_service
 
@@ -84,7 +84,7 @@ def _urls(context: typer.Context) -> None:
 @cli.command(
     "exec",
     help=COMMANDS["exec"],
-    add_help_option=False,  # --help is the command's that is run
+    add_help_option=False,  # --help is for the command to run
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def _exec(context: typer.Context) -> None:
@@ -98,14 +98,14 @@ def _otlp_receiver(
     host: str = "127.0.0.1",
     grpc_port: Port = 4317,
     http_port: Port = 4318,
-    query_port: Annotated[int, typer.Option(min=0, max=65535, help="answers as Tempo does")] = 3200,
+    query_port: Annotated[int, typer.Option(min=0, max=65535, help="serves Tempo's API")] = 3200,
     quiet: Annotated[bool, typer.Option("--quiet", help="show no traces")] = False,
 ) -> None:
     from .run import receive
 
     try:
         receive(None if quiet else Console(), host, grpc_port, http_port, query_port)
-    except KeyboardInterrupt:  # which is how it ends
+    except KeyboardInterrupt:  # the normal end
         return
     except OSError as error:
         raise UserError(

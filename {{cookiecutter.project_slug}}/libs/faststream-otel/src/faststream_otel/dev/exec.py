@@ -1,4 +1,4 @@
-"""A command of the library where the services run: beside a local run, else in a container."""
+"""Runs a command against the running services: of a local run, or in a container."""
 
 import os
 import shutil
@@ -11,15 +11,15 @@ from .local import running_environment
 from .project import Project, UserError
 
 TOOLS = "tools"
-"""The service of compose.yaml that is there for this."""
+"""The service in compose.yaml for such commands."""
 COMPOSE = ["docker", "compose", "--progress", "quiet"]
 
 
 def execute(project: Project, arguments: Sequence[str]) -> NoReturn:
-    """Become `faststream-otel <arguments>`: signals and the exit code are that command's.
+    """Replace this process by `faststream-otel <arguments>`, which gets the signals.
 
     Raises:
-        UserError: The services run neither here nor in Docker.
+        UserError: No services are running, neither locally nor in Docker.
     """
     environment = running_environment(project)
     if environment is None:
@@ -33,7 +33,7 @@ def execute(project: Project, arguments: Sequence[str]) -> NoReturn:
 
 
 def _check_stack(project: Project) -> None:
-    nothing = "Nothing runs here: start it with `make up`, or without Docker with `make dev`."
+    nothing = "No services are running: start them by `make up`, or without Docker by `make dev`."
     if shutil.which(COMPOSE[0]) is None:
         raise UserError(nothing)
     running = subprocess.run(
@@ -44,6 +44,6 @@ def _check_stack(project: Project) -> None:
         check=False,
     )
     if running.returncode:
-        raise UserError(f"docker compose does not answer: {running.stderr.strip()}")
+        raise UserError(f"docker compose failed: {running.stderr.strip()}")
     if not running.stdout.strip():
         raise UserError(nothing)

@@ -1,7 +1,7 @@
 """The HTTP half of the OTLP receiver.
 
-It is the standard library's server, since that logs nothing: a receiver may run in the process that
-sends it log records.
+It uses the standard library's server, because that logs nothing. A receiver may run in the same
+process as its log exporter, where each record about a request would cause another request.
 """
 
 import json
@@ -43,17 +43,17 @@ MESSAGES: dict[otlp.Signal, tuple[Any, Any]] = {
         logs_service_pb2.ExportLogsServiceResponse,
     ),
 }
-"""What is sent of each signal, and what is answered."""
+"""Request and response of each signal."""
 
 
 class HttpServer(ThreadingHTTPServer):
-    """Answers for a receiver, on threads of its own.
+    """Serves a receiver over HTTP, on its own threads.
 
     - `POST /v1/traces`, `/v1/metrics`, `/v1/logs`: OTLP/HTTP with binary protobuf.
-    - `GET /api/v2/traces/<id>`, `/api/search?q={ link:traceID = "<id>" }`, `/ready`, `/metrics`: as
-      Tempo answers them; other searches are refused.
-    - `GET /api/spans?start=<ns>&end=<ns>`, `/api/problems`, which Tempo does not have: every span
-      that was running in this time, as of one trace, and what was wrong with the spans.
+    - `GET /api/v2/traces/<id>`, `/api/search?q={ link:traceID = "<id>" }`, `/ready`, `/metrics`:
+      like Tempo; other searches are refused.
+    - `GET /api/spans?start=<ns>&end=<ns>`, which Tempo does not have: every span that was running
+      in this time, in the form of one trace.
 
     Raises:
         OSError: The port is taken.
@@ -75,7 +75,7 @@ class HttpServer(ThreadingHTTPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which looks up the host's full name: seconds where no DNS answers.
+        # Not HTTPServer's, which looks up the host's full name: seconds without a DNS server.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
@@ -98,25 +98,25 @@ class HttpServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no error."""
+        """Ignore a client that closed its connection."""
 
     def export(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Receive one request (OTLP specification, "OTLP/HTTP"); errors are a google.rpc.Status."""
         signal: Any = path.removeprefix("/v1/")
         encoding = headers.get("content-encoding", "identity")
         if signal not in MESSAGES:
-            return 404, _status(f"nothing at {path}; use /v1/ and one of {', '.join(MESSAGES)}")
+            return 404, _status(f"no path {path}; use /v1/ and one of {', '.join(MESSAGES)}")
         if headers.get("content-type", "").partition(";")[0] != PROTOBUF:
             return 415, _status(f"send {PROTOBUF}")
         if encoding not in {"identity", *WBITS}:
-            return 415, _status(f"Content-Encoding {encoding} is not known; use gzip")
+            return 415, _status(f"Content-Encoding {encoding} is not supported; use gzip")
         request_class, response = MESSAGES[signal]
         try:
             if encoding in WBITS:
                 body = zlib.decompress(body, WBITS[encoding])
             request = request_class.FromString(body)
         except (zlib.error, DecodeError) as error:
-            return 400, _status(f"not readable: {error}")
+            return 400, _status(f"cannot read the body: {error}")
         self._receiver.receive(signal, request, "http/protobuf", headers.items())
         return 200, response().SerializeToString()
 
@@ -124,8 +124,6 @@ class HttpServer(ThreadingHTTPServer):
         receiver = self._receiver
         if path in {"/ready", "/metrics"}:
             return 200, ""
-        if path == "/api/problems":
-            return 200, receiver.problems
         if path.startswith("/api/v2/traces/"):
             trace_id = path.rpartition("/")[2].lower().rjust(32, "0")
             return 200, {"trace": otlp.to_json(receiver.trace(trace_id))}
@@ -133,13 +131,13 @@ class HttpServer(ThreadingHTTPServer):
             try:
                 start, end = (int(query[name][0]) for name in ("start", "end"))
             except (KeyError, ValueError):
-                return 400, "start and end are needed, in nanoseconds since the epoch"
+                return 400, "needs start and end, in nanoseconds since the epoch"
             spans = [one for one in receiver.spans if one.start_ns <= end and one.end_ns >= start]
             return 200, {"trace": otlp.to_json(spans)}
         if path == "/api/search":
             asked = LINK_QUERY.fullmatch(query.get("q", [""])[0])
             if asked is None:
-                return 400, 'the one search that is known is { link:traceID = "<id>" }'
+                return 400, 'the only supported search is { link:traceID = "<id>" }'
             cause = asked[1].rjust(32, "0")  # Tempo compares ids without their leading zeros
             found = {
                 span.trace_id
@@ -147,13 +145,13 @@ class HttpServer(ThreadingHTTPServer):
                 if any(link.trace_id == cause for link in span.links)
             }
             return 200, {"traces": [{"traceID": trace_id} for trace_id in sorted(found)]}
-        return 404, f"nothing at {path}"
+        return 404, f"no path {path}"
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: HttpServer
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are sent one after the other
+    disable_nagle_algorithm = True  # headers and body are two writes
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length")
@@ -185,7 +183,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _status(message: str) -> bytes:
-    """Encode a google.rpc.Status (int32 code = 1; string message = 2), whose package would be
-    needed for this alone."""
+    """Encode a google.rpc.Status (int32 code = 1; string message = 2), without its package."""
     text = message.encode()[:127]  # so that its length is one byte
     return bytes((0x08, INVALID_ARGUMENT, 0x12, len(text))) + text

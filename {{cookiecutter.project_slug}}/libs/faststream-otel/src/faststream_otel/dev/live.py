@@ -1,4 +1,4 @@
-"""Shows traces as they complete."""
+"""Shows traces when they are complete."""
 
 import time
 
@@ -9,9 +9,9 @@ from .receiver import OtlpReceiver
 from .waterfall import Waterfall, linked_traces, orphans
 
 QUIET_SECONDS = 1.5
-"""A trace is complete when no span of it, or of those that link to it, came for this long."""
+"""A trace is complete when neither it nor a trace that links to it got a span for this long."""
 PATIENCE_SECONDS = 15.0
-"""The same for a trace with missing parents: a span is sent when it ends."""
+"""The same for a trace with missing parents, which are sent only when they end."""
 
 
 class LiveTraces:
@@ -33,7 +33,7 @@ class LiveTraces:
         self._problems = 0
 
     def show(self) -> None:
-        """Print what has become complete since the last call."""
+        """Print the traces that became complete since the last call."""
         spans = self._receiver.spans
         by_trace: dict[str, list[Span]] = {}
         for span in spans:
@@ -56,7 +56,7 @@ class LiveTraces:
         self._show_problems()
 
     def _belongs_to_another(self, own: list[Span], by_trace: dict[str, list[Span]]) -> bool:
-        """Whether it is shown beneath a trace that is still to come."""
+        """Whether it will be shown beneath a trace that is not complete yet."""
         causes = {link.trace_id for span in own for link in span.links} - {own[0].trace_id}
         return any(cause in by_trace and cause not in self._shown for cause in causes)
 

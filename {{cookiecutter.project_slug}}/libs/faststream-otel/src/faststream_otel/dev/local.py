@@ -1,4 +1,4 @@
-"""The whole project without Docker: embedded broker, OTLP receiver, and a process per service."""
+"""Runs a project without Docker: embedded broker, OTLP receiver, and a process per service."""
 
 import json
 import os
@@ -20,12 +20,12 @@ READY_SECONDS = 60.0
 FOLDER = ".dev"
 LOG = f"{FOLDER}/services.log"
 ENVIRONMENT = f"{FOLDER}/environment.json"
-"""What other commands need to know of a run, for as long as it lasts."""
+"""Holds the variables of a run for other commands, while it lasts."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """What runs, and where: `urls` by the service's name, `log` has what the services print."""
+    """A local run: the services' URLs by name, and the file with their output."""
 
     receiver: OtlpReceiver
     supervisor: Supervisor
@@ -36,7 +36,7 @@ class Local:
         """Wait until every service says that it is ready.
 
         Raises:
-            UserError: One ended, or is not ready after a minute; with what it printed last.
+            UserError: A service ended, or is not ready after a minute; with its last output.
         """
         deadline = time.monotonic() + READY_SECONDS
         for name, url in self.urls.items():
@@ -50,7 +50,7 @@ class Local:
                 time.sleep(0.1)
 
     def check(self) -> None:
-        """Raise UserError if a service ended by itself, with what it printed last."""
+        """Raise UserError, with its last output, if a service ended by itself."""
         for name, code in self.supervisor.ended().items():
             raise UserError(
                 f"{name} ended with exit code {code}; all output is in"
@@ -63,10 +63,10 @@ class Local:
 
 
 def embedded_broker(project: Project) -> AbstractContextManager[str]:
-    """The broker that the project's services talk to, inside this process; gives its address.
+    """Run a broker for the project's services inside this process; yields its address.
 
     Raises:
-        UserError: There is none of that kind.
+        UserError: There is no embedded broker of that kind.
     """
     name = project.broker
     try:
@@ -75,8 +75,8 @@ def embedded_broker(project: Project) -> AbstractContextManager[str]:
         if not (error.name or "").startswith("faststream_otel."):
             raise
         raise UserError(
-            f"There is no embedded broker {name}: let `broker` in pyproject.toml,"
-            " [tool.faststream-otel], name one that there is, such as kafka."
+            f"There is no embedded broker {name}: set `broker` in pyproject.toml,"
+            " [tool.faststream-otel], to an existing one, such as kafka."
         ) from error
     broker: AbstractContextManager[str] = getattr(module, f"embedded_{name}")()
     return broker
@@ -87,10 +87,10 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
     """Start everything, and stop it in order at the end: services, receiver, broker.
 
     Args:
-        show: Called with what happens to the services, a line at a time.
+        show: Called with news of the services, one line at a time.
 
     Raises:
-        UserError: A port is taken, or the project is not as it should be.
+        UserError: A port is taken, or the project lacks something.
     """
     variable = project.entrance_port
     ports = service_ports(project.services, project.port(variable, 8000), variable)
@@ -117,18 +117,18 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
 
 
 def running_environment(project: Project) -> dict[str, str] | None:
-    """The variables of broker and telemetry in the run that there is; None without a run."""
+    """The broker's and telemetry's variables of the current run; None without a run."""
     try:
         found: dict[str, str] = json.loads((project.root / ENVIRONMENT).read_text("utf-8"))
         host, _, port = found["BROKER_URL"].rpartition("/")[2].rpartition(":")
         socket.create_connection((host, int(port)), timeout=2).close()
-    except (OSError, ValueError, KeyError):  # killed, and so the file is still there
+    except (OSError, ValueError, KeyError):  # no file, or one left behind by a killed run
         return None
     return found
 
 
 def _inherited() -> dict[str, str]:
-    """The user's variables, without those that say where telemetry and messages go."""
+    """The user's variables, without those for telemetry and the broker."""
     foreign = ("OTEL_", "BROKER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
@@ -152,7 +152,7 @@ def _environment(receiver: OtlpReceiver, broker: str, project: Project) -> dict[
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_RESOURCE_ATTRIBUTES": ",".join(filter(None, attributes)),
-        # Soon on the screen, at the price of smaller batches.
+        # Show telemetry soon, at the price of smaller batches.
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_BLRP_SCHEDULE_DELAY": "200",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
@@ -164,7 +164,7 @@ def _is_ready(url: str) -> bool:
     timeout = httpx.Timeout(2).as_dict()
     request = httpx.Request("GET", f"{url}/health/ready", extensions={"timeout": timeout})
     try:
-        # Not a client, which logs each request: this asks ten times a second.
+        # Not an httpx.Client, which logs each request: this polls ten times a second.
         with httpx.HTTPTransport() as transport:
             return transport.handle_request(request).is_success
     except httpx.HTTPError:

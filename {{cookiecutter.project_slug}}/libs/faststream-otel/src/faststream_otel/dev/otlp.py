@@ -71,7 +71,6 @@ class LogRecord:
     time_ns: int
     severity: str
     body: Any
-    severity_number: int = 0
     service: str = ""
     trace_id: str | None = None
     span_id: str | None = None
@@ -85,8 +84,8 @@ class LogRecord:
 class MetricPoint:
     """One data point. `kind` is gauge, sum, histogram, exponential_histogram or summary.
 
-    `value` is the number of a gauge or sum, and the sum of the observations of the others, which
-    are `count` in number. `monotonic` says how to read a sum.
+    `value` is the number of a gauge or sum. For the other kinds, it is the sum of `count`
+    observations.
     """
 
     name: str
@@ -97,9 +96,6 @@ class MetricPoint:
     service: str = ""
     attributes: Attributes = field(default_factory=dict)
     count: int = 0
-    bounds: tuple[float, ...] = ()
-    bucket_counts: tuple[int, ...] = ()
-    monotonic: bool = False
     resource: Attributes = field(default_factory=dict)
     scope: str = ""
 
@@ -121,7 +117,6 @@ def logs(batches: Iterable[logs_pb2.ResourceLogs]) -> list[LogRecord]:
             time_ns=raw.time_unix_nano or raw.observed_time_unix_nano,
             severity=raw.severity_text
             or logs_pb2.SeverityNumber.Name(raw.severity_number).removeprefix("SEVERITY_NUMBER_"),
-            severity_number=raw.severity_number,
             body=_value(raw.body),
             service=_service(batch.resource),
             trace_id=raw.trace_id.hex() or None,
@@ -155,9 +150,6 @@ def metrics(batches: Iterable[metrics_pb2.ResourceMetrics]) -> list[MetricPoint]
                         service=_service(batch.resource),
                         attributes=attributes(raw.attributes),
                         count=getattr(raw, "count", 0),
-                        bounds=tuple(getattr(raw, "explicit_bounds", ())),
-                        bucket_counts=tuple(getattr(raw, "bucket_counts", ())),
-                        monotonic=getattr(data, "is_monotonic", False),
                         resource=attributes(batch.resource.attributes),
                         scope=scoped.scope.name,
                     )
@@ -167,7 +159,7 @@ def metrics(batches: Iterable[metrics_pb2.ResourceMetrics]) -> list[MetricPoint]
 
 
 def to_json(found: Sequence[Span]) -> dict[str, Any]:
-    """Write received spans in protobuf's JSON mapping of OTLP, ids in base64, as Tempo does."""
+    """Write received spans as OTLP in protobuf's JSON mapping, with ids in base64, like Tempo."""
     messages = [span.message for span in found if span.message]
     return MessageToDict(trace_pb2.TracesData(resource_spans=messages))
 
@@ -176,11 +168,11 @@ def spans_of_json(traces: Any, *, hex_ids: bool = False) -> list[Span]:
     """Read spans from the JSON of OTLP's TracesData, `{"resourceSpans": […]}`.
 
     Args:
-        hex_ids: Whether ids are in hex, as in OTLP's own JSON, or in base64, as protobuf's JSON
-            mapping writes bytes.
+        hex_ids: Whether ids are in hex, as in OTLP/JSON. By default they are in base64, as in
+            protobuf's JSON mapping.
 
     Raises:
-        ValueError: It is no such JSON.
+        ValueError: It is not OTLP in JSON.
     """
     try:
         data = ParseDict(
@@ -189,12 +181,12 @@ def spans_of_json(traces: Any, *, hex_ids: bool = False) -> list[Span]:
             ignore_unknown_fields=True,
         )
     except ParseError as error:
-        raise ValueError(f"no OTLP in JSON: {error}") from error
+        raise ValueError(f"not OTLP in JSON: {error}") from error
     return spans(data.resource_spans)
 
 
 def span_problems(span: Span) -> Iterator[str]:
-    """Say what a backend could not use, or would show wrongly."""
+    """Describe what is invalid in a span, or would be shown wrongly by a backend."""
     ids = [("trace id", span.trace_id, 16), ("span id", span.span_id, 8)]
     if span.parent_id is not None:
         ids.append(("parent id", span.parent_id, 8))
@@ -218,7 +210,7 @@ def span_problems(span: Span) -> Iterator[str]:
 
 
 def attributes(raw: Iterable[KeyValue]) -> dict[str, Any]:
-    """Read attributes; arrays become tuples, maps dictionaries, an empty value None."""
+    """Read attributes. Arrays become tuples, maps become dictionaries, an empty value None."""
     return {attribute.key: _value(attribute.value) for attribute in raw}
 
 
@@ -282,7 +274,7 @@ def _value(raw: AnyValue) -> Any:
 
 
 def _number(point: Any) -> float:
-    """Read the number of a gauge or sum, or the sum of what was observed."""
+    """Read the number of a gauge or sum, or the sum of observations."""
     if "value" in point.DESCRIPTOR.oneofs_by_name:
         return cast("float", getattr(point, point.WhichOneof("value") or "as_double"))
     return cast("float", point.sum)

@@ -1,4 +1,4 @@
-"""The project that the commands are for: its folder, package, services and ports."""
+"""The project that the commands work on: its folder, package, services and ports."""
 
 import os
 import re
@@ -14,16 +14,16 @@ GOOD_PORT = re.compile(r"(\d+)(-\d+)?")
 
 
 class UserError(Exception):
-    """What the user can mend, in a sentence; shown without a traceback."""
+    """An error that the user can fix. The text says how; it is shown without a traceback."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A project as the template makes it.
+    """A project with the template's layout.
 
     Attributes:
         root: The folder with pyproject.toml.
-        package: Its Python package, whose `services` are the services.
+        package: Its Python package, with a subpackage `services`.
     """
 
     root: Path
@@ -34,22 +34,23 @@ class Project:
         """Find the project that the current directory is in.
 
         Args:
-            package: Default: the variable FASTSTREAM_OTEL_APP, else the one with services.
+            package: Default: the variable FASTSTREAM_OTEL_APP, else the only one with services.
 
         Raises:
-            UserError: No project is here, or it has no such package.
+            UserError: There is no project here, or it has no such package.
         """
         current = Path.cwd()
         folders = (current, *current.parents)
         root = next((folder for folder in folders if (folder / "pyproject.toml").is_file()), None)
         if root is None:
             raise UserError(f"No folder from {current} upwards has a pyproject.toml.")
-        packages = [path.parent.name for path in root.glob("src/*/services")]
-        package = package or os.environ.get("FASTSTREAM_OTEL_APP") or ", ".join(sorted(packages))
+        packages = sorted(path.parent.name for path in root.glob("src/*/services"))
+        only = packages[0] if len(packages) == 1 else ""
+        package = package or os.environ.get("FASTSTREAM_OTEL_APP") or only
         if package not in packages:
             raise UserError(
-                f"src/{package or '<package>'}/services is not in {root}: let --app or"
-                " FASTSTREAM_OTEL_APP name the project's package."
+                f"--app or FASTSTREAM_OTEL_APP is {package or 'not set'}: set it to a package with"
+                f" services in {root / 'src'} (there: {', '.join(packages) or 'none'})."
             )
         return cls(root, package)
 
@@ -59,10 +60,10 @@ class Project:
 
     @property
     def services(self) -> list[str]:
-        """The services by the names of their commands, the entrance first.
+        """The names of the services, the entrance first.
 
         Raises:
-            UserError: There is none, or the entrance is not one of them.
+            UserError: There is no service, or the entrance is not one of them.
         """
         modules = {path.stem for path in (self.source / "services").glob("[!_]*.py")}
         names = sorted(module.replace("_", "-") for module in modules)
@@ -70,29 +71,29 @@ class Project:
             raise UserError(f"There is no service in {self.source / 'services'}.")
         if self.entrance not in {"", *names}:
             raise UserError(
-                f"There is no service {self.entrance}: let `entrance` in pyproject.toml,"
-                f" [tool.faststream-otel], name one of {', '.join(names)}."
+                f"There is no service {self.entrance}: set `entrance` in pyproject.toml,"
+                f" [tool.faststream-otel], to one of {', '.join(names)}."
             )
         return sorted(names, key=lambda name: name != self.entrance)
 
     @property
     def entrance(self) -> str:
-        """The service where work comes in; empty if none does so over HTTP."""
+        """The service that receives work from outside; empty if none does over HTTP."""
         return str(self._settings.get("entrance", ""))
 
     @property
     def entrance_port(self) -> str:
-        """The variable that names its port."""
+        """The variable for the entrance's port."""
         return f"{(self.entrance or self.services[0]).upper().replace('-', '_')}_PORT"
 
     @property
     def broker(self) -> str:
-        """The broker's module in `faststream_otel`."""
+        """The name of the broker's package in `faststream_otel`."""
         return str(self._settings.get("broker", "kafka"))
 
     @property
     def next_step(self) -> str:
-        """What to do when everything runs."""
+        """A line for the user, shown when everything runs."""
         return str(self._settings.get("next_step", ""))
 
     def variable(self, name: str) -> str:
@@ -101,22 +102,22 @@ class Project:
         return next(filter(None, found), "")
 
     def port(self, variable: str, default: int) -> int:
-        """Read a port; of a range, such as 8000-8009 for several replicas, the first.
+        """Read a port. Of a range for several replicas, such as 8000-8009, it is the first.
 
         Raises:
-            UserError: It is no port.
+            UserError: The value is not a port.
         """
         value = self.variable(variable) or str(default)
         match = GOOD_PORT.fullmatch(value)
         if match is None or not 1 <= int(match[1]) <= 65535:
             raise UserError(
-                f"{variable}={value} is no port: use a number from 1 to 65535, for example"
+                f"{variable}={value} is not a port: use a number from 1 to 65535, for example"
                 f" {variable}={default}."
             )
         return int(match[1])
 
     def url(self, variable: str, default: int) -> str:
-        """The address of what listens on a port that a variable names."""
+        """The URL for the port that a variable sets."""
         return f"http://127.0.0.1:{self.port(variable, default)}"
 
     @property
@@ -129,7 +130,7 @@ class Project:
         try:
             return dict(tomllib.loads(text).get("tool", {}).get("faststream-otel", {}))
         except tomllib.TOMLDecodeError as error:
-            raise UserError(f"pyproject.toml is no TOML: {error}.") from error
+            raise UserError(f"pyproject.toml is not valid TOML: {error}.") from error
 
     @cached_property
     def _env_files(self) -> list[dict[str, str | None]]:

@@ -1,8 +1,8 @@
-"""An OTLP receiver for development and tests: takes all three signals over gRPC and HTTP, checks
-the spans and keeps everything in memory.
+"""An OTLP receiver for development and tests. It receives all three signals over gRPC and HTTP,
+checks the spans, and keeps everything in memory.
 
-It needs grpcio and opentelemetry-proto only, which a service has anyway, so that an image of a
-project can stand where a real backend would.
+It needs only grpcio and opentelemetry-proto, which every service has. So it also runs in an image
+of a project, in place of a real backend.
 """
 
 import ssl
@@ -37,7 +37,7 @@ ADD_TO_SERVER: dict[Signal, Callable[[Any, grpc.Server], None]] = {
 
 @dataclass(frozen=True)
 class Tls:
-    """The files of a PEM certificate and its key, to serve over TLS."""
+    """PEM files of a server's certificate and key."""
 
     certificate: Path
     key: Path
@@ -45,8 +45,8 @@ class Tls:
 
 @dataclass(frozen=True)
 class Export:
-    """One request of an exporter: what it carried, how, and with which headers (names in lower
-    case). gRPC hides its own encoding header, so compression shows for http/protobuf only."""
+    """One request of an exporter, with the number of its items and its headers (names in lower
+    case). gRPC hides its encoding header, so compression is visible for http/protobuf only."""
 
     signal: Signal
     protocol: Protocol
@@ -55,16 +55,16 @@ class Export:
 
 
 class OtlpReceiver:
-    """Receives telemetry from `with` to the end of it.
+    """Receives telemetry inside its `with` block.
 
     Args:
-        host: To listen on.
-        grpc_port: 0 takes a free one, which `grpc_endpoint` then has.
+        host: Address to listen on.
+        grpc_port: 0 takes a free port; `grpc_endpoint` has it.
         http_port: Likewise, for OTLP/HTTP with binary protobuf.
-        query_port: Likewise, for questions about traces, answered as Tempo does.
+        query_port: Likewise, for queries about traces in the manner of Tempo.
         tls: Serve over TLS with this certificate.
-        capacity: How many spans, log records, data points, exports and problems to keep, of each;
-            the oldest are dropped.
+        capacity: How many spans, log records, data points, exports and problems to keep, each; the
+            oldest are dropped.
 
     Raises:
         OSError: A port is taken (on entering).
@@ -97,7 +97,7 @@ class OtlpReceiver:
 
     @property
     def spans(self) -> list[Span]:
-        """What has arrived so far, in the order of arrival."""
+        """The spans that have arrived so far, in the order of arrival."""
         return self._snapshot(self._spans)
 
     @property
@@ -110,12 +110,12 @@ class OtlpReceiver:
 
     @property
     def exports(self) -> list[Export]:
-        """Each request that was accepted, with its headers."""
+        """The accepted requests."""
         return self._snapshot(self._exports)
 
     @property
     def problems(self) -> list[str]:
-        """What was wrong with the spans that arrived, in plain words."""
+        """What is wrong with the spans that arrived, in words."""
         return self._snapshot(self._problems)
 
     def trace(self, trace_id: str) -> list[Span]:
@@ -135,12 +135,12 @@ class OtlpReceiver:
         """Wait until the condition is truthy, and return what it returned.
 
         Args:
-            condition: Called with this receiver when something arrived, and ten times a second.
-            what: What is waited for, for the message when it does not come.
+            condition: Called with this receiver on each arrival, and ten times a second.
+            what: What it waits for, in words, for the error.
             timeout: In seconds.
 
         Raises:
-            TimeoutError: It did not come true; names `what` and what did arrive.
+            TimeoutError: The condition stayed false. The text names `what`, and what did arrive.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -153,7 +153,7 @@ class OtlpReceiver:
                 self._changed.wait(min(remaining, 0.1))
 
     def summary(self) -> str:
-        """Say in a line what has arrived."""
+        """Summarize what has arrived."""
         spans, problems = self.spans, self.problems
         names = sorted({f"{span.service}: {span.name}" for span in spans})
         return (
@@ -169,10 +169,10 @@ class OtlpReceiver:
         protocol: Protocol,
         headers: Iterable[tuple[str, str | bytes]],
     ) -> None:
-        """Take in an export request.
+        """Store an export request.
 
         Args:
-            request: The signal's: ExportTraceServiceRequest, or its like.
+            request: The signal's message, such as ExportTraceServiceRequest.
             headers: Pairs of name and value.
         """
         items: int
@@ -252,7 +252,7 @@ class OtlpReceiver:
         server = grpc.server(
             ThreadPoolExecutor(max_workers=4, thread_name_prefix="otlp-grpc"),
             options=[
-                ("grpc.so_reuseport", 0),  # a taken port shall be an error
+                ("grpc.so_reuseport", 0),  # so that a taken port is an error
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ],
         )
@@ -272,7 +272,7 @@ class OtlpReceiver:
 
 
 class _Servicer:
-    """Any of OTLP's three gRPC services: each has the one method Export."""
+    """One of OTLP's three gRPC services, whose only method is Export."""
 
     def __init__(self, receiver: OtlpReceiver, signal: Signal) -> None:
         self._receiver = receiver

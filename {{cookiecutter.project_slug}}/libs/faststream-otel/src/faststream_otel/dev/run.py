@@ -1,4 +1,4 @@
-"""Everything without Docker until Ctrl-C, with traces as they complete."""
+"""Runs a project or an OTLP receiver until Ctrl-C, and shows each complete trace."""
 
 import time
 
@@ -13,7 +13,7 @@ EXPORT_INTERVAL_SECONDS = 5.0
 
 
 def run(console: Console, project: Project) -> None:
-    """Run until interrupted. A service that ends is reported, and starts again on a change.
+    """Run the project until interrupted. Report a service that ends; a change of code restarts it.
 
     Raises:
         UserError: A port is taken, or a service does not start.
@@ -32,7 +32,7 @@ def run(console: Console, project: Project) -> None:
         console.print("Each has /asyncapi.json (its messages), /metrics and /health/ready.")
         if project.next_step:
             console.print(project.next_step, style="bold", highlight=False, markup=False)
-        console.print("Ctrl-C ends this run.\n", style="bold", highlight=False)
+        console.print("Ctrl-C stops everything.\n", style="bold", highlight=False)
         traces = LiveTraces(local.receiver, console)
         reported: set[str] = set()
         try:
@@ -53,7 +53,7 @@ def run(console: Console, project: Project) -> None:
 
 
 def receive(console: Console | None, host: str, grpc_port: int, http_port: int, query: int) -> None:
-    """Receive OTLP until interrupted, printing traces as they complete if there is a console.
+    """Receive OTLP until interrupted. With a console, print each complete trace.
 
     Raises:
         OSError: A port is taken.

@@ -1,4 +1,4 @@
-"""Signals that end a program in good order."""
+"""Signals that end a program in an orderly way."""
 
 import signal
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from types import FrameType
 
 @contextmanager
 def orderly_signals() -> Iterator[None]:
-    """Let SIGTERM, and the loss of the terminal, end the program as Ctrl-C does.
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as Ctrl-C does.
 
-    Only the first counts: make and uv pass on what a whole process group has got already, and a
-    second interrupt would cut the orderly end short. Ctrl-C still does.
+    Only the first of these signals counts. The whole process group gets it, and then make and uv
+    forward it again; the second one would interrupt the orderly end. Ctrl-C still does.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,4 @@
-"""Runs services as processes of their own, restarts them when code changes, and leaves none
-behind."""
+"""Runs each service in its own process, restarts them when code changes, and stops them all."""
 
 import os
 import socket
@@ -17,7 +16,7 @@ from typing import IO, Self
 from .project import UserError
 
 STOP_SECONDS = 20.0
-"""Between SIGTERM and SIGKILL; longer than an orderly shutdown takes."""
+"""Between SIGTERM and SIGKILL; longer than an orderly shutdown."""
 KEPT_LINES = 40
 
 Show = Callable[[str], None]
@@ -25,7 +24,7 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Command:
-    """A service to run: `python -m <module> <arguments>`, with these variables of its own."""
+    """A service to run: `python -m <module> <arguments>`, with this environment."""
 
     name: str
     module: str
@@ -34,14 +33,15 @@ class Command:
 
 
 class Supervisor:
-    """Runs the commands from `with` to the end of it.
+    """Runs the commands inside its `with` block.
 
     Args:
-        commands: To run. The first is stopped first, the others after it all at once: the first is
-            where work comes in.
-        log: Takes what they print, each line with the name of the service before it.
-        show: Called with what happens to them, one line at a time, from any thread.
-        cwd: To run them in.
+        commands: The services. The first one receives work from outside, so it is stopped before
+            the others, which are stopped together.
+        log: Gets their output, each line with the name of its service.
+        show: Called with news of the services, one line at a time, from any thread.
+        cwd: Their working directory.
+        stop_seconds: Between SIGTERM and SIGKILL.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Supervisor:
         try:
             self.stop()
         finally:
-            # Whatever is left, and could not be waited for, ends by this.
+            # Ends the processes that are left, if the wait for them was interrupted.
             os.close(self._held)
             os.close(self._lifeline)
             if self._watcher:
@@ -96,10 +96,10 @@ class Supervisor:
                 )
 
     def stop(self) -> None:
-        """Stop all, in order; kill what does not end in time, or at once if interrupted again."""
+        """Stop all in order. Kill those that don't end in time; on another interrupt, kill all."""
         with self._lock:
             processes = list(self._running.values())
-            self._running.clear()  # their end is meant, from here on
+            self._running.clear()  # so that `ended` does not report them
             try:
                 for group in (processes[:1], processes[1:]):
                     for process in group:
@@ -117,17 +117,17 @@ class Supervisor:
                     process.kill()
 
     def ended(self) -> dict[str, int]:
-        """Name the services that ended by themselves, with their exit codes."""
+        """The services that ended by themselves, with their exit codes."""
         codes = {name: process.returncode for name, process in tuple(self._running.items())}
         return {name: code for name, code in codes.items() if code is not None}
 
     def last_lines(self, name: str) -> list[str]:
-        """What a service printed last."""
+        """The last lines of a service's output."""
         process = self._running.get(name)
         return list(process.lines) if process else []
 
     def restart_on_change(self, folder: Path) -> None:
-        """Restart all whenever a Python file below the folder changes."""
+        """Restart all services whenever a Python file below the folder changes."""
         self._watcher = threading.Thread(target=self._watch, args=(folder,), daemon=True)
         self._watcher.start()
 
@@ -148,7 +148,7 @@ class Supervisor:
 
 
 class _Process:
-    """One service, and the thread that copies what it prints."""
+    """One service, and the thread that copies its output."""
 
     def __init__(
         self, command: Command, lifeline: int, cwd: Path, log: IO[str], width: int
@@ -167,7 +167,7 @@ class _Process:
             encoding="utf-8",
             errors="replace",
             pass_fds=(lifeline,),
-            # Ctrl-C in a terminal reaches its whole group: the supervisor stops these in order.
+            # Ctrl-C reaches the whole process group; the supervisor stops the services in order.
             start_new_session=True,
         )  # fmt: skip
         self._copier = threading.Thread(target=self._copy, args=(log, width), daemon=True)
@@ -181,7 +181,7 @@ class _Process:
         self._popen.terminate()
 
     def wait(self, timeout: float) -> bool:
-        """Whether it ended in time; then all that it printed has been copied."""
+        """Whether it ended in time. If so, its whole output has been copied."""
         try:
             self._popen.wait(max(0.0, timeout))
         except subprocess.TimeoutExpired:
@@ -190,7 +190,7 @@ class _Process:
         return True
 
     def kill(self) -> None:
-        """Make sure that it is gone."""
+        """Kill it if it still runs, and wait for its end."""
         if self._popen.poll() is None:
             self._popen.kill()
             self._popen.wait()
@@ -206,7 +206,7 @@ class _Process:
 
 
 def service_ports(names: Sequence[str], first: int, variable: str) -> dict[str, int]:
-    """Give each service a port on 127.0.0.1: the first one this one, the others free ones above.
+    """Choose ports on 127.0.0.1: `first` for the first service, free ones above for the others.
 
     Raises:
         UserError: The first port is taken.
@@ -214,7 +214,7 @@ def service_ports(names: Sequence[str], first: int, variable: str) -> dict[str, 
     if not _is_free(first):
         other = next((port for port in range(first + 1000, 32768) if _is_free(port)), 18000)
         raise UserError(
-            f"Port {first} on 127.0.0.1 is taken by another program: end that one, or choose"
+            f"Port {first} on 127.0.0.1 is taken by another program: stop it, or choose"
             f" another port, for example with {variable}={other} in .env."
         )
     ports = iter(port for port in range(first + 1, 65536) if _is_free(port))
@@ -223,7 +223,7 @@ def service_ports(names: Sequence[str], first: int, variable: str) -> dict[str, 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        if os.name == "posix":  # as servers do, so that a port in TIME_WAIT counts as free
+        if os.name == "posix":  # like servers: a port in TIME_WAIT counts as free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

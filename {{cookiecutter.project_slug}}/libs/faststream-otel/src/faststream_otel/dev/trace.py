@@ -1,4 +1,4 @@
-"""A trace of what runs in Docker, in the terminal, and the links to it."""
+"""Shows a trace from the stack in Docker in the terminal, and the links to it."""
 
 import json
 import re
@@ -13,28 +13,27 @@ from .stores import Store, port_variable, store_of
 from .waterfall import Waterfall, orphans
 
 DATA_SOURCE = "faststream-traces"
-"""The uid of Grafana's data source of traces, whichever store it reads."""
+"""The uid of Grafana's data source for traces, the same for every store."""
 WAIT_SECONDS = 20.0
 QUIET_SECONDS = 6.0
-"""Services send their spans every 5 s: when nothing came for longer, nothing more will."""
+"""A trace without new spans for this long is complete: services send their spans every 5 s."""
 MAX_TRACES = 20
-"""How many traces are shown at once."""
+"""How many linked traces to show, at most."""
 
 
 def show_trace(console: Console, project: Project, trace_id: str) -> None:
-    """Show a trace, and those that link to it, as soon as they are whole.
+    """Show a trace, and the traces that link to it, once they are complete.
 
     Raises:
-        UserError: It is no trace id, the store does not answer, or it has no such trace.
+        UserError: The id is not a trace id, or the store is unreachable or has no such trace.
     """
     if not re.fullmatch("[0-9a-f]{32}", trace_id):
-        raise UserError(f"{trace_id} is no trace id: give its 32 digits, 0 to 9 and a to f.")
+        raise UserError(f"{trace_id} is not a trace id: give its 32 digits, 0 to 9 and a to f.")
     traces = Traces(project)
     if not traces.store.is_ready():
         raise UserError(
-            f"No {traces.store.NAME} answers at {traces.url}: start it with `make up`, or set"
-            f" {port_variable(traces.store)} to the port that it has. (`make dev` shows traces by"
-            " itself.)"
+            f"{traces.store.NAME} does not answer at {traces.url}: start it by `make up`, or set"
+            f" {port_variable(traces.store)} to its port. (`make dev` shows traces by itself.)"
         )
     traces.print_links(console, trace_id)
     if not traces.print_trace(console, trace_id):
@@ -42,7 +41,7 @@ def show_trace(console: Console, project: Project, trace_id: str) -> None:
 
 
 class Traces:
-    """The traces that the project's store keeps."""
+    """The traces in the project's store."""
 
     def __init__(self, project: Project) -> None:
         self.store: Store = store_of(project)
@@ -50,7 +49,7 @@ class Traces:
         self._grafana = project.url("GRAFANA_PORT", 3000)
 
     def links(self, trace_id: str) -> list[str]:
-        """Where a trace is: in Grafana, and where the store has pages, in these."""
+        """Links to a trace: in Grafana, and in the store's own UI if it has one."""
         own = self.store.PAGE.format(trace_id=trace_id)
         grafana = explore_link(self._grafana, self.store, trace_id)
         return [grafana, f"{self.url}{own}"] if own else [grafana]
@@ -60,7 +59,7 @@ class Traces:
             console.print(link, highlight=False, soft_wrap=True)
 
     def print_trace(self, console: Console, trace_id: str) -> bool:
-        """Print a trace as soon as it is whole; False if no span of it came."""
+        """Print a trace once it is complete; return False if no span of it arrived."""
         with console.status("Waiting for its spans …"):
             spans = wait_for(self.store, trace_id, WAIT_SECONDS)
         if spans:
@@ -70,7 +69,7 @@ class Traces:
 
 
 def explore_link(grafana: str, store: Store, trace_id: str) -> str:
-    """The address of Grafana's Explore page that shows a trace."""
+    """The URL of a trace in Grafana's Explore."""
     query = store.explore_query(trace_id)
     query = {"refId": "A", **query, "datasource": {**query["datasource"], "uid": DATA_SOURCE}}
     pane = {"datasource": DATA_SOURCE, "queries": [query], "range": {"from": "now-1h", "to": "now"}}
@@ -79,10 +78,10 @@ def explore_link(grafana: str, store: Store, trace_id: str) -> str:
 
 
 def wait_for(store: Store, trace_id: str, timeout: float) -> list[Span]:
-    """Wait for a trace and those that link to it; after `timeout` seconds return what is there.
+    """Wait for a trace and those that link to it; after `timeout` seconds, return what has arrived.
 
-    It is whole when every parent and every linked span has arrived. A trace that nothing links to
-    is whole when nothing came for a while.
+    They are complete when every parent and every linked span has arrived. A trace without links to
+    it is complete when no more spans arrive for a while.
     """
     deadline = time.monotonic() + timeout
     spans: list[Span] = []
@@ -103,10 +102,10 @@ def wait_for(store: Store, trace_id: str, timeout: float) -> list[Span]:
 
 
 def _linked(store: Store, trace_id: str, own: list[Span]) -> list[Span]:
-    """Read the traces that link to a trace, and those that link to them: a replay, and its own."""
+    """Read the traces that link to a trace, directly or through others: a replay, and its batch."""
     since = min(span.start_ns for span in own) / 1e9 - 1
     traces = [trace_id]
-    for one in traces:  # grows on the way
+    for one in traces:  # grows while iterating
         more = [other for other in store.linked(one, since) if other not in traces]
         traces += more[: MAX_TRACES - len(traces)]
     return [span for one in traces[1:] for span in store.trace(one)]

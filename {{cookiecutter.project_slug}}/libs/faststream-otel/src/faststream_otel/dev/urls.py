@@ -1,4 +1,4 @@
-"""Where everything is when it runs in Docker."""
+"""Lists the addresses of the stack in Docker."""
 
 import re
 
@@ -16,10 +16,10 @@ NOTES = {
 
 
 def show_urls(console: Console, project: Project) -> None:
-    """Print the address of each port that .env.example lists, and what comes next.
+    """Print the address for each port in .env.example, and the project's next step.
 
     Raises:
-        UserError: A variable holds no port.
+        UserError: The value of a variable is not a port.
     """
     example = project.root / ".env.example"
     ports = PORT.findall(example.read_text("utf-8")) if example.is_file() else []

@@ -1,5 +1,5 @@
-"""A trace in the terminal: its spans as a tree with bars to scale, the traces that link to it
-beneath, then its log lines."""
+"""Draws a trace in the terminal: a tree of spans with bars to scale, then the traces that link to
+it, then the log lines."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,12 +30,12 @@ _LEVEL_STYLE = {"WARN": "yellow", "WARNING": "yellow", "ERROR": "red", "CRITICAL
 
 @dataclass(frozen=True)
 class Waterfall:
-    """A rich renderable of one trace and of what belongs to it.
+    """A rich renderable of a trace, the traces that link to it, and their log records.
 
     Attributes:
-        trace_id: Of the trace to show, in hex.
-        spans: Any spans, in any order; those of other traces are shown if they link to this one.
-        logs: Any log records, in any order; those of the traces shown are shown.
+        trace_id: The trace to show, in hex.
+        spans: Spans in any order. Of other traces, those that link to this one are shown.
+        logs: Log records in any order. Those of other traces are left out.
     """
 
     trace_id: str
@@ -45,7 +45,7 @@ class Waterfall:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(MIN_WIDTH, options.max_width)
         shown = linked_traces(self.trace_id, self.spans)
-        # One layout for all of them, so that the columns stand below each other.
+        # One layout for all traces, so that their columns line up.
         trees = {one: list(_tree(_of_trace(self.spans, one))) for one in shown}
         layout = _Layout.fit([row for tree in trees.values() for row in tree], width)
         known = {(span.trace_id, span.span_id): span for span in self.spans}
@@ -57,7 +57,7 @@ class Waterfall:
 
 
 def linked_traces(trace_id: str, spans: Iterable[Span]) -> list[str]:
-    """Name the trace and all traces that link to it, or to one that does, as they began."""
+    """The trace, then the traces that link to it, directly or through others, by their start."""
     followers: dict[str, set[str]] = defaultdict(set)
     begun: dict[str, int] = {}
     for span in spans:
@@ -65,14 +65,14 @@ def linked_traces(trace_id: str, spans: Iterable[Span]) -> list[str]:
         for link in span.links:
             followers[link.trace_id].add(span.trace_id)
     found = [trace_id]
-    for one in found:  # grows on the way
+    for one in found:  # grows while iterating
         more = followers[one] - set(found)
         found += sorted(more, key=lambda follower: (begun[follower], follower))
     return found
 
 
 def orphans(spans: Sequence[Span]) -> list[Span]:
-    """Find the spans whose parent is not among the given ones of their trace."""
+    """The spans whose parent is not among the given spans."""
     present = {(span.trace_id, span.span_id) for span in spans}
     return [
         span
@@ -82,7 +82,7 @@ def orphans(spans: Sequence[Span]) -> list[Span]:
 
 
 def duration_text(ns: int) -> str:
-    """Three or four digits and a unit, at most eight cells wide."""
+    """Format a duration: three or four digits and a unit, at most eight cells wide."""
     if ns < 0:
         return f"-{duration_text(-ns)}"
     if ns < 1_000_000:
@@ -96,7 +96,7 @@ def duration_text(ns: int) -> str:
 
 @dataclass(frozen=True)
 class _Row:
-    """A span with what is drawn before its name, and before what stands beneath it."""
+    """A span, with the tree's lines before its name and before the remarks beneath it."""
 
     span: Span
     branch: str
@@ -106,7 +106,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Widths in cells: of the service, of the tree with the names, of the bars."""
+    """Widths of the columns in cells: service, tree with names, bar."""
 
     service: int
     name: int
@@ -126,7 +126,7 @@ def _of_trace(spans: Iterable[Span], trace_id: str) -> list[Span]:
 
 
 def _tree(spans: Sequence[Span]) -> Iterator[_Row]:
-    """Walk the spans of one trace as a tree, siblings as they began."""
+    """Walk the spans of one trace as a tree, siblings in the order of start."""
     ordered = sorted(spans, key=lambda span: (span.start_ns, -span.end_ns))
     missing = {span.span_id for span in orphans(ordered)}
     children: dict[str | None, list[Span]] = defaultdict(list)
@@ -146,7 +146,7 @@ def _tree(spans: Sequence[Span]) -> Iterator[_Row]:
                 child, below + ("└ " if last else "├ "), below + ("  " if last else "│ ")
             )
 
-    # The second half shows what no root leads to: spans that are each other's parents.
+    # `ordered` adds what no root leads to: spans that are each other's parents.
     for root in (*children[None], *ordered):
         yield from walk(root, "", "")
 
@@ -207,7 +207,7 @@ def _span_line(row: _Row, layout: _Layout, start: int, total: int) -> Text:
 
 
 def _bar(offset: int, length: int, total: int, width: int) -> str:
-    """Draw a bar to scale, at least a sliver, in eighths of a cell at its end."""
+    """Draw a bar to scale, in eighths of a cell, at least one eighth long."""
     first = min(width - 1, max(0, int(offset * width / total)))
     eighths = min(8 * (width - first), max(1, round(max(0, length) * width * 8 / total)))
     whole, part = divmod(eighths, 8)
@@ -215,7 +215,7 @@ def _bar(offset: int, length: int, total: int, width: int) -> str:
 
 
 def _remarks(row: _Row, known: dict[tuple[str, str], Span]) -> Iterator[tuple[str, str]]:
-    """What stands beneath a span, each with its style."""
+    """The lines beneath a span, each with its style."""
     span = row.span
     if row.parent_missing:
         yield f"? its parent {span.parent_id} has not arrived", "yellow"
@@ -239,7 +239,7 @@ def _remarks(row: _Row, known: dict[tuple[str, str], Span]) -> Iterator[tuple[st
 
 
 def _event_text(event: Event, span: Span) -> str:
-    """An event and its attributes, without what an error's status has said already."""
+    """An event and its attributes, without what the span's status already says."""
     others = {key: value for key, value in event.attributes.items() if key not in _EXCEPTION}
     pairs = " ".join(f"{key}={value}" for key, value in others.items())
     if event.name != "exception":
@@ -268,7 +268,7 @@ def _log_lines(records: Sequence[LogRecord], width: int) -> Iterator[Text]:
 
 
 def _hanging(lead: Text, text: str, style: str, indent: int, width: int) -> Iterator[Text]:
-    """Break a text after `lead` into lines, the further ones indented by so many cells."""
+    """Wrap a text after `lead`; indent further lines by so many cells."""
     room = max(20, width - indent)
     body = Text("\n".join(_clean(line) for line in text.splitlines()) or " ", style=style)
     first, *rest = body.wrap(_MEASURE, room)
@@ -282,7 +282,7 @@ def _width(layout: _Layout) -> int:
 
 
 def _cell(text: str, width: int) -> str:
-    """Fit a text into so many cells, with an ellipsis where something is missing."""
+    """Fit a text into so many cells; an ellipsis marks a cut."""
     text = _clean(text)
     if cell_len(text) <= width:
         return set_cell_size(text, width)
@@ -290,7 +290,7 @@ def _cell(text: str, width: int) -> str:
 
 
 def _clean(text: str) -> str:
-    """Replace what would move the cursor: names and messages come from anywhere."""
+    """Replace control characters, which untrusted names and messages may contain."""
     return "".join(character if character.isprintable() else "·" for character in text)
 
 

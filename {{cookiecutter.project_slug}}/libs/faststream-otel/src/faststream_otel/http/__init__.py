@@ -1,4 +1,4 @@
-"""HTTP with routes of your own, by FastAPI (extra `http`)."""
+"""Services with their own HTTP routes, by FastAPI (extra `http`)."""
 
 from .errors import Errors, Refused
 from .idempotency_key import (

@@ -1,7 +1,7 @@
-"""What a service answers to a request that it refuses.
+"""Error responses of a service, which all have one shape:
+`{"errors": [{"field": …, "reason": …}]}`.
 
-Every refusal has one shape: `{"errors": [{"field": …, "reason": …}]}`. `field` is the part of the
-request that is wrong; it is empty where none is.
+`field` is the part of the request that is wrong; it is empty if no part is.
 """
 
 import json
@@ -20,7 +20,7 @@ from ..messages.broker import TooLarge, Unavailable
 from .idempotency_key import BadKey, KeyInUse, KeyReused
 
 MAX_ERRORS = 20
-"""Of one request, however many it has."""
+"""Validation errors that one response lists."""
 KEY = "Idempotency-Key"
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Problem(BaseModel):
 
 
 class Errors(BaseModel):
-    """Which parts of a request are wrong, and why."""
+    """The parts of a request that are wrong, and why."""
 
     errors: list[Problem]
 
@@ -40,30 +40,30 @@ class Errors(BaseModel):
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Errors, "description": description}
     for status, description in {
-        400: "The body is incomplete, its length is given in two ways, or the key is not valid",
-        408: "The body did not come in time",
-        409: "The first request with this key is still being answered",
+        400: "The body is incomplete or has two lengths, or the Idempotency-Key is not valid",
+        408: "The body did not arrive in time",
+        409: "The first request with this Idempotency-Key is still being answered",
         413: "The body is too large",
         415: "The body is not application/json, or is compressed",
-        422: "The request is not as described: which field, and why;"
-        " or the key was sent with another request before",
-        503: "The broker is not available, or too many requests at once",
+        422: "A field of the request is not valid,"
+        " or the Idempotency-Key was sent with another request before",
+        503: "The broker is not available, or there are too many requests at once",
     }.items()
 }
-"""What any route of a service may answer, for its OpenAPI document."""
+"""Error responses of every route, for the OpenAPI document."""
 RESPONSES[503]["headers"] = {
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}
 }
 
 
 class Refused(fastapi.HTTPException):
-    """Raised in a route or a dependency, it is the answer.
+    """Raise it in a route or a dependency to refuse the request.
 
     Args:
-        status: Of HTTP, 400 or more.
-        field: The part of the request that is wrong; empty if none is.
+        status: The response's HTTP status, 400 or more.
+        field: The part of the request that is wrong; empty if no part is.
         reason: What is wrong with it.
-        headers: Of the answer.
+        headers: The response's headers.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Refused(fastapi.HTTPException):
 
 
 def answer(refused: HTTPException) -> Response:
-    """The answer that says why a request is refused."""
+    """The error response for a refused request."""
     problem = {"field": getattr(refused, "field", ""), "reason": refused.detail}
     return _answer(refused.status_code, [problem], refused.headers)
 
 
 def install(api: FastAPI) -> None:
-    """Have the application answer every refusal, and its own errors, in the one shape."""
+    """Give all error responses of the application the one shape, those of bugs included."""
     refusals: dict[type[Exception], Any] = {
         HTTPException: lambda error: error,
         BadKey: lambda error: Refused(400, KEY, str(error)),
@@ -88,7 +88,7 @@ def install(api: FastAPI) -> None:
         KeyInUse: lambda _: Refused(
             409, KEY, "was sent with a request that is still being answered, try again later"
         ),
-        TooLarge: lambda _: Refused(413, "body", "larger than the broker takes"),
+        TooLarge: lambda _: Refused(413, "body", "larger than the broker accepts"),
         Unavailable: _unavailable,
         Exception: lambda _: Refused(500, "", "internal error"),
     }
@@ -122,6 +122,6 @@ def _answer(
 ) -> Response:
     if not is_body_allowed_for_status_code(status):
         return Response(None, status, headers)
-    # ASCII: a name that the sender chose may hold what UTF-8 cannot.
+    # As ASCII: a field's name comes from the client, and may hold what UTF-8 cannot encode.
     body = json.dumps({"errors": problems})
     return Response(body, status, headers, media_type="application/json")

@@ -1,6 +1,6 @@
-"""The header field Idempotency-Key: a request that is sent again is answered as the first time.
+"""The Idempotency-Key header: a repeated request gets the response of the first one.
 
-It follows draft-ietf-httpapi-idempotency-key-header-07.
+Follows draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 import hashlib
@@ -16,18 +16,18 @@ from pydantic import BaseModel, WithJsonSchema
 
 MAX_KEY_CHARACTERS = 255
 KEY_PATTERN = r'^([!#-+\--~]+|"([ !#-\[\]-~]|\\["\\])+")$'
-"""A string of structured fields (RFC 8941, 3.3.3), or a text without quotes, space and comma."""
+"""A quoted string (RFC 8941, 3.3.3), or text without quotes, spaces and commas."""
 
 
 Answer = TypeVar("Answer")
 
 
 class BadKey(ValueError):
-    """The header field has no valid key; says what a valid one looks like."""
+    """The header has no valid key. The text says what a valid one looks like."""
 
 
 class KeyReused(Exception):
-    """The key stands for another request."""
+    """The key was sent with another request before."""
 
 
 class KeyInUse(Exception):
@@ -35,22 +35,24 @@ class KeyInUse(Exception):
 
 
 class KeyStore(Protocol):
-    """Where keys are remembered. Replicas that share one share what it promises.
+    """Remembers keys and responses. Replicas of a service can share one store.
 
-    One outside the process must do each step atomically, and let go of a claim whose process died.
-    An answer is what the route returns: such a store writes it down, and makes it anew.
+    A store outside the process must do each step atomically, and release the claims of a process
+    that died. An answer is the object that the route returns: such a store must serialize it.
     """
 
     async def claim(self, key: str, fingerprint: str) -> Any | None:
-        """Return the answer to this request, or None for the caller to find it and `release`.
+        """Claim the key. Return the answer of the first request, or None if this is the first one.
+
+        After None, the caller handles the request and calls `release`.
 
         Raises:
-            KeyReused: The key came with another fingerprint before.
-            KeyInUse: Somebody else has claimed it.
+            KeyReused: The key was claimed with another fingerprint before.
+            KeyInUse: Another request holds the claim.
         """
 
     async def release(self, key: str, fingerprint: str, answer: Any | None) -> None:
-        """Remember the answer; without one, the same request may claim the key again."""
+        """Remember the answer. If it is None, the same request may claim the key again."""
 
 
 @dataclass(slots=True)
@@ -61,11 +63,10 @@ class _Entry:
 
 
 class MemoryKeyStore:
-    """Remembers the keys of this process.
+    """Remembers keys in the memory of this process.
 
     Args:
-        most: Keys that are remembered; the one that came first is forgotten first. Each takes less
-            than 1 KB.
+        most: How many keys to remember; the oldest is forgotten first. Each takes less than 1 KB.
     """
 
     def __init__(self, most: int = 10_000) -> None:
@@ -88,20 +89,22 @@ class MemoryKeyStore:
 
     async def release(self, key: str, fingerprint: str, answer: Any | None) -> None:
         entry = self._entries.get(key)
-        if entry and entry.fingerprint == fingerprint:  # not one that came after it was forgotten
+        # The key may have been forgotten meanwhile, and claimed by another request.
+        if entry and entry.fingerprint == fingerprint:
             entry.answer, entry.claimed = answer, False
 
 
 async def once(
     store: KeyStore, key: str, fingerprint: str, answer: Callable[[], Awaitable[Answer]]
 ) -> Answer:
-    """Answer a request, or repeat the answer that it got before, which is not None.
+    """Call `answer` for the first request with a key, and return the same answer to later ones.
 
-    What `answer` raises is not remembered: the same request may try again.
+    Args:
+        answer: Must not return None. If it raises an error, the same request may be sent again.
 
     Raises:
-        KeyReused: The key came with another request before.
-        KeyInUse: That request is still being answered.
+        KeyReused: The key was sent with another request before.
+        KeyInUse: The first request is still being answered.
     """
     known: Answer | None = await store.claim(key, fingerprint)
     if known is not None:
@@ -115,10 +118,10 @@ async def once(
 
 
 def parse_key(lines: Sequence[str]) -> str | None:
-    """Return the key, or None without one; `"k"` and `k` are the same key.
+    """Return the key, or None if there is none; `"k"` and `k` are the same key.
 
     Args:
-        lines: The values of all header lines of that name.
+        lines: The values of all Idempotency-Key header lines.
 
     Raises:
         BadKey: The key is not valid, or there are several.
@@ -132,17 +135,17 @@ def parse_key(lines: Sequence[str]) -> str | None:
         raise BadKey(f"longer than {MAX_KEY_CHARACTERS} characters; a UUID will do")
     if not re.fullmatch(KEY_PATTERN, value):
         raise BadKey(
-            "not a quoted string of printable ASCII characters, nor such a text without quotes, "
-            'space and comma; a UUID will do: "8e03978e-40d5-43e8-bc93-6894a57f9324"'
+            "not a quoted string of printable ASCII characters, nor such text without quotes, "
+            'spaces and commas; a UUID will do: "8e03978e-40d5-43e8-bc93-6894a57f9324"'
         )
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == '"' else value
 
 
 def fingerprint(request: BaseModel) -> str:
-    """64 hex digits, the same for each request that means the same.
+    """Hash a request to 64 hex digits, equal for requests with the same meaning.
 
-    Space, which field is first, and a default that is said or left out make no difference; so a
-    field with a default can be added, and a client may still repeat what an older version took.
+    White space, the order of fields, and whether a default value is sent make no difference. So a
+    new field with a default does not break the repetition of an older request.
     """
     meant = request.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
@@ -154,7 +157,7 @@ def _of_request(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="With the same key, the same request is answered as the first time",
+            description="A repeated request with the same key gets the first response",
         ),
         WithJsonSchema({"type": "string", "pattern": KEY_PATTERN, "maxLength": MAX_KEY_CHARACTERS}),
     ] = None,
@@ -163,4 +166,4 @@ def _of_request(
 
 
 IdempotencyKey = Annotated[str | None, Depends(_of_request)]
-"""A route's parameter: the request's key, or None."""
+"""Type of a route's parameter: the request's key, or None."""

@@ -1,4 +1,4 @@
-"""Bodies in JSON that can be read in one way only, declared as JSON."""
+"""JSON request bodies: declared as JSON, and unambiguous."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,11 +13,11 @@ from .errors import Refused
 class JsonRoute(APIRoute):
     """Refuses other content types with a 415, and bad JSON with a 422.
 
-    A page of another site may send text/plain and forms without asking first, but not
-    application/json. NaN, lone surrogates, numbers beyond all bounds and other encodings than UTF-8
-    are bad JSON: whoever reads the message next may take them otherwise.
+    Browsers let another site's page send text/plain and forms without a CORS preflight, but not
+    application/json. NaN, lone surrogates, numbers out of range and encodings other than UTF-8 are
+    bad JSON, because consumers of the message may read them differently.
 
-    The routes of an `HttpService` are of this class; a router takes `route_class=JsonRoute`.
+    `HttpService` uses this class for its routes; give `route_class=JsonRoute` to your own routers.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

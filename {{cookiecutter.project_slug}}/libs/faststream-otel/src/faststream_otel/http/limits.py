@@ -1,13 +1,11 @@
-"""Limits of requests that have a body, as ASGI middleware.
-
-A refusal says what is wrong: `{"errors": [{"field": …, "reason": …}]}`.
+"""Limits for requests with a body, as ASGI middleware.
 
 | Status | When |
 |---|---|
-| 400 | its length is given in two ways (RFC 9112, 6.1), or it is incomplete |
-| 408 | it did not come within `body_timeout_seconds` |
-| 413 | it is larger than `max_body_bytes` |
-| 415 | it is compressed (RFC 9110, 15.5.16) |
+| 400 | the body has two lengths (RFC 9112, 6.1), or is incomplete |
+| 408 | the body did not arrive within `body_timeout_seconds` |
+| 413 | the body is larger than `max_body_bytes` |
+| 415 | the body is compressed (RFC 9110, 15.5.16) |
 | 503 | `max_requests` are being handled already |
 """
 
@@ -19,18 +17,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import Refused, answer
 
-# Many clients read the answer only after they have sent the whole body. So many times the limit is
-# read and thrown away, within the same time, before the connection is closed.
+# Many clients read the response only after they have sent the whole body. So a refused body is read
+# and dropped, up to this many times the limit, before the connection is closed.
 DRAINED = 8
 
 
 class RequestLimits:
-    """Hands on requests without a body as they are, and others once their body is there.
+    """Passes on a request with a body once the whole body has arrived.
 
     Args:
         max_body_bytes: A larger body is refused.
-        body_timeout_seconds: For it to come in.
-        max_requests: With a body, at once: as many bodies may be in memory.
+        body_timeout_seconds: How long the body may take to arrive.
+        max_requests: Concurrent requests with a body, each of which is kept in memory.
     """
 
     def __init__(
@@ -63,8 +61,7 @@ class RequestLimits:
             finally:
                 self._busy -= 1
         except Refused as refused:
-            # Without `close`, the rest of a body that nobody wants would be read as long as it
-            # comes.
+            # Without `close`, uvicorn would read the rest of the body, however long.
             refused.headers = {**(refused.headers or {}), "connection": "close"}
             await answer(refused)(scope, receive, send)
 
@@ -73,27 +70,27 @@ class RequestLimits:
         headers = Headers(scope=scope)
         if "transfer-encoding" in headers and (
             "content-length" in headers or scope.get("http_version") == "1.0"
-        ):  # a proxy that reads it the other way may take a part of it for a second request
-            reason = "has a Content-Length, or is of HTTP/1.0, and has a Transfer-Encoding"
+        ):  # request smuggling: a proxy may see another end of the body than this server
+            reason = "has a Transfer-Encoding as well as a Content-Length or HTTP/1.0"
             raise Refused(HTTPStatus.BAD_REQUEST, "body", reason)
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._read(scope, receive)
         except TimeoutError:
-            reason = f"did not come within {self._seconds:g} s"
+            reason = f"did not arrive within {self._seconds:g} s"
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, "body", reason) from None
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         refused = self._refused(scope)
         declared = _declared_length(scope)
-        # A client that waits for 100 Continue before it sends the body reads the answer now.
+        # A client that waits for 100 Continue before it sends the body reads the response now.
         if refused and (declared > DRAINED * self._limit or "expect" in Headers(scope=scope)):
             raise refused
         body, size, more = bytearray(), 0, True
         while more and size <= DRAINED * self._limit:
             message = await receive()
-            if message["type"] == "http.disconnect":  # the span records it; nobody reads the answer
-                raise Refused(HTTPStatus.BAD_REQUEST, "body", "not sent to its end")
+            if message["type"] == "http.disconnect":  # for the span: nobody reads the response
+                raise Refused(HTTPStatus.BAD_REQUEST, "body", "is incomplete")
             chunk = message.get("body", b"")
             size += len(chunk)
             if size <= self._limit and not refused:
@@ -104,7 +101,7 @@ class RequestLimits:
         return bytes(body)
 
     def _refused(self, scope: Scope) -> Refused | None:
-        """The refusal that the headers alone call for."""
+        """Refuse a request by its headers alone, if they are reason enough."""
         codings = ",".join(Headers(scope=scope).getlist("content-encoding")).lower().split(",")
         if any(coding.strip() not in {"", "identity"} for coding in codings):
             return Refused(
@@ -123,6 +120,6 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _declared_length(scope: Scope) -> int:
-    """In bytes; 0 if the client does not say it."""
+    """The Content-Length in bytes; 0 without a valid one."""
     length = Headers(scope=scope).get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() else 0

@@ -1,4 +1,4 @@
-"""A service with HTTP routes of its own, by FastAPI."""
+"""A service with its own HTTP routes, by FastAPI."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-# From here: `opentelemetry-instrument` replaces `fastapi.FastAPI` by one that it has instrumented.
+# Not from `fastapi`: `opentelemetry-instrument` replaces `fastapi.FastAPI` by its own subclass.
 from fastapi.applications import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,9 +23,9 @@ from .tracing import OriginalHeaders, RequestTracerProvider, readable
 class HttpService(Service):
     """A service whose routes are FastAPI's: `@service.http.post("/orders")`.
 
-    FastAPI is outside, FastStream's application inside its lifespan. Health, metrics and the
-    AsyncAPI document stay FastStream's, without spans. Requests are refused in one shape, which
-    `faststream_otel.http.errors` describes.
+    FastAPI is outside, and runs FastStream's application in its lifespan. FastStream serves health,
+    metrics and the AsyncAPI document, without spans. `faststream_otel.http.errors` describes the
+    one shape of error responses.
 
     Attributes:
         http: FastAPI's application.
@@ -64,7 +64,7 @@ class HttpService(Service):
 
 
 class _Api(FastAPI):
-    """Hands on to FastStream's application what that serves itself."""
+    """Passes requests for FastStream's own routes on to FastStream's application."""
 
     def __init__(self, faststream: Application, limited: ASGIApp, **options: Any) -> None:
         @asynccontextmanager
@@ -72,7 +72,7 @@ class _Api(FastAPI):
             async with faststream.start_lifespan_context():
                 yield
 
-        # Newer versions of FastAPI have telemetry of their own, with the texts of exceptions.
+        # Newer versions of FastAPI have their own telemetry, which records the texts of exceptions.
         off: Any = {"tracing": False, "metrics": False, "logs": False}
         super().__init__(lifespan=lifespan, telemetry=off, **options)
         self._faststream, self._limited = faststream, limited
@@ -87,7 +87,7 @@ class _Api(FastAPI):
 
 
 def _excluded_urls() -> str:
-    """The documents, and what the user names in the instrumentation's own variables."""
+    """Patterns of URLs without spans: the documents, and those that the user's variables name."""
     documents = "|".join(map(re.escape, ("/openapi.json", "/docs", "/docs/oauth2-redirect")))
     chosen = os.environ.get("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS") or os.environ.get(
         "OTEL_PYTHON_EXCLUDED_URLS"

@@ -1,10 +1,10 @@
-"""What OpenTelemetry's instrumentation of FastAPI needs to keep the promises of other spans.
+"""Makes the spans of OpenTelemetry's FastAPI instrumentation follow the rules of this library:
 
-- A sampler or a span processor that raises costs the span, not the request.
-- No text of an error quotes the message that it is about.
-- The client's address, its user agent and the query of the URL, which may be personal data, are not
-  recorded. A route that wants one sets the attribute itself.
-- Headers that strangers send in odd forms neither lose a context nor cost the request.
+- A sampler or a span processor that raises loses the span, but does not fail the request.
+- The recorded text of an error does not quote the message that caused it.
+- The client's address, its user agent and the URL's query may be personal data, and are not
+  recorded. A route that needs one sets the attribute itself.
+- Malformed or repeated headers neither lose the trace context nor fail the request.
 """
 
 from collections.abc import Iterable
@@ -33,14 +33,14 @@ from ..telemetry.spans import end_span, start_span
 
 _PERSONAL = (
     CLIENT_ADDRESS, CLIENT_PORT, USER_AGENT_ORIGINAL, URL_QUERY,
-    # Their old names, for OTEL_SEMCONV_STABILITY_OPT_IN=http/dup.
+    # Their old names, under OTEL_SEMCONV_STABILITY_OPT_IN=http/dup.
     "net.peer.ip", "net.peer.port", "http.user_agent", "http.target", "http.url",
 )  # fmt: skip
 _HEADERS = "faststream_otel.headers"
 
 
 class RequestTracerProvider(TracerProvider):
-    """Another provider, whose spans keep the promises."""
+    """Wraps a provider, so that its spans follow the rules of this module."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -56,11 +56,11 @@ class _Tracer(Tracer):
     def start_span(
         self, name: str, context: Context | None = None, *arguments: Any, **options: Any
     ) -> Span:
-        # In place: the instrumentation sets what is left in it once more.
+        # In place: the instrumentation sets these attributes again after the start.
         attributes = options.get("attributes") or {}
         for personal in _PERSONAL:
             attributes.pop(personal, None)
-        if SERVER_ADDRESS in attributes:  # which has the port in it
+        if SERVER_ADDRESS in attributes:  # wrongly includes the port
             address, port = attributes[SERVER_ADDRESS], attributes.get(SERVER_PORT)
             attributes[SERVER_ADDRESS] = address.removesuffix(f":{port}")
         span = start_span(self._tracer, name, context=context, **options)
@@ -76,7 +76,7 @@ class _RequestSpan(Span):
         self._error: BaseException | None = None
         self._failed = False
 
-    def __getattr__(self, name: str) -> Any:  # what the SDK's span has beyond the API's
+    def __getattr__(self, name: str) -> Any:  # for what only the SDK's span has
         return getattr(self._span, name)
 
     def get_span_context(self) -> SpanContext:
@@ -115,7 +115,9 @@ class _RequestSpan(Span):
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         said = status.description if isinstance(status, Status) else description
         error, kind = self._error, type(self._error).__name__
-        if error and said and said.startswith(f"{kind}: "):  # the instrumentation, of this error
+        if (
+            error and said and said.startswith(f"{kind}: ")
+        ):  # the instrumentation reports this error
             self._failed = True
             self._span.set_attribute(ERROR_TYPE, error_type(error))
             self._span.set_status(Status(StatusCode.ERROR, f"{kind}: {describe(error)}"))
@@ -127,11 +129,11 @@ class _RequestSpan(Span):
 
 
 def readable(scope: Scope) -> Scope:
-    """The scope with headers as the instrumentation can read them; `OriginalHeaders` undoes it.
+    """Return the scope with headers that the instrumentation can read; `OriginalHeaders` undoes it.
 
-    Lines of one name are joined by commas (RFC 9110, 5.3), as W3C Trace Context (3.3.1) and Baggage
-    have it, of which the propagators take the first line alone. Two lines of a traceparent make no
-    valid value: a new trace starts. What is not UTF-8 is taken for Latin-1.
+    Header lines of one name are joined by commas (RFC 9110, 5.3; W3C Trace Context, 3.3.1; W3C
+    Baggage), because propagators read the first line only. Two traceparent lines make an invalid
+    value, which starts a new trace. What is not UTF-8 is read as Latin-1.
     """
     return {**scope, "headers": _joined(scope["headers"]), _HEADERS: scope["headers"]}
 
@@ -148,7 +150,7 @@ def _joined(lines: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 class OriginalHeaders:
-    """Inside the instrumentation: a route sees the headers that were sent."""
+    """Middleware inside the instrumentation that restores the headers as they were sent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

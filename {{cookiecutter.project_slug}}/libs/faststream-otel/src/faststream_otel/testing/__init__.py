@@ -1,7 +1,7 @@
-"""A pytest plugin: services connected in memory, and the traces that they make.
+"""A pytest plugin: services connected in memory, and their traces.
 
-Installed with the library; pytest finds it by itself. A project says once, in its conftest.py,
-which services belong together:
+It comes with the library, and pytest loads it by itself. A project names the services to connect
+once, in its conftest.py:
 
     @pytest.fixture
     def services():
@@ -18,11 +18,11 @@ and its tests read
             ("process orders.placed", "send payments.authorized"),
         ]
 
-No broker, no process and no socket takes part. `pytest --fixtures` describes each fixture. They
-need a plugin for asynchronous tests: pytest-asyncio or anyio's.
+This needs no broker, no further process and no socket, but a plugin for asynchronous tests:
+pytest-asyncio or anyio's. `pytest --fixtures` describes each fixture.
 
-While pytest runs, the default of OTEL_{TRACES,METRICS,LOGS}_EXPORTER is `none` in its process, so
-no test sends telemetry by accident. A test that wants it sent sets the variable.
+Under pytest, the default of OTEL_{TRACES,METRICS,LOGS}_EXPORTER is `none`, so that no test sends
+telemetry by accident. To send telemetry, a test sets the variable.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 try:
-    from pytest_asyncio import fixture as async_fixture  # its strict mode takes no other
+    from pytest_asyncio import fixture as async_fixture  # required by its strict mode
 except ImportError:
-    async_fixture = pytest.fixture  # type: ignore[assignment]  # anyio's plugin takes these
+    async_fixture = pytest.fixture  # type: ignore[assignment]  # anyio's plugin accepts these
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -44,7 +44,7 @@ __all__ = ("Client", "DeadLetter", "Log", "Publish", "ServiceFlow", "Trace")
 
 
 def __getattr__(name: str) -> Any:
-    """Import OpenTelemetry and FastStream on use: test suites that don't use them don't wait."""
+    """Import OpenTelemetry and FastStream on first use, so that other tests start quickly."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import flow, recording
@@ -70,10 +70,10 @@ def pytest_unconfigure() -> None:
 def services() -> "Sequence[Service]":
     """The services that `service_flow` connects. Override it in conftest.py, or in a test module.
 
-    Import them inside the fixture: then only the tests that use them pay for it.
+    Import them inside the fixture, so that tests without them start quickly.
     """
     pytest.fail(
-        "No services to connect. Override the fixture `services` in conftest.py:\n\n"
+        "There are no services to connect. Override the fixture `services` in conftest.py:\n\n"
         "    @pytest.fixture\n"
         "    def services():\n"
         "        from shop.services import orders, payments\n\n"
@@ -99,9 +99,9 @@ def trace() -> "Iterator[Trace]":
 async def service_flow(
     services: "Sequence[Service]", trace: "Trace"
 ) -> "AsyncIterator[ServiceFlow]":
-    """The services, connected in memory: publishing returns when all that follows is done.
+    """The services, connected in memory. Publishing returns when all handlers are done.
 
-    Retries, dead letters and spans are those of production. A batch holds one message.
+    Retries, dead letters and spans work as in production. A batch holds one message.
     """
     from .flow import connected
 
@@ -119,12 +119,12 @@ def publish(service_flow: "ServiceFlow") -> "Publish":
 def http_client(service_flow: "ServiceFlow") -> "Client":
     """An httpx client of a service: `await http_client(orders.service).post("/orders", json={})`.
 
-    It calls the ASGI application itself, without a socket.
+    It calls the ASGI application directly, without a socket.
     """
     return service_flow.client
 
 
 @pytest.fixture
 def dead_letters(service_flow: "ServiceFlow") -> "list[DeadLetter]":
-    """What went to the dead letters during this test."""
+    """The dead letters of this test."""
     return service_flow.dead_letters

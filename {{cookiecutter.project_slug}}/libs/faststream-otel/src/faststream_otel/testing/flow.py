@@ -1,4 +1,4 @@
-"""Services that are connected in memory, and what they publish."""
+"""Services connected in memory, and the messages that they publish."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from httpx import AsyncClient
 
 Client: TypeAlias = "Callable[[Service], AsyncClient]"
-"""What the fixture `http_client` is."""
+"""Type of the fixture `http_client`."""
 
 
 class Publish(Protocol):
-    """What the fixture `publish` is."""
+    """Type of the fixture `publish`."""
 
     async def __call__(
         self, channel: str, event: Any, *, headers: Mapping[str, str] | None = None
@@ -34,12 +34,12 @@ class DeadLetter:
     """A message that no attempt could handle.
 
     Attributes:
-        channel: Where it was consumed from.
-        attempts: How often it was tried.
+        channel: Where it was consumed.
+        attempts: Number of attempts.
         error_type: Class of the error, with its module.
-        reason: What the error says.
-        body: The message's, to the byte.
-        headers: As text, those that say what happened included.
+        reason: Text of the error.
+        body: The message's body, byte for byte.
+        headers: As text, those of the dead letter included.
     """
 
     channel: str
@@ -51,12 +51,12 @@ class DeadLetter:
 
 
 class ServiceFlow:
-    """Services that are connected in memory."""
+    """Services connected in memory."""
 
     def __init__(self, services: Sequence[Service], stack: AsyncExitStack) -> None:
         self.services = services
         self.dead_letters: list[DeadLetter] = []
-        """What went to the dead letters."""
+        """The dead letters so far."""
         self._published: dict[str, list[Any]] = {}
         self._clients: dict[str, AsyncClient] = {}
         self._stack = stack
@@ -64,24 +64,24 @@ class ServiceFlow:
     async def publish(
         self, channel: str, event: Any, *, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Publish, and return when all that follows is done.
+        """Publish, and return when all handlers are done.
 
-        It goes through the broker of the first service, so the `send` span is that service's.
+        The first service's broker publishes it, so the `send` span is that service's.
 
         Args:
-            channel: Where to.
-            event: Whatever FastStream publishes: a model, JSON's types, or bytes as they are.
-            headers: Of the message.
+            channel: Where to publish.
+            event: Anything that FastStream can publish: a model, JSON's types, or bytes.
+            headers: The message's headers.
         """
         broker = self.services[0].broker.faststream
         await broker.publish(event, channel, headers=dict(headers or {}))
 
     def published(self, channel: str) -> list[Any]:
-        """What was published to a channel, before it was encoded, in order."""
+        """What was published to a channel, in order, before encoding."""
         return self._published.get(channel, []).copy()
 
     def client(self, service: Service) -> "AsyncClient":
-        """An httpx client of a service's HTTP, for as long as the services are connected."""
+        """An httpx client of a service, open while the services are connected."""
         from httpx import ASGITransport, AsyncClient
 
         if service.name not in self._clients:
@@ -92,8 +92,8 @@ class ServiceFlow:
             self._clients[service.name] = client
         return self._clients[service.name]
 
-    def note(self, cmd: PublishCommand) -> None:
-        """Remember what is about to be published."""
+    def record(self, cmd: PublishCommand) -> None:
+        """Record a publication."""
         self._published.setdefault(cmd.destination, []).extend(cmd.batch_bodies)
         if cmd.destination == DEAD_LETTERS:
             headers = {name: str(value) for name, value in cmd.headers.items()}
@@ -110,7 +110,7 @@ class ServiceFlow:
 
 
 class _Observer:
-    """FastStream's middleware that tells a flow of each publication."""
+    """A FastStream middleware that records each publication in a flow."""
 
     flow: ServiceFlow | None = None
 
@@ -129,7 +129,7 @@ class _Publications(BaseMiddleware[PublishCommand]):
         self, call_next: Callable[[PublishCommand], Awaitable[Any]], cmd: PublishCommand
     ) -> Any:
         if self._flow is not None:
-            self._flow.note(cmd)
+            self._flow.record(cmd)
         return await call_next(cmd)
 
 
@@ -137,7 +137,7 @@ _observers: "WeakKeyDictionary[Any, _Observer]" = WeakKeyDictionary()
 
 
 def _observer(broker: Any) -> _Observer:
-    """That of one of FastStream's brokers, from which it cannot be taken away again."""
+    """The observer of a FastStream broker. One for all tests, since it cannot be removed."""
     if broker not in _observers:
         _observers[broker] = _Observer()
         broker.add_middleware(_observers[broker])
@@ -146,9 +146,9 @@ def _observer(broker: Any) -> _Observer:
 
 @asynccontextmanager
 async def connected(services: Sequence[Service], trace: Trace) -> AsyncIterator[ServiceFlow]:
-    """Connect services in memory, and record what they do."""
+    """Connect services in memory, and record their spans and publications."""
     if not services:
-        raise ValueError("no services to connect; give at least one, such as [orders.service]")
+        raise ValueError("no services to connect: give at least one, such as [orders.service]")
     async with AsyncExitStack() as stack:
         flow = ServiceFlow(services, stack)
         kinds: dict[type, list[Broker]] = {}

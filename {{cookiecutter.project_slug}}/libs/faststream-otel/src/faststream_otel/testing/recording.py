@@ -1,4 +1,4 @@
-"""Spans as the tree that a reader of the trace sees, and the log records that belong to them."""
+"""Records spans and log records, and shows spans as a tree."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,9 +36,9 @@ class Log:
 
 
 class Trace:
-    """What was recorded: spans that have ended, in the order in which they started, and logs.
+    """Recorded log records, and recorded spans that have ended, in the order of their start.
 
-    A test may make several traces; `of` picks one.
+    A test may create several traces; `of` selects one.
     """
 
     def __init__(self) -> None:
@@ -48,21 +48,21 @@ class Trace:
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """OpenTelemetry's own spans, for whatever the methods here don't answer."""
+        """OpenTelemetry's own span objects."""
         return [span for span in self._spans if span.end_time is not None]
 
     @property
     def logs(self) -> list[Log]:
-        """Log records of the whole process, in the order in which they were logged."""
+        """Log records of the whole process, in order."""
         return self._logs.copy()
 
     @property
     def trace_ids(self) -> list[str]:
-        """Each trace once, as 32 hex digits, in the order in which they started."""
+        """Each trace once, as 32 hex digits, in the order of start."""
         return list(dict.fromkeys(_trace_id(span) for span in self.spans))
 
     def of(self, trace_id: str) -> "Trace":
-        """One trace alone: its spans so far, and its log records."""
+        """One trace: its spans so far, and its log records."""
         one = Trace()
         one._known = self._known
         one._spans = [span for span in self._spans if _trace_id(span) == trace_id]
@@ -70,7 +70,7 @@ class Trace:
         return one
 
     def edges(self) -> list[tuple[str, str]]:
-        """The name of each span's parent, and its own."""
+        """Pairs of names: each span's parent, and the span."""
         names = _names(self.spans)
         return [
             (names[span.parent.span_id], span.name)
@@ -79,7 +79,7 @@ class Trace:
         ]
 
     def links(self) -> list[tuple[str, str]]:
-        """The name of the span that a link points to, and that of the span that has the link."""
+        """Pairs of names: the span that a link points to, and the span with the link."""
         names = _names(self._known)
         return [
             (names.get(link.context.span_id, "not recorded"), span.name)
@@ -100,7 +100,7 @@ class Trace:
         """The one span of this name.
 
         Raises:
-            AssertionError: There is none, or several; with the tree of all spans.
+            AssertionError: There is none, or several. The text has the tree of all spans.
         """
         found = [span for span in self.spans if span.name == name]
         if len(found) != 1:
@@ -112,15 +112,15 @@ class Trace:
         return dict(self.span(name).attributes or {})
 
     def record(self, tracer_provider: TracerProvider) -> None:
-        """Record the spans of this provider, too, until the test ends."""
-        # A processor cannot be taken away again, so each provider has one for all tests.
+        """Also record the spans of this provider, until the test ends."""
+        # A processor cannot be removed, so each provider gets one for all tests.
         if tracer_provider not in _recorders:
             _recorders[tracer_provider] = _SpanRecorder()
             tracer_provider.add_span_processor(_recorders[tracer_provider])
         _recorders[tracer_provider].trace = self
 
     def __str__(self) -> str:
-        """The tree of spans, as text: what a failing test shows."""
+        """The tree of spans as text, for failing tests."""
         spans = self.spans
         ids = {_context(span).span_id for span in spans}
 
@@ -138,7 +138,7 @@ class Trace:
 
 @contextmanager
 def recording() -> Iterator[Trace]:
-    """A Trace that records the process's logs, and the spans of what `record` is given."""
+    """A Trace that records the logs of the process, and the spans of added providers."""
     trace = Trace()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(_LogRecorder(trace))
@@ -187,7 +187,7 @@ _recorders: "WeakKeyDictionary[TracerProvider, _SpanRecorder]" = WeakKeyDictiona
 
 def _context(span: ReadableSpan) -> SpanContext:
     context: SpanContext | None = span.context
-    assert context is not None, "a span of the SDK has one"
+    assert context is not None, "every span of the SDK has one"
     return context
 
 

@@ -1,4 +1,4 @@
-"""Lays down a service from the texts beside this, and says what to add to the modules of all."""
+"""Adds a service from the templates in this folder, and says what to add to shared modules."""
 
 import keyword
 import re
@@ -25,16 +25,16 @@ PLURALS = (
     (re.compile("(?<=[^us])s$"), ""),
 )
 IN_COMPOSE = re.compile(r"^  ([\w.-]+):", re.MULTILINE)
-# How a service says what travels over a channel: with a publisher, a decorator, a subscriber.
+# Where a service names the class of a channel's messages: publisher, decorator, subscriber.
 PUBLISHERS = (r"publisher\(%s, (\w+)\)", r"publisher\(%s\)\n(?:@.*\n)*(?:async )?def [^>]*-> (\w+)")
 TOOLS = re.compile(r"(^  #.*\n)*^  tools:\n", re.MULTILINE)
 SUBSCRIBER = r"subscriber\(%s\b.*\)\n(?:@.*\n)*(?:async )?def \w+\(\s*\w+: (?:list\[)?(\w+)"
-# What a field may want that takes no plain text; the last stands for what could not be guessed.
+# Values to try for a field that takes no plain text; the last one stands for "not found".
 SAMPLES = (1, 100, 0.5, "FI", "EUR", "2030-01-31T12:00:00Z", "2030-01-31", (), ...)
 
 
 class Channel(NamedTuple):
-    """A channel, the constant that names it, and the class of what travels over it."""
+    """A channel, its constant in channels.py, and the class of its messages."""
 
     name: str
     constant: str
@@ -42,14 +42,14 @@ class Channel(NamedTuple):
 
 
 def add_service(project: Project, name: str, consumes: str, publishes: str, batch: bool) -> str:
-    """Write the service's module, test and Compose entry; return what is left to do.
+    """Write the service's module, test and Compose entry; return the remaining steps.
 
     Args:
-        consumes: A channel, or its constant; empty: the last one in channels.py.
-        publishes: A channel that no service publishes to yet; empty: none.
+        consumes: A channel or its constant. Empty: the last one in channels.py.
+        publishes: A channel that no service publishes to yet. Empty: none.
 
     Raises:
-        UserError: A name is not good, or something is there already. Nothing was written.
+        UserError: A name is bad, or is taken. Nothing was written.
     """
     module = name.replace("-", "_")
     service_path = project.source / "services" / f"{module}.py"
@@ -57,17 +57,17 @@ def add_service(project: Project, name: str, consumes: str, publishes: str, batc
     _check_name(project, name, service_path, test_path)
     compose_path = project.root / "compose.yaml"
     compose = compose_path.read_text("utf-8")
-    # Before `tools`, with the comment above it; without `tools` as the first service.
+    # Before `tools` and the comment above it; without `tools`, as the first service.
     place = re.search(TOOLS, compose) or re.search(r"(?<=\nservices:\n)", compose)
     if "&service" not in compose or place is None:
-        raise UserError("compose.yaml has no services: or no &service, which they all share.")
+        raise UserError("compose.yaml lacks `services:`, or the anchor &service that they share.")
     last = next(reversed(_channels(project).values()), f"{name}.requested")
     source = _channel(project, consumes or last)
     target = _channel(project, publishes) if publishes else None
     if target and (target == source or _contract_of(project, target.constant, PUBLISHERS)):
         raise UserError(
-            f"--publishes {publishes}: the service consumes it, or another one publishes to it"
-            " already. Name a new channel, such as invoices.issued."
+            f"--publishes {publishes}: the service consumes it, or another service already"
+            " publishes to it. Name a new channel, such as invoices.issued."
         )
     used = [source, target] if target else [source]
 
@@ -107,7 +107,7 @@ def add_service(project: Project, name: str, consumes: str, publishes: str, batc
     lines = [f"new      {service_path.relative_to(project.root)}", f"new      {test}",
              "changed  compose.yaml", *_left_to_do(project, used, bool(event))]  # fmt: skip
     if "Ellipsis" in values["sample"]:
-        lines.append(f"\nReplace each Ellipsis in {test} by what such a message has there.")
+        lines.append(f"\nReplace each Ellipsis in {test} by a valid value.")
     return "\n".join((*lines, _text("next.txt", values)))
 
 
@@ -119,8 +119,8 @@ def _left_to_do(project: Project, used: list[Channel], has_event: bool) -> Itera
             yield f"\nAdd to {folder}/channels.py, and {one.constant} to CHANNELS there:\n"
             yield f'    {one.constant} = "{one.name}"'
         if _class(project, one.contract) is None:
-            yield f"\nAdd to {folder}/contracts.py, with the fields of your own:\n"
-            yield f'    class {one.contract}({base}):\n        """What travels over {one.name}."""'
+            yield f"\nAdd to {folder}/contracts.py, with your own fields:\n"
+            yield f'    class {one.contract}({base}):\n        """A message of {one.name}."""'
 
 
 def _check_name(project: Project, name: str, *paths: Path) -> None:
@@ -129,37 +129,37 @@ def _check_name(project: Project, name: str, *paths: Path) -> None:
     there = next((path for path in paths if path.exists()), None)
     fault = ""
     if not SERVICE.fullmatch(name) or keyword.iskeyword(name) or len(name) > 40:
-        fault = "is no name for a service: use at most 40 lower-case letters and digits, with -"
-        fault += " between words, and no keyword of Python"
+        fault = "cannot name a service: use at most 40 lower-case letters and digits, with -"
+        fault += " between words, and no Python keyword"
     elif name in {*taken, "metrics"}:  # the alias by which Prometheus finds all services
-        fault = "is taken: a compose file has that name already"
+        fault = "is taken: a Compose file has it"
     elif there:
-        fault = f"is taken: {there.relative_to(project.root)} is there already"
+        fault = f"is taken: {there.relative_to(project.root)} exists"
     if fault:
         raise UserError(f"NAME={name} {fault}. A good one: NAME=invoicing")
 
 
 def _channels(project: Project) -> dict[str, str]:
-    """The names of channels by their constants."""
+    """The channels by their constants."""
     return dict(CONSTANT.findall((project.source / "channels.py").read_text("utf-8")))
 
 
 def _channel(project: Project, option: str) -> Channel:
-    """The channel of that name or constant, or a new one."""
+    """The channel with that name or constant, or a new one."""
     for constant, name in _channels(project).items():
         if option in {constant, name}:
             known = _contract_of(project, constant, (*PUBLISHERS, SUBSCRIBER))
             return Channel(name, constant, known or _new_contract(name))
     if not CHANNEL.fullmatch(option):
         raise UserError(
-            f"{option} is no name for a channel: use lower-case letters and digits, with . or -"
+            f"{option} cannot name a channel: use lower-case letters and digits, with . or -"
             " between words. A good one: invoices.issued"
         )
     return Channel(option, re.sub("[.-]", "_", option).upper(), _new_contract(option))
 
 
 def _new_contract(channel: str) -> str:
-    """Over `invoices.issued` travels an InvoiceIssued."""
+    """A message of `invoices.issued` is an InvoiceIssued."""
     subject, *others = re.split("[.-]", channel)
     for plural, singular in PLURALS:
         if plural.search(subject):
@@ -169,7 +169,7 @@ def _new_contract(channel: str) -> str:
 
 
 def _contract_of(project: Project, constant: str, patterns: tuple[str, ...]) -> str:
-    """The class that travels over a channel; empty if no service says so."""
+    """The class of a channel's messages; empty if no service names it."""
     services = sorted((project.source / "services").glob("[!_]*.py"))
     text = "\n".join(path.read_text("utf-8") for path in services)
     found = (re.search(pattern % constant, text) for pattern in patterns)
@@ -182,7 +182,7 @@ def _class(project: Project, contract: str) -> type[BaseModel] | None:
 
 
 def _sample(model: type[BaseModel] | None) -> dict[str, Any]:
-    """A message for a test, with what each required field takes."""
+    """A message for a test, with a valid value for each required field."""
     made: dict[str, Any] = {}
     for name, field in model.model_fields.items() if model else ():
         kind: Any = field.annotation
@@ -204,7 +204,7 @@ def _text(name: str, values: dict[str, str]) -> str:
 
 
 def _format(project: Project, *paths: Path) -> None:
-    """As `make format` does, for names that make lines too long; without ruff they stay so."""
+    """Like `make format`, since names change the length of lines. Does nothing without ruff."""
     for arguments in (["check", "--fix", "--select", "I"], ["format"]):
         command = [sys.executable, "-m", "ruff", *arguments, "--quiet", *map(str, paths)]
         subprocess.run(command, cwd=project.root, capture_output=True, check=False)

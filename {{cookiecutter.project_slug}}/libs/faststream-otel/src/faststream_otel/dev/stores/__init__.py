@@ -1,4 +1,4 @@
-"""The stores that `trace` reads traces from, a module each."""
+"""The trace stores that `trace` can read, one module each."""
 
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
@@ -12,37 +12,37 @@ NAMES = ("tempo", "jaeger", "zipkin")
 
 
 class Store(Protocol):
-    """A running store. Its methods find nothing where it does not answer."""
+    """A running store. Its methods return nothing when it does not answer."""
 
     NAME: ClassVar[str]
     PORT: ClassVar[int]
-    """Its default; the variable <NAME>_PORT moves it."""
+    """The default port; the variable <NAME>_PORT changes it."""
     PAGE: ClassVar[str]
-    """Path of a trace in the store's own pages; empty if it has none."""
+    """Path of a trace in the store's own UI; empty if it has none."""
 
     def __init__(self, url: str) -> None: ...
 
     def is_ready(self) -> bool: ...
 
     def trace(self, trace_id: str) -> list[Span]:
-        """Read the spans of a trace; none when it is not there (yet)."""
+        """The spans of a trace; none if the store does not have it (yet)."""
 
     def linked(self, trace_id: str, since: float) -> list[str]:
-        """Find the traces that link to this one, of those from `since` (Unix seconds) on."""
+        """The traces since `since` (Unix seconds) that link to this one."""
 
     def explore_query(self, trace_id: str) -> dict[str, Any]:
-        """The query for a trace that Grafana's Explore page hands to this store's data source."""
+        """The query for a trace in Grafana's Explore, for this store's data source."""
 
 
 def store_of(project: Project) -> Store:
-    """The store that the variable TRACE_BACKEND names, which is tempo by default.
+    """The store that the variable TRACE_BACKEND names; tempo by default.
 
     Raises:
-        UserError: There is none of that name, or its port is no port.
+        UserError: There is no such store, or its port is not a port.
     """
     name = project.variable("TRACE_BACKEND") or NAMES[0]
     if name not in NAMES:
-        raise UserError(f"TRACE_BACKEND={name} is no trace store: use {', '.join(NAMES)}.")
+        raise UserError(f"TRACE_BACKEND={name} is not a trace store: use {', '.join(NAMES)}.")
     store: type[Store] = getattr(import_module(f"{__name__}.{name}"), name.capitalize())
     return store(project.url(port_variable(store), store.PORT))
 
@@ -52,7 +52,7 @@ def port_variable(store: Store | type[Store]) -> str:
 
 
 class HttpStore:
-    """What the stores have in common: they answer with JSON over HTTP."""
+    """A store that answers with JSON over HTTP."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -66,7 +66,7 @@ class HttpStore:
             return False
 
     def _get(self, path: str, timeout: float = 2.0, **query: str | int) -> Any:
-        """The JSON of an answer; None where there is no answer, or it is none of success."""
+        """The JSON of a successful response, else None."""
         try:
             answer = self._client.get(path, params=query or None, timeout=timeout)
             return answer.json() if answer.is_success else None

@@ -1,4 +1,4 @@
-"""Reads traces from Jaeger, by the third version of its HTTP API: OTLP in JSON."""
+"""Reads traces from Jaeger by version 3 of its HTTP API, which returns OTLP in JSON."""
 
 import time
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from ..otlp import Span, spans_of_json
 from . import HttpStore
 
 MAX_SEARCHED = 200
-"""The newest traces of each service that are searched for links: Jaeger itself cannot."""
+"""How many of each service's newest traces to search for links, which Jaeger cannot search for."""
 
 
 class Jaeger(HttpStore):
@@ -20,7 +20,7 @@ class Jaeger(HttpStore):
         return self._answers("/api/v3/services")
 
     def trace(self, trace_id: str) -> list[Span]:
-        # Raw: as they were sent, without the adjustments that its pages make.
+        # Raw: without the adjustments that Jaeger's UI makes.
         return _spans(self._get(f"/api/v3/traces/{trace_id}", raw_traces="true"))
 
     def linked(self, trace_id: str, since: float) -> list[str]:

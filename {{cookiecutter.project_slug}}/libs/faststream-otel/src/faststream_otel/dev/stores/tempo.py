@@ -1,4 +1,4 @@
-"""Reads traces from Tempo, or from an OTLP receiver that answers in its place."""
+"""Reads traces from Tempo, or from an OTLP receiver in its place."""
 
 import time
 from typing import Any, ClassVar
@@ -7,7 +7,7 @@ from ..otlp import Span, spans_of_json
 from . import HttpStore
 
 MAX_SECONDS = 7 * 86_400
-"""How far back Tempo searches at once (`query_frontend.search.max_duration`)."""
+"""The longest period of a search in Tempo (`query_frontend.search.max_duration`)."""
 
 
 class Tempo(HttpStore):

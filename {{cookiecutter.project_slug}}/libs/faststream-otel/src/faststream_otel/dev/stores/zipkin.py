@@ -1,7 +1,7 @@
-"""Reads traces from Zipkin, and the text that the Collector made of events and links.
+"""Reads traces from Zipkin, where the Collector stored events and links as text.
 
-Lost for good: the case of names, types of attributes, which of them were the resource's, and what
-is below a microsecond.
+Zipkin does not keep the case of names, the types of attributes, the difference between attributes
+of the span and of the resource, and fractions of a microsecond.
 """
 
 import json
@@ -12,9 +12,9 @@ from ..otlp import Event, Link, Span, Status
 from . import HttpStore
 
 MAX_SEARCHED = 500
-"""The newest traces with a link that are looked at: Zipkin finds no link by where it leads."""
+"""How many of the newest traces with links to read: Zipkin cannot search for a link's target."""
 LINK = "otlp.link."
-"""What the keys of tags begin with that were links."""
+"""Prefix of the tags that hold links."""
 
 
 class Zipkin(HttpStore):
@@ -70,19 +70,19 @@ def _span(raw: dict[str, Any]) -> Span:
 
 
 def _link(text: str) -> Link:
-    """Read `trace id|span id|trace state|attributes|number of those that were dropped`."""
+    """Read `trace id|span id|trace state|attributes|number of dropped attributes`."""
     trace_id, span_id, _, rest = text.split("|", 3)
     return Link(trace_id.rjust(32, "0"), span_id, _attributes(rest))
 
 
 def _event(raw: dict[str, Any]) -> Event:
-    """Read a name, or `name|attributes|number of those that were dropped`."""
+    """Read a name, or `name|attributes|number of dropped attributes`."""
     name, _, rest = raw["value"].partition("|")
     return Event(name, int(raw["timestamp"]) * 1000, _attributes(rest))
 
 
 def _attributes(text: str) -> dict[str, Any]:
-    """Read `attributes|number of those that were dropped`; none of what is no such text."""
+    """Read `attributes|number of dropped attributes`; none from any other text."""
     try:
         attributes = json.loads(text.rpartition("|")[0])
     except ValueError:
