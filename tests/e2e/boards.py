@@ -49,6 +49,7 @@ class Target:
             "__interval": f"{self.step}s",
             "__range": f"{seconds}s",
             "__range_s": str(seconds),
+            **{source: f"faststream-{source}" for source in ("loki", "prometheus", "traces")},
             **values,
         }
         return VARIABLE.sub(lambda found: known[found[1] or found[3]], text)
