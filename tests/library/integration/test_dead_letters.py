@@ -277,8 +277,8 @@ def test_what_an_earlier_version_wrote_is_respected(kafka: str, program: Program
     [
         (["replay"], 2, "say which: "),
         (["replay", "--all", "0/0"], 2, "not both"),
-        (["replay", "0-0"], 2, "0-0 is no <partition>/<offset>, such as 0/12"),
-        (["discard", "00/0"], 2, "00/0 is no <partition>/<offset>"),
+        (["replay", "0-0"], 2, "0-0 is not <partition>/<offset>, such as 0/12"),
+        (["discard", "00/0"], 2, "00/0 is not <partition>/<offset>"),
         (["replay", "--topic", "x"], 2, "unrecognized arguments: --topic"),
         (["dead-letters", "--limit", "0"], 2, "0 is not a number from 1"),
         (["replay", "0/7"], 1, "There is no dead letter 0/7."),

@@ -102,7 +102,7 @@ async def why_refused(settings: KafkaSettings) -> str:
             IllegalSaslStateError,
             SaslAuthenticationFailed,
         ) as error:
-            return f"it does not accept BROKER_USERNAME and BROKER_PASSWORD: {error}"
+            return f"it does not accept BROKER_USERNAME or BROKER_PASSWORD: {error}"
         except UnsupportedSaslMechanismError as error:
             return f"it does not support BROKER_SASL_MECHANISM: {error}"
         except ssl.SSLCertVerificationError as error:
