@@ -204,7 +204,11 @@ def _patient_session(seconds: float) -> Any:
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    retries = Retry(
+    class TelemetryRetry(Retry):
+        of_telemetry = True
+
+    logging.getLogger("urllib3.connectionpool").addFilter(_is_wanted)
+    retries = TelemetryRetry(
         total=None,
         connect=int(seconds / RECONNECT_SECONDS) + 3,  # the first pauses are shorter
         read=0,
@@ -217,6 +221,13 @@ def _patient_session(seconds: float) -> Any:
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retries))
     return session
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """urllib3 warns of each further attempt to connect; of ours, `Delivery` has said enough."""
+    ours = isinstance(record.args, tuple) and getattr(record.args[0], "of_telemetry", False)
+    # See `_QUIET` in providers.py: OTEL_LOG_LEVEL=info shows each attempt.
+    return not ours or logging.getLogger("opentelemetry.exporter").isEnabledFor(record.levelno)
 
 
 def _grpc_credentials(signal: Signal) -> Any | None:
