@@ -1,4 +1,4 @@
-"""docs/removing-the-example.md is true: what it says is done here, and its first service added."""
+"""docs/removing-the-example.md is true: this follows its steps, and adds its first service."""
 
 import re
 import shlex
@@ -78,7 +78,7 @@ EDITS: dict[str, Edit] = {
     "compose.yaml": without(r"^  orders:\n(.*\n)*?(?=  # For commands by hand)"),
     ".env.example": without(r"^#ORDERS_PORT=.*\n"),
     "pyproject.toml": without(
-        r"^#.*\nentrance = .*\n", r"^#.*\nnext_step = .*\n", r', "example\.py"', r" # example\.py$"
+        r"^#.*\nentrance = .*\n", r"^#.*\nnext_step = .*\n", r', "example\.py"'
     ),
     "Makefile": replaced("# --- The example", "# --- End of the example"),
     ".github/workflows/ci.yml": without(r"^      - run: make order\n"),
