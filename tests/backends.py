@@ -1,4 +1,4 @@
-"""Trace stores and Loki as processes of their own, and what they answer about a trace."""
+"""Runs trace stores and Loki as processes, and queries them about a trace."""
 
 import os
 import subprocess
@@ -20,10 +20,10 @@ ON_LOOPBACK = "127.0.0.1"
 
 
 class Traces(Protocol):
-    """What a trace store answers."""
+    """Queries of a trace store."""
 
     def trace(self, trace_id: str) -> list[Span]:
-        """Return the spans there are so far; raises OSError while there is none."""
+        """Return the spans so far; raises OSError while there are none."""
 
     def traces_linked_to(self, trace_id: str) -> list[str]:
         """Return the ids of the traces that have a link to this one."""
@@ -33,7 +33,7 @@ class Traces(Protocol):
 class Backend:
     traces: Traces
     grpc: int
-    """Its ports of OTLP on 127.0.0.1."""
+    """Its OTLP ports on 127.0.0.1."""
     http: int
 
 
@@ -80,7 +80,7 @@ def jaeger(project: Path, folder: Path) -> Iterator[Backend]:
 
 
 def on_loopback(http: int, grpc: int) -> dict[str, Any]:
-    """Where a server of Grafana's makes listens, as its configuration has it."""
+    """Listening settings for the configuration of Tempo and Loki."""
     return {
         "http_listen_address": ON_LOOPBACK,
         "http_listen_port": http,
@@ -91,7 +91,7 @@ def on_loopback(http: int, grpc: int) -> dict[str, Any]:
 
 @contextmanager
 def tempo(project: Path, folder: Path) -> Iterator[Backend]:
-    """Tempo as it is baked, but for its ports and where it keeps what it has."""
+    """Tempo as baked, with other ports and folders."""
     program = tool("tempo", "traces go straight to Tempo")
     grpc, http, port, internal = free_ports(4)
     config = yaml.safe_load((project / "observability/tempo/tempo.yaml").read_text("utf-8"))
@@ -109,12 +109,12 @@ def tempo(project: Path, folder: Path) -> Iterator[Backend]:
 
 @contextmanager
 def loki(project: Path, folder: Path) -> Iterator[Loki]:
-    """Loki as it is baked, but for its ports and where it keeps what it has."""
+    """Loki as baked, with other ports and folders."""
     program = tool("loki", "log records go straight to Loki")
     port, internal = free_ports(2)
     config = yaml.safe_load((project / "observability/loki/loki.yaml").read_text("utf-8"))
     config["server"] |= on_loopback(port, internal)
-    config["frontend"] = {"address": ON_LOOPBACK}  # where the querier brings its answers
+    config["frontend"] = {"address": ON_LOOPBACK}  # where the querier sends results
     text = yaml.safe_dump(config).replace("/loki", str(folder / "loki"))
     file = folder / "loki.yaml"
     file.write_text(text)
@@ -132,7 +132,7 @@ BACKENDS: dict[str, Callable[[Path, Path], AbstractContextManager[Backend]]] = {
 
 @contextmanager
 def running(command: list[str], log: Path, ready: str) -> Iterator[None]:
-    """Run a program until the end of `with`, from when this address answers."""
+    """Run a program inside the `with` block, and wait until this address answers."""
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=log.parent, env=os.environ, stdout=output, stderr=subprocess.STDOUT

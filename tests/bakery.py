@@ -1,4 +1,4 @@
-"""Bake the template as a user does, and run what a baked project offers."""
+"""Bakes the template like a user, and runs commands of baked projects."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ COOKIECUTTER = (sys.executable, "-m", "cookiecutter")
 
 
 class BakingError(Exception):
-    """Carries what was printed."""
+    """A failed command, with its output."""
 
 
 @dataclass(frozen=True)
 class Bakery:
-    """Where bakes go, and the one environment and set of caches that all of them share."""
+    """The folder for bakes, with one environment and caches that all of them share."""
 
     home: Path
 
@@ -54,7 +54,7 @@ class Bakery:
         )
 
     def bake(self, answers: Answers, into: Path, *options: str) -> Path:
-        """Return the baked project's folder, the one new one in `into`."""
+        """Bake, and return the project's folder, the only new one in `into`."""
         before = set(into.iterdir()) if into.exists() else set()
         done = self.cookiecutter(answers, into, *options)
         if done.returncode:
@@ -63,14 +63,14 @@ class Bakery:
         return project
 
     def baked_once(self, answers: Answers, into: Path) -> Path:
-        """As `bake`, or what it returned before: pytest asks again for each file of tests."""
+        """Like `bake`, but only once: pytest asks again for each test file."""
         if not into.exists():
             return self.bake(answers, into)
         (project,) = into.iterdir()
         return project
 
     def run(self, project: Path, *command: str) -> None:
-        """Run a command of the baked project; fails with all that it printed."""
+        """Run a command in the baked project; a failure has its output."""
         done = subprocess.run(
             command,
             cwd=project,
@@ -82,7 +82,7 @@ class Bakery:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
 
     def make_dev(self, project: Path, env: dict[str, str]) -> str:
-        """Run `make dev` until everything is up, end it; return all that it printed."""
+        """Run `make dev` until everything is up, then stop it; return its output."""
         with subprocess.Popen(
             ["make", "dev"],
             cwd=project,
@@ -104,7 +104,7 @@ class Bakery:
             return said + running.stdout.read()
 
     def environment(self) -> dict[str, str]:
-        """The user's, without their settings of cookiecutter, uv, OpenTelemetry and make.
+        """The user's environment, without settings of cookiecutter, uv, OpenTelemetry and make.
 
         And without those of the library's tests, which may share this process.
         """

@@ -1,4 +1,4 @@
-"""The baked Collector as a process of its own, whose exporters write to files."""
+"""Runs the baked Collector as a process whose exporters write to files."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from tools import tool
 
 @dataclass(frozen=True)
 class Collector:
-    """The one that is baked, as a process of its own, whose exporters write to files."""
+    """The baked Collector as a process whose exporters write to files."""
 
     grpc: str
     url: str
-    """Of OTLP over HTTP."""
+    """Port for OTLP over HTTP."""
     folder: Path
 
     def send(self, signal: str, body: dict[str, Any]) -> None:
@@ -41,12 +41,12 @@ class Collector:
         self.send("traces", {"resourceSpans": [scope]})
 
     def received(self, name: str) -> str:
-        """What an exporter has written so far, a JSON document a line."""
+        """What an exporter has written so far, one JSON document per line."""
         path = self.folder / name
         return path.read_text("utf-8") if path.exists() else ""
 
     def wait_for(self, name: str, check: Callable[[str], bool]) -> str:
-        """Return what an exporter has written, as soon as `check` likes it."""
+        """Wait until `check` accepts what an exporter has written, and return it."""
         deadline = time.monotonic() + 30
         while not check(written := self.received(name)):
             assert time.monotonic() < deadline, f"{name} after 30 s: {written[-2000:]}"
@@ -66,7 +66,7 @@ def running(
     store: str = "file/traces",
     **variables: str,
 ) -> Iterator[Collector]:
-    """Run the baked configuration with other ends: ports of its own, files for backends.
+    """Run the baked configuration with other ports, and files as backends.
 
     `added` is a file of configuration more; `store` is the exporter that traces end in.
     """

@@ -1,4 +1,4 @@
-"""Fixtures that build; the tests assert."""
+"""Fixtures for baked projects."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def default_project(bakery: Bakery) -> Path:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker of pytest-xdist hands on what its checks lacked."""
+    """Pass on from a worker of pytest-xdist which tools were missing."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["missing"] = tools.missing
 

@@ -1,4 +1,4 @@
-"""What is baked: as few sets of answers as it takes to give every value of every option once."""
+"""The sets of answers to bake: as few as cover every value of every option."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ Answers = dict[str, str]
 
 
 def matrix() -> list[Answers]:
-    """The defaults first, then each next row takes every option's next value."""
+    """The defaults first; each further row has every option's next value."""
     rows = max(map(len, OPTIONS.values()))
     return [
         {option: values[row % len(values)] for option, values in OPTIONS.items()}

@@ -1,6 +1,6 @@
-"""What must be masked wherever it stands, and what looks like it and must stay."""
+"""Personal data that must be masked everywhere, and similar values that must not."""
 
-# A password without a digit or a sign, which nothing but its surroundings gives away.
+# A password of letters only, which is recognizable by its context alone.
 PASSWORD = "sesame"
 
 PERSONAL = [

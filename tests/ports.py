@@ -1,14 +1,14 @@
-"""Ports of 127.0.0.1 for what the tests start."""
+"""Free ports on 127.0.0.1 for processes of tests."""
 
 import random
 import socket
 
-# Client sockets take theirs from 32768 upwards: a port of ours belongs below.
+# Below 32768, where the system does not choose ports for client sockets.
 RANGE = range(20000, 32768)
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many different ports that nobody listens on."""
+    """Return `count` different free ports."""
     found: list[int] = []
     for port in random.sample(RANGE, len(RANGE)):
         with socket.socket() as probe:

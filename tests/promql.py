@@ -1,4 +1,4 @@
-"""Read the names out of PromQL: enough of its grammar for that, and no more."""
+"""Reads the names in a PromQL query, without parsing the rest of its grammar."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Git, and a repository of its own with the template in it, which a test may change."""
+"""Git, and copies of the template's repository that a test may change."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from matrix import TEMPLATE
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Return what git prints; fails with its complaint."""
+    """Run git and return its output; a failure has its error."""
     author = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER")
               for what in ("NAME", "EMAIL")}  # fmt: skip
     done = subprocess.run(
@@ -24,7 +24,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def commit(folder: Path, message: str) -> None:
-    """Commit all that git does not ignore; the first one makes the repository."""
+    """Commit everything that git does not ignore; the first commit creates the repository."""
     if not (folder / ".git").exists():
         git(folder, "init", "--quiet", "--initial-branch=main")
     git(folder, "add", "--all")
@@ -32,7 +32,7 @@ def commit(folder: Path, message: str) -> None:
 
 
 def knows(revision: str) -> bool:
-    """Tell whether the template's repository has this commit: a shallow clone has few."""
+    """Whether the template's repository has this commit: a shallow clone has few."""
     found = subprocess.run(
         ["git", "cat-file", "-e", f"{revision}^{{commit}}"], cwd=TEMPLATE, capture_output=True
     )
@@ -40,14 +40,14 @@ def knows(revision: str) -> bool:
 
 
 def copy_of_the_template(to: Path) -> Path:
-    """Commit the template as it lies here, with what is not committed yet and without its past."""
+    """Commit the template as it is here, with uncommitted changes and without its history."""
     copy_files(to)
     commit(to, "first")
     return to
 
 
 def clone_of_the_template(to: Path) -> Path:
-    """Likewise, on top of its past."""
+    """Likewise, on top of its history."""
     git(TEMPLATE, "clone", "--quiet", "--no-checkout", str(TEMPLATE), str(to))
     git(to, "checkout", "--quiet", "-B", "main")  # there may be no branch, as where CI checks out
     git(to, "rm", "-r", "--quiet", ".")
@@ -58,7 +58,7 @@ def clone_of_the_template(to: Path) -> Path:
 
 
 def copy_files(to: Path) -> None:
-    """Copy all that is the template's, with what is not committed yet."""
+    """Copy all files of the template, with uncommitted changes."""
     listed = git(TEMPLATE, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, listed.split("\0")):
         if (TEMPLATE / name).is_file():

@@ -1,4 +1,4 @@
-"""Alerts: each is tested, leads to its section of the runbook and to a board, can reach people."""
+"""Alerts: each has tests, links to the runbook and a board, and can be sent."""
 
 import json
 import re

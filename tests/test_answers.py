@@ -1,4 +1,4 @@
-"""Good answers arrive as they were typed, bad ones are refused before anything is written."""
+"""Good answers arrive unchanged, bad ones are refused before anything is written."""
 
 import re
 import subprocess
@@ -159,7 +159,7 @@ def test_bad_answer_is_refused_before_anything_is_written(
 def test_the_names_of_libraries_are_those_that_a_bake_installs(
     default_project: Path, bakery: Bakery
 ) -> None:
-    """A project of such a name can't be installed beside the library, or hides its modules."""
+    """A project with such a name can't be installed beside the library, or hides its modules."""
     printed = subprocess.run(
         ["uv", "run", "--exact", "--quiet", "python", "-c", INSTALLED],
         cwd=default_project, env=bakery.environment(),
@@ -171,13 +171,13 @@ def test_the_names_of_libraries_are_those_that_a_bake_installs(
     assert names - {"order_flow"} == set(listed.split())
 
 
-def test_a_bad_slug_is_told_once(bakery: Bakery, tmp_path: Path) -> None:
+def test_a_bad_slug_is_reported_once(bakery: Bakery, tmp_path: Path) -> None:
     done = bakery.cookiecutter({"project_slug": "order.flow"}, tmp_path)
     assert done.returncode != 0
     assert done.stdout.count("A good one: ") == 1, done.stdout
 
 
-def test_the_questions_are_asked_in_plain_english(bakery: Bakery, tmp_path: Path) -> None:
+def test_the_prompts_are_shown(bakery: Bakery, tmp_path: Path) -> None:
     done = bakery.cookiecutter({}, tmp_path, prompt=True)
     assert done.returncode == 0, done.stdout
     for question in ("Project name", "Message broker", "Apache Kafka", "Licence"):

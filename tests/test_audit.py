@@ -1,6 +1,6 @@
-"""`make audit` fails on a known vulnerability, says which, and takes a waiver.
+"""`make audit` fails on a known vulnerability, names it, and accepts a waiver.
 
-The real database is not asked here: a server that answers like OSV stands in for it.
+A local server replaces the OSV database.
 """
 
 import json
@@ -28,7 +28,7 @@ FLAW = {
 
 
 class Database(BaseHTTPRequestHandler):
-    """Knows one flaw, of uvicorn."""
+    """Has one vulnerability, of uvicorn."""
 
     asked: set[str]
 

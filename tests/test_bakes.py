@@ -1,4 +1,4 @@
-"""Every option's every value is baked, and what comes out is sound: checked with the real tools."""
+"""Bakes every value of every option, and checks the projects with the real tools."""
 
 import json
 import re

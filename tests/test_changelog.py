@@ -1,4 +1,4 @@
-"""CHANGELOG.md keeps to its form, and the version that is baked in agrees with it."""
+"""CHANGELOG.md has the right form, and agrees with the template's version."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def releases() -> list[tuple[Version, date]]:
     ]
 
 
-def test_what_is_to_come_stands_first() -> None:
+def test_unreleased_changes_come_first() -> None:
     assert TEXT.startswith("# Changelog\n")
     assert HEADINGS[0] == "[Unreleased]"
 

@@ -1,4 +1,4 @@
-"""The Collector's configuration at work: what is masked, what is kept, what is counted."""
+"""The running Collector: what it masks, samples and counts."""
 
 import json
 import secrets
@@ -100,7 +100,7 @@ def test_a_key_that_names_a_secret_is_enough(collector: Collector, key: str) -> 
     assert PASSWORD not in line
 
 
-def test_numbers_are_looked_at_too(collector: Collector) -> None:
+def test_numbers_are_masked_too(collector: Collector) -> None:
     mark = f"mark-{secrets.token_hex(4)}"
     card = {"key": "number", "value": {"intValue": "4111111111111111"}}
     count = {"key": "count", "value": {"intValue": "4111"}}
@@ -122,7 +122,7 @@ def test_what_is_not_personal_stays(collector: Collector) -> None:
     assert "redaction.masked.count" not in kept
 
 
-def test_texts_without_end_are_cut_off(collector: Collector) -> None:
+def test_long_texts_are_cut_off(collector: Collector) -> None:
     mark = f"mark-{secrets.token_hex(4)}"
     text = "ä" * 40_000  # two bytes each, so that a cut may come in the middle of one
     now = str(time.time_ns())
@@ -224,7 +224,7 @@ class _Store(TraceServiceServicer):
         return ExportTraceServiceResponse()
 
 
-def test_spans_with_many_links_are_taken_by_a_store_with_the_limit_of_grpc(
+def test_spans_with_many_links_fit_the_message_limit_of_grpc(
     default_project: Path, tmp_path: Path
 ) -> None:
     """A message of more than 4 MiB is refused for good, with every span in it."""

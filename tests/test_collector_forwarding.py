@@ -1,4 +1,4 @@
-"""A copy of all telemetry reaches another place, and that place never stands in the stores' way."""
+"""A copy of all telemetry reaches another destination, which never delays the stores."""
 
 import gzip
 import secrets
@@ -84,7 +84,7 @@ def test_a_copy_of_everything_reaches_a_second_collector(
 
 @dataclass
 class Elsewhere:
-    """A place that takes OTLP over HTTP, or refuses it with a status."""
+    """A destination that accepts OTLP over HTTP, or refuses it with a status."""
 
     url: str = ""
     status: int = 503
@@ -117,10 +117,10 @@ def elsewhere() -> Iterator[Elsewhere]:
 
 
 @pytest.mark.parametrize("status", [503, 401], ids=["away", "wrong token"])
-def test_a_place_that_takes_nothing_is_not_in_the_way(
+def test_a_destination_that_accepts_nothing_delays_nothing(
     status: int, default_project: Path, tmp_path: Path
 ) -> None:
-    """Senders are let in and the stores get everything once, though that place's queue is full."""
+    """Senders are accepted and the stores get everything once, though the copy's queue is full."""
     at_once = {"sending_queue": {"batch": {"min_size": 0}}}
     with (
         elsewhere() as place,
@@ -141,7 +141,7 @@ def test_a_place_that_takes_nothing_is_not_in_the_way(
         assert not place.taken
 
 
-def test_what_was_sent_while_that_place_was_away_arrives_after_all(
+def test_telemetry_sent_while_the_destination_was_down_arrives_later(
     default_project: Path, tmp_path: Path
 ) -> None:
     """The queue is on disk: it outlives the Collector too."""

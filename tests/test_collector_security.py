@@ -1,6 +1,6 @@
-"""OTLP under TLS, with credentials, within limits: who may send, and what the others are told.
+"""OTLP with TLS, credentials and limits: who may send, and the errors for others.
 
-The senders are the services' own telemetry, which has nothing but the standard variables.
+The senders are the services' own telemetry, with only the standard variables.
 """
 
 import base64
@@ -144,7 +144,7 @@ def send(
 
 
 @pytest.mark.parametrize(("tls", "auth"), CASES, ids="-".join)
-def test_only_who_may_send_is_let_in(
+def test_only_senders_with_credentials_are_accepted(
     tls: str, auth: str, default_project: Path, certificates: Path, bakery: Bakery, tmp_path: Path
 ) -> None:
     senders: dict[str, Variables] = {}

@@ -1,4 +1,4 @@
-"""The dev containers: what they forward is what listens, and what prepares them works."""
+"""The dev containers: their forwarded ports and their setup."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def test_every_port_is_forwarded_with_a_name(project: Path) -> None:
 
 
 def test_the_services_of_make_dev_have_a_name_too(project: Path) -> None:
-    """All but the first take the ports above its own: devtools/supervisor.py."""
+    """All but the first use the ports above it: `service_ports` of the library."""
     (ports,) = (name for name in devcontainer(project)["portsAttributes"] if "-" in name)
     first, last = map(int, ports.split("-"))
     services = [*(project / "src").glob("*/services/[!_]*.py")]

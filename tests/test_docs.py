@@ -1,4 +1,4 @@
-"""The pages of a baked project name only what is there: files, tests, variables, volumes."""
+"""The pages of a baked project name only existing files, tests, variables and volumes."""
 
 import ast
 import json
@@ -37,7 +37,7 @@ REFERENCE = re.compile(r"`((?:template:)?[\w./-]+\.\w+|\.env\.example)(?:::([\w.
 
 
 def rows(project: Path) -> list[list[str]]:
-    """The cells of each row of the page's tables, but for the heads."""
+    """The cells of each row of the page's tables, without the headings."""
     lines = (project / TRACING_PAGE).read_text("utf-8").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
     return [row for row in cells if row[0] not in {"On the page", "Thing", "---"}]
@@ -50,7 +50,7 @@ def roots(project: Path) -> list[Path]:
 
 
 def located(project: Path, name: str) -> Path:
-    """The file that a page means by this name."""
+    """The file with this name on a page."""
     if name.startswith("template:"):
         return TEMPLATE / name.removeprefix("template:")
     return next((root / name for root in roots(project) if (root / name).is_file()), Path(name))
@@ -73,7 +73,7 @@ def defined(tree: ast.AST, symbol: str) -> bool:
 
 
 def wrong(project: Path, text: str) -> Iterator[str]:
-    """What is named in a text and is not there."""
+    """The names in a text that do not exist."""
     for name, symbol in REFERENCE.findall(text):
         path = located(project, name)
         if not path.is_file():
@@ -126,7 +126,7 @@ ALL_PAGES = [
     ),
 ]
 VARIABLE = re.compile(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`|^ {4}([A-Z0-9_]+)=", re.MULTILINE)
-# In what the page has the reader add.
+# In the file that the page adds.
 OF_THE_READER = {"COLLECTOR_NAME"}
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:yaml|py|toml))`")
 
@@ -159,7 +159,7 @@ def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None
 def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
     named = set(PATH.findall(text)) - {"collector-name.yaml"}
-    made = {"observability/alertmanager/secrets/"}  # by whoever has secrets to keep there
+    made = {"observability/alertmanager/secrets/"}  # by the user
     collector = (project / "observability/otel-collector/config").rglob("*.yaml")
     components = "\n".join(path.read_text("utf-8") for path in collector)
     gone = {
@@ -226,14 +226,14 @@ def test_the_queues_hold_the_outage_that_is_promised(default_project: Path) -> N
 
 
 def shown(project: Path) -> str:
-    """The file for the Collector that the page about production has the reader add."""
+    """The Collector's file that docs/production.md tells the reader to add."""
     text = (project / "docs/production.md").read_text("utf-8")
     (added,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return str(added)
 
 
 def validate(project: Path, bakery: Bakery, sampling: str, folder: Path, added: str) -> None:
-    """Have the Collector read its configuration with a file more; fails with what it says."""
+    """Validate the Collector's configuration with an additional file."""
     collector = tool("otelcol-contrib", "the Collector reads what docs/production.md adds")
     (folder / "added.yaml").write_text(added)
     config = "observability/otel-collector/config"
@@ -257,7 +257,7 @@ def test_the_collector_takes_the_file_that_the_page_adds(
 def test_what_is_chosen_is_forwarded_only_where_something_chooses(
     project: Path, bakery: Bakery, tmp_path: Path
 ) -> None:
-    """By the edit that the page tells of."""
+    """With the edit that the page describes."""
     chosen = "processors: [tail_sampling, batch/forward]"
     assert f"`{chosen}`" in (project / "docs/production.md").read_text("utf-8")
     config = project / "observability/otel-collector/config/forward/otlp.yaml"
@@ -267,9 +267,7 @@ def test_what_is_chosen_is_forwarded_only_where_something_chooses(
         validate(project, bakery, "all", tmp_path, edited)
 
 
-def test_a_collector_with_a_name_says_it_in_what_it_counts(
-    default_project: Path, tmp_path: Path
-) -> None:
+def test_a_collectors_name_is_a_label_of_its_metrics(default_project: Path, tmp_path: Path) -> None:
     label = '{"key":"collector","value":{"stringValue":"second"}}'
     with running(
         default_project,

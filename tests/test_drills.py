@@ -1,4 +1,4 @@
-"""The accounts of the drills find what was lost: records and spans that are made up here."""
+"""The drills find losses: checked with made-up records and spans."""
 
 import json
 import pkgutil
@@ -234,7 +234,7 @@ def test_a_killed_process_may_take_with_it_only_what_it_had_not_exported() -> No
         assert "spans lost" in broken(promise, figures(spans=lost, interruptions=other))[0]
 
 
-def test_a_span_that_is_told_again_may_have_more_links() -> None:
+def test_a_span_that_is_read_again_may_have_more_links() -> None:
     batch = next(one for one in SPANS if one.links)
     store = Store([replace(batch, links=[]), batch])
     assert store.linked(batch.links[0]) == [replace(batch, links=[])]
@@ -253,7 +253,7 @@ def test_a_message_without_a_trace_is_found_by_where_it_lies() -> None:
 
 
 class Shop(BaseHTTPRequestHandler):
-    """Takes every third order, refuses the next, and refuses the third without saying when."""
+    """Accepts every third order, refuses the next, and the third without Retry-After."""
 
     answers = cycle([(202, {}), (503, {"Retry-After": "5"}), (503, {})])
     lock = threading.Lock()
@@ -262,15 +262,15 @@ class Shop(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         with self.lock:
             status, headers = next(self.answers)
-        told = json.dumps({"order_id": str(uuid.uuid4()), "trace_id": TRACE["good"]}).encode()
+        accepted = json.dumps({"order_id": str(uuid.uuid4()), "trace_id": TRACE["good"]}).encode()
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(told))}.items():
+        for name, value in {**headers, "Content-Length": str(len(accepted))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(accepted)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Requests are no news."""
+        """Log nothing."""
 
 
 def test_the_intake_keeps_its_rate_and_tells_answers_apart() -> None:
@@ -290,7 +290,7 @@ def test_the_intake_keeps_its_rate_and_tells_answers_apart() -> None:
     assert "503 without Retry-After" in intake.described()
 
 
-def test_an_order_that_nobody_takes_is_noted_and_not_acknowledged() -> None:
+def test_an_order_that_nobody_accepts_is_counted_and_not_acknowledged() -> None:
     with Intake(free_ports(2), rate=50) as intake:
         time.sleep(0.3)
     assert intake.unreachable == intake.sent > 0
@@ -321,7 +321,7 @@ FOUND = {
 }
 
 
-def test_a_span_is_read_from_what_a_search_tells() -> None:
+def test_a_span_is_read_from_a_search_result() -> None:
     (found,) = spans_found(FOUND)
     wanted = span("good", "a4", "a1", "payments", "process orders.placed")
     assert found == replace(
@@ -330,15 +330,15 @@ def test_a_span_is_read_from_what_a_search_tells() -> None:
     assert found.attributes["messaging.kafka.offset"] == 7
 
 
-def test_a_search_that_does_not_tell_all_is_no_proof() -> None:
+def test_an_incomplete_search_result_is_an_error() -> None:
     less = {**FOUND, "spanSets": [{**FOUND["spanSets"][0], "matched": 2}]}  # type: ignore[dict-item]
     with pytest.raises(OSError, match="more than"):
         list(spans_found(less))
 
 
 class Searched(Tempo):
-    """Tells of a search what Tempo does of batches: one link of each, and none by an id whose first
-    byte is zero."""
+    """Answers searches for batches like Tempo: with one link of each, and none whose span id begins
+    with a zero byte."""
 
     def __init__(self, *batches: Span) -> None:
         super().__init__("")
@@ -358,9 +358,9 @@ class Searched(Tempo):
                 or (by == "traceID" and link[0].lstrip("0") in ids)
             ]  # fmt: skip
             if matching and start <= batch.start_ns / 1e9 <= end:
-                told = {"spanID": batch.span_id, "startTimeUnixNano": str(batch.start_ns)}
+                span = {"spanID": batch.span_id, "startTimeUnixNano": str(batch.start_ns)}
                 attributes = [{"key": "link:spanID", "value": {"stringValue": matching[-1][1]}}]
-                sets = [{"matched": 1, "spans": [{**told, "attributes": attributes}]}]
+                sets = [{"matched": 1, "spans": [{**span, "attributes": attributes}]}]
                 found.append({"traceID": batch.trace_id.lstrip("0"), "spanSets": sets})
         return found
 
@@ -386,19 +386,19 @@ def test_the_batches_of_messages_are_found_soon_after_them_or_late() -> None:
 
 
 class Crowded(Tempo):
-    """Tempo with one trace a second, which tells but some of what it finds."""
+    """Tempo with one trace a second, whose search results are incomplete."""
 
     def search_between(
         self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
     ) -> list[dict[str, Any]]:
-        told = {"spanID": "ab" * 8, "startTimeUnixNano": "0"}
+        span = {"spanID": "ab" * 8, "startTimeUnixNano": "0"}
         return [
-            {"traceID": f"{second:032x}", "spanSets": [{"matched": 1, "spans": [told]}]}
+            {"traceID": f"{second:032x}", "spanSets": [{"matched": 1, "spans": [span]}]}
             for second in range(start, end)
         ][:traces]
 
 
-def test_more_traces_than_a_search_tells_are_searched_for_in_shorter_windows(
+def test_more_traces_than_the_limit_are_searched_for_in_shorter_windows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     traces = InTempo("")
@@ -413,7 +413,7 @@ def test_more_traces_than_a_search_tells_are_searched_for_in_shorter_windows(
 
 
 class Hesitant(Crowded):
-    """Answers each question when it is asked again."""
+    """Answers each search only when it is retried."""
 
     asked: ClassVar[list[int]] = []
 
@@ -426,7 +426,7 @@ class Hesitant(Crowded):
         return super().search_between(query, start, end, traces, spans)
 
 
-def test_a_search_that_is_not_answered_is_made_again_by_itself(
+def test_a_search_without_an_answer_is_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     traces = InTempo("")
@@ -437,15 +437,15 @@ def test_a_search_that_is_not_answered_is_made_again_by_itself(
 
 
 class Trickle:
-    """A trace store that tells one span more each time that it is read, and no more than `most`."""
+    """A trace store that returns one more span each time, up to `most`."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.told = 0
+        self.count = 0
 
     def between(self, since: float, until: float) -> list[Span]:
-        self.told = min(self.told + 1, self.most)
-        return SPANS[: self.told]
+        self.count = min(self.count + 1, self.most)
+        return SPANS[: self.count]
 
     def linking(self, senders: object, until: float) -> list[Span]:
         return []
@@ -472,7 +472,7 @@ def test_a_run_without_any_order_proves_nothing() -> None:
     assert "nothing is proved" in broken(Promise("none"), figures([], [], []))[0]
 
 
-def test_the_table_tells_a_broken_promise() -> None:
+def test_the_table_shows_a_broken_promise() -> None:
     kept, lost = figures(), figures(spans=SPANS[1:])
     assert report.row(Promise("a fault"), kept).endswith("| kept |\n")
     assert "**broken**: 1 spans lost" in report.row(Promise("a fault"), lost)

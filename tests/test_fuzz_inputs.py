@@ -1,4 +1,4 @@
-"""The inputs that are made up are what they say: each is held against the contracts of a bake."""
+"""The generated inputs are what they claim: each is checked against the contracts of a bake."""
 
 import json
 import sys

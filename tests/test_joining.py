@@ -1,4 +1,4 @@
-"""docs/joining.md is true: its snippets join the network, and a name is enough to be counted."""
+"""docs/joining.md is true: its snippets join the network, and service.name is enough."""
 
 import json
 import re

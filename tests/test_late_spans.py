@@ -1,4 +1,4 @@
-"""What waited for Tempo in the Collector's queue is found when it comes."""
+"""Tempo finds late spans, which waited in the Collector's queue, by their own timestamps."""
 
 import json
 import secrets

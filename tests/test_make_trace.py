@@ -1,4 +1,4 @@
-"""`make trace` asks the store that was chosen at baking; tests/library/dev has the rest."""
+"""`make trace` reads the store that was chosen at baking; tests/library/dev has the rest."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
-"""`make service`: what it adds passes every check once what it says is pasted, and its spans are in
-the trace of an order."""
+"""`make service`: the new service passes every check once its printed lines are pasted, and its
+spans are in the trace of an order."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ with run_locally(lambda line: None, Project.here()) as local:
         ),
         "the log record of invoicing", 30,
     )
-    told = {
+    received = {
         "trace": trace_id,
         "spans": [
             (one.service + ": " + one.name, one.trace_id, one.span_id, one.parent_id,
@@ -64,7 +64,7 @@ with run_locally(lambda line: None, Project.here()) as local:
         "problems": local.receiver.problems,
     }
 with open(file, "w") as file:
-    json.dump(told, file)
+    json.dump(received, file)
 """
 
 
@@ -82,10 +82,10 @@ def project(bakery: Bakery) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(project: Path, bakery: Bakery) -> dict[str, Any]:
+def received(project: Path, bakery: Bakery) -> dict[str, Any]:
     """What the project without Docker tells of one order."""
     (port,) = free_ports(1)
-    file = bakery.home / "told.json"
+    file = bakery.home / "received.json"
     bakery.run(
         project,
         "env",
@@ -124,23 +124,23 @@ def test_compose_accepts_it(project: Path, bakery: Bakery) -> None:
 
 
 @pytest.mark.parametrize(("parent", "child"), EDGES)
-def test_its_spans_hang_together(told: dict[str, Any], parent: str, child: str) -> None:
-    spans = {name: (own, above, trace) for name, trace, own, above, _ in told["spans"]}
+def test_its_spans_hang_together(received: dict[str, Any], parent: str, child: str) -> None:
+    spans = {name: (own, above, trace) for name, trace, own, above, _ in received["spans"]}
     assert spans[child][1] == spans[parent][0], f"{child} does not hang off {parent}"
-    assert (spans[child][2] == told["trace"]) == (child == EDGES[0][1])
-    assert told["problems"] == []
+    assert (spans[child][2] == received["trace"]) == (child == EDGES[0][1])
+    assert received["problems"] == []
 
 
-def test_a_batch_links_to_the_orders_trace(told: dict[str, Any]) -> None:
+def test_a_batch_links_to_the_orders_trace(received: dict[str, Any]) -> None:
     cause, effect = LINK
-    ids = {name: own for name, trace, own, _, _ in told["spans"] if trace == told["trace"]}
-    links = [links for name, _, _, _, links in told["spans"] if name == effect]
+    ids = {name: own for name, trace, own, _, _ in received["spans"] if trace == received["trace"]}
+    links = [links for name, _, _, _, links in received["spans"] if name == effect]
     assert links == [[ids[cause]]]
 
 
-def test_what_it_logs_carries_the_trace_id(told: dict[str, Any]) -> None:
-    records = [body for service, body, trace in told["logs"]
-               if service == "invoicing" and trace == told["trace"]]  # fmt: skip
+def test_what_it_logs_carries_the_trace_id(received: dict[str, Any]) -> None:
+    records = [body for service, body, trace in received["logs"]
+               if service == "invoicing" and trace == received["trace"]]  # fmt: skip
     (text,) = records
     assert text.startswith("Order ")
     assert text.endswith(" handled")

@@ -1,7 +1,7 @@
-"""An answer changes the files of its option and no others; overlays do not repeat each other.
+"""An answer changes only the files of its option; overlays do not repeat each other.
 
-Boards do: Grafana's JSON takes in no other file, so each overlay has its boards whole. They are
-written by `make dashboards` from one code, which says once what they have in common.
+Boards do: Grafana's JSON cannot include files, so each overlay has complete boards. `make
+dashboards` writes them from code that they share.
 """
 
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""Where and how a project is baked: what is there already is safe, and no network is needed."""
+"""Baking keeps existing files, protects secrets, and needs no network."""
 
 import re
 import stat
@@ -54,7 +54,7 @@ def test_git_sees_the_examples_and_not_the_secrets(bakery: Bakery, tmp_path: Pat
     assert not {".env", "observability/.env", *keys}.intersection(seen)
 
 
-def test_make_brings_lost_env_files_back_and_keeps_what_is_there(
+def test_make_restores_lost_env_files_and_keeps_existing_ones(
     bakery: Bakery, tmp_path: Path
 ) -> None:
     project = bakery.bake({}, tmp_path)
@@ -69,7 +69,7 @@ def test_make_brings_lost_env_files_back_and_keeps_what_is_there(
     assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
 
 
-def test_what_to_do_next_is_said_last(bakery: Bakery, tmp_path: Path) -> None:
+def test_the_next_steps_are_printed_last(bakery: Bakery, tmp_path: Path) -> None:
     into = tmp_path / "a path with spaces"
     said = bakery.cookiecutter({}, into).stdout.splitlines()
     assert [line.strip() for line in said if line.strip()][-2:] == [

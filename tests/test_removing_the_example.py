@@ -1,4 +1,4 @@
-"""docs/removing-the-example.md is true: what it says is done here, and its first service added."""
+"""docs/removing-the-example.md is true: this follows its steps, and adds its first service."""
 
 import re
 import shlex

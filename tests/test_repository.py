@@ -1,4 +1,4 @@
-"""What belongs to the repository itself and to every baked one: workflows, Renovate, pre-commit."""
+"""Workflows, Renovate and pre-commit, of this repository and of every bake."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_actions_are_pinned_by_commit(workflow: Path) -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
-def test_workflow_runs_no_strangers_words(workflow: Path) -> None:
+def test_workflow_runs_no_untrusted_text(workflow: Path) -> None:
     """What a pull request's author writes never becomes part of a command, or sees a secret."""
     text = workflow.read_text("utf-8")
     assert "pull_request_target" not in text

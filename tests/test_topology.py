@@ -1,4 +1,4 @@
-"""The topology draws what happened, whoever consumes: its two queries, asked of promtool."""
+"""The board Topology draws every consumer: its two queries, evaluated by promtool."""
 
 import json
 import re

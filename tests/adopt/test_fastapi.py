@@ -26,6 +26,6 @@ def test_request_and_messages_are_one_trace(
 
 
 @pytest.mark.parametrize("recipe", ["faststream_fastapi", "fastapi_lifespan"])
-def test_a_service_whose_broker_is_away_ends(recipe: str, run: Run) -> None:
+def test_a_service_with_an_unreachable_broker_ends(recipe: str, run: Run) -> None:
     service = run(recipe, "FastAPI", *UVICORN, kafka="127.0.0.1:9")
     assert service.process.wait(30) != 0

@@ -116,7 +116,7 @@ def test_variables_alone_lead_to_another_place(
         assert {export.protocol for export in vendor.exports} == {protocol}
 
 
-def test_a_failing_message_is_tried_again_and_then_a_dead_letter(
+def test_a_failing_message_is_retried_and_becomes_a_dead_letter(
     run: Run, topics: Topics, receiver: Receiver
 ) -> None:
     service = run("retry", "Telemetry, retry, dead letters", *FASTSTREAM)

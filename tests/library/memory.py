@@ -1,4 +1,4 @@
-"""Services in memory, and what they record: no broker, no process, no receiver."""
+"""Connects services in memory and records their spans, without a broker or a receiver."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,4 +20,4 @@ async def in_memory(*services: Service) -> AsyncIterator[InMemorySpanExporter]:
         service.telemetry.tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
     async with TestKafkaBroker(*(service.broker.faststream for service in services)):
         yield exporter
-    exporter.shutdown()  # a processor cannot be taken away again
+    exporter.shutdown()  # a processor cannot be removed

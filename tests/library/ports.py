@@ -1,11 +1,11 @@
-"""Ports of 127.0.0.1 for what the tests start."""
+"""Free ports on 127.0.0.1 for processes of tests."""
 
 import random
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-# Client sockets take theirs from 32768 upwards: a port of ours belongs below.
+# Below 32768, where the system does not choose ports for client sockets.
 RANGE = range(20000, 32768)
 
 
@@ -25,7 +25,7 @@ def free_port(consecutive: int = 1) -> int:
 
 @contextmanager
 def refusing_port() -> Iterator[int]:
-    """A port that refuses every connection meanwhile: it is bound, and nobody listens."""
+    """A port that refuses every connection: it is bound, but nobody listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]

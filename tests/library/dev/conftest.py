@@ -1,4 +1,4 @@
-"""A project that is nothing but files, and a store that has what a test gives it."""
+"""Fixtures: a project of files only, and a trace store with given spans."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Makes spans and log records, and draws them, for the tests beside this."""
+"""Makes spans and log records, and draws them, for the tests in this folder."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""The commands say in one sentence what is wrong, and give links that lead to the trace."""
+"""The commands report errors in one sentence, and print links to the trace."""
 
 import json
 import re
@@ -159,7 +159,7 @@ def test_ports_come_from_the_environment_then_dotenv_then_its_example(
     assert again.port("GRAFANA_PORT", 3000) == 4444
 
 
-def test_service_where_work_comes_in_is_first(project: Project) -> None:
+def test_the_entrance_is_the_first_service(project: Project) -> None:
     assert project.services == ["orders", "billing", "stock-taking"]
     settings = project.root / "pyproject.toml"
     settings.write_text('[tool.faststream-otel]\nentrance = "gone"\n')
@@ -170,7 +170,7 @@ def test_service_where_work_comes_in_is_first(project: Project) -> None:
     assert Project(project.root, "shop").entrance_port == "BILLING_PORT"
 
 
-def test_project_that_is_not_here_is_an_error(
+def test_a_missing_project_is_an_error(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main("store", ["urls"]) == 1

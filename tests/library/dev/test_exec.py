@@ -1,4 +1,4 @@
-"""Commands of the library run where the services do, or say that none run."""
+"""Commands run against the running services, or say that none are running."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def execute(project: Project, *arguments: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
-def test_beside_a_local_run_it_is_a_process_with_its_broker(project: Project) -> None:
+def test_during_a_local_run_it_is_a_process_with_that_runs_broker(project: Project) -> None:
     program(project.root / "python", 'echo "$BROKER_URL" "$@"; exit 3')
     path = project.root / ENVIRONMENT
     path.parent.mkdir()
@@ -52,7 +52,9 @@ def test_in_docker_it_is_a_container(project: Project) -> None:
 
 
 @pytest.mark.parametrize("docker", ["exit 0", None])
-def test_where_nothing_runs_it_says_how_to_start(docker: str | None, project: Project) -> None:
+def test_without_running_services_it_says_how_to_start_them(
+    docker: str | None, project: Project
+) -> None:
     if docker:
         program(project.root / "docker", docker)
     done = execute(project, "dead-letters")
@@ -60,7 +62,7 @@ def test_where_nothing_runs_it_says_how_to_start(docker: str | None, project: Pr
     assert done.stderr.startswith("No services are running: start them by `make up`, or ")
 
 
-def test_a_run_is_known_for_as_long_as_it_lasts(project: Project) -> None:
+def test_a_run_is_found_while_it_lasts(project: Project) -> None:
     path = project.root / ENVIRONMENT
     path.parent.mkdir()
     assert running_environment(project) is None

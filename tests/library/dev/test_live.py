@@ -1,4 +1,4 @@
-"""Traces are shown as they complete, each once, with those that link to it beneath."""
+"""Each complete trace is shown once, with the traces that link to it beneath."""
 
 import io
 

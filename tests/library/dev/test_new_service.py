@@ -1,4 +1,4 @@
-"""`service` lays down a module, a test and a container, says what is left, or changes nothing."""
+"""`service` adds a module, a test and a container, and prints further steps; or changes nothing."""
 
 import subprocess
 import sys
@@ -154,7 +154,7 @@ def event_of(project: Project, name: str) -> Any:
         ("returns.arrived", True, "Returned", {"item_id": "item-1", "code": ...}),
     ],
 )  # fmt: skip
-def test_service_of_a_channel_that_is_there_runs_at_once(
+def test_a_service_of_an_existing_channel_runs_at_once(
     project: Project, consumes: str, batch: bool, contract: str, event: Any
 ) -> None:
     before = texts(project)
@@ -188,7 +188,7 @@ def test_container_is_the_first_where_there_are_no_tools(project: Project) -> No
 
 
 @pytest.mark.parametrize("batch", [False, True])
-def test_service_of_new_channels_runs_once_what_it_says_is_added(
+def test_a_service_of_new_channels_runs_after_its_printed_steps(
     project: Project, batch: bool
 ) -> None:
     left = add_service(project, "invoicing", "invoices.requested", "invoices.issued", batch)
@@ -225,7 +225,7 @@ def test_a_contract_is_called_after_one_of_what_the_channel_holds(
     assert f"class {contract}(" in add_service(project, "invoicing", channel, "", False)
 
 
-def test_long_names_are_in_format(project: Project) -> None:
+def test_code_with_long_names_is_formatted(project: Project) -> None:
     add_service(project, "a" * 40, "DELIVERIES", f"{'long-' * 12}name.issued", False)
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--check", "src/shop/services", "tests"]

@@ -1,4 +1,4 @@
-"""The receiver takes what the real exporters send, over both protocols, and sees what is wrong."""
+"""The receiver receives from the real exporters, over both protocols, and reports bad spans."""
 
 import gzip
 import http.client
@@ -227,7 +227,7 @@ def test_taken_port_is_an_error(receiver: OtlpReceiver) -> None:
             OtlpReceiver(**{f"{taken}_port": number}).__enter__()
 
 
-def test_questions_are_answered_as_by_tempo(receiver: OtlpReceiver) -> None:
+def test_queries_are_answered_like_tempo(receiver: OtlpReceiver) -> None:
     send_all(*exporters(receiver, "http/protobuf"))
     send, process = receiver.spans
     with httpx.Client(base_url=receiver.query_endpoint, trust_env=False) as client:

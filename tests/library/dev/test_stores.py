@@ -1,6 +1,6 @@
-"""`trace` reads a trace, and those that link to it, from whichever store keeps it.
+"""`trace` reads a trace, and those that link to it, from each store.
 
-The answers are what the stores really say; tests/e2e asks the stores themselves.
+The responses are recorded from the real stores; tests/e2e uses the stores themselves.
 """
 
 import base64

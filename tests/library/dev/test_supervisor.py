@@ -1,4 +1,4 @@
-"""The supervisor starts, restarts and stops processes, and never leaves one behind."""
+"""The supervisor starts, restarts and stops processes, and leaves none running."""
 
 import io
 import os
@@ -102,14 +102,14 @@ def test_what_does_not_stop_is_killed_and_named(folder: Path) -> None:
     assert said == ["stubborn did not stop within 0.3 s and was killed"]
 
 
-def test_what_ends_by_itself_is_told_with_its_last_lines(folder: Path) -> None:
+def test_a_service_that_ends_by_itself_is_reported_with_its_last_lines(folder: Path) -> None:
     with Supervisor(commands("broken"), io.StringIO(), print, folder) as supervisor:
         until(supervisor.ended, "its end")
         assert supervisor.ended() == {"broken": 3}
         until(lambda: supervisor.last_lines("broken") == ["broken runs"], "its output")
 
 
-def test_being_stopped_is_no_end_by_itself(folder: Path) -> None:
+def test_a_stopped_service_is_not_reported(folder: Path) -> None:
     with Supervisor(
         commands("first", "stubborn"), io.StringIO(), print, folder, stop_seconds=0.5
     ) as supervisor:
@@ -151,7 +151,7 @@ def test_nothing_outlives_the_supervisor(folder: Path, number: signal.Signals) -
     until(lambda: not any(map(alive, pids)), "the services to end")
 
 
-def test_a_signal_that_comes_twice_ends_in_good_order(folder: Path) -> None:
+def test_a_repeated_signal_does_not_interrupt_the_shutdown(folder: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR, "slow"],
         cwd=folder,
@@ -170,7 +170,7 @@ def test_a_signal_that_comes_twice_ends_in_good_order(folder: Path) -> None:
     assert not alive(number)
 
 
-def test_busy_port_is_named_with_its_cure() -> None:
+def test_a_taken_port_is_named_with_a_free_one() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -179,7 +179,7 @@ def test_busy_port_is_named_with_its_cure() -> None:
             service_ports(["orders", "payments"], port, "ORDERS_PORT")
 
 
-def test_others_pass_by_a_busy_port() -> None:
+def test_other_services_skip_a_taken_port() -> None:
     port = free_port(consecutive=3)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port + 1))

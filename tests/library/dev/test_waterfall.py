@@ -1,4 +1,4 @@
-"""The waterfall tells a trace's story, at any width and in whatever order its spans came."""
+"""The waterfall shows a trace at any width, whatever the order of its spans."""
 
 import random
 import re
@@ -59,7 +59,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(cell_len, draw(FLOW, width=width))) == width, "the root's bar ends at the edge"
 
 
-def test_error_is_told_without_colour_and_red_with_it() -> None:
+def test_an_error_is_text_and_red() -> None:
     failed = span("process", 1, status="ERROR", status_message="NoCarrierError: none goes to AQ")
     assert any("✗ ERROR NoCarrierError: none goes to AQ" in line for line in draw([failed]))
     assert "1 error" in draw([failed])[0]
@@ -68,9 +68,11 @@ def test_error_is_told_without_colour_and_red_with_it() -> None:
     assert "\x1b[1;31m" in coloured
 
 
-def test_events_are_told_but_no_exception_twice() -> None:
-    told = Event("exception", EPOCH + MS, {"exception.type": "x.Oops", "exception.message": "no"})
-    again = Event("exception", EPOCH + 2 * MS, {**told.attributes, "retry.attempt": 1})
+def test_events_are_shown_but_no_exception_twice() -> None:
+    exception = Event(
+        "exception", EPOCH + MS, {"exception.type": "x.Oops", "exception.message": "no"}
+    )
+    again = Event("exception", EPOCH + 2 * MS, {**exception.attributes, "retry.attempt": 1})
     declined = Event("payment declined", EPOCH + 3 * MS, {"reason": "limit"})
     text = "\n".join(
         draw(
@@ -80,7 +82,7 @@ def test_events_are_told_but_no_exception_twice() -> None:
                     1,
                     status="ERROR",
                     status_message="Oops: no",
-                    events=(told, again, declined),
+                    events=(exception, again, declined),
                 )
             ]
         )

@@ -1,4 +1,4 @@
-"""An application that adopted `Telemetry` alone, and whose broker fails to stop."""
+"""An application with only `Telemetry`, whose broker fails to stop."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""A service that fails as it starts or stops, in the way that FAULT names, for tests of its end."""
+"""A service that fails at startup or shutdown, as FAULT says, for tests of its shutdown."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def hang_in_a_thread() -> None:
 
 
 def note(step: str) -> None:
-    """Have a span say that this step ran."""
+    """Record a span that shows that this step ran."""
     trace.get_tracer("clumsy").start_span(step).end()
 
 

@@ -1,4 +1,4 @@
-"""Services as processes of their own, an embedded Kafka, and an OTLP receiver."""
+"""Fixtures: services as processes, an embedded Kafka, and an OTLP receiver."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ Start = Callable[..., "Process"]
 
 
 class Process:
-    """A service that runs: its port, and its output so far."""
+    """A running service: its port, and its output so far."""
 
     def __init__(self, command: list[str], port: int, output: Path, env: dict[str, str]) -> None:
         self.port = port

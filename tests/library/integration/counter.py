@@ -1,4 +1,4 @@
-"""A service that sends itself numbers and prints those that it has handled, for tests of faults."""
+"""A service that publishes numbers to itself and prints handled ones, for tests of faults."""
 
 import asyncio
 from typing import Annotated

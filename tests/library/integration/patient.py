@@ -1,4 +1,4 @@
-"""A service that can be made to stand still, for tests of what then happens to it."""
+"""A service that can be made to stall, for tests of the watchdog."""
 
 import os
 import time
@@ -17,19 +17,19 @@ app = service.app
 
 @service.subscriber("pokes")
 async def take(poke: str) -> None:
-    """Take a message, and do nothing with it."""
+    """Handle a message without doing anything."""
 
 
 @post
 async def block(request: Request) -> AsgiResponse:
-    """Block the event loop, as a forgotten synchronous call does."""
+    """Block the event loop, like a forgotten synchronous call."""
     time.sleep(60)  # noqa: ASYNC251
     return AsgiResponse(b"", 204)
 
 
 @post
 async def stick(request: Request) -> AsgiResponse:
-    """Let the consumer take nothing any more, though it stays in its group."""
+    """Stall the consumer, which stays in its group."""
     subscriber: Any = service.broker.faststream.subscribers[0]
     consumer = subscriber.consumer
     consumer.pause(*consumer.assignment())
@@ -38,7 +38,7 @@ async def stick(request: Request) -> AsgiResponse:
 
 @post
 async def poke(request: Request) -> AsgiResponse:
-    """Send this service itself a message, and answer with its trace."""
+    """Publish a message to this service itself, and respond with its trace id."""
     with service.tracer.start_as_current_span("poke") as span:
         await service.send(poked, "poke")
     trace_id = format_trace_id(span.get_span_context().trace_id)

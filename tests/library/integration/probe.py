@@ -1,4 +1,4 @@
-"""The smallest service that takes requests and sends a message, for tests of what all share."""
+"""The smallest service with a route and a publisher, for tests of what all services share."""
 
 from faststream_otel.http import HttpService
 from faststream_otel.kafka import KafkaSettings
@@ -16,7 +16,7 @@ class Parcel(BaseModel):
 
 @service.http.post("/ping")
 async def ping() -> dict[str, str]:
-    """Send a message, and answer with the trace that it is part of."""
+    """Publish a message, and respond with its trace id."""
     await service.send(pinged, "ping")
     trace_id = trace.get_current_span().get_span_context().trace_id
     return {"trace_id": trace.format_trace_id(trace_id)}

@@ -1,4 +1,4 @@
-"""A broker that can be taken away, or made to stand still: clients reach it through here alone."""
+"""A TCP relay in front of a broker, to make the broker unreachable or frozen for clients."""
 
 import socket
 import struct
@@ -22,16 +22,18 @@ class Relay:
 
 
 @contextmanager
-def relay(port: int, broker: str, told: int | None = None) -> Iterator[Relay]:
-    """Hand connections to `port` of 127.0.0.1 on to the broker, and cut them off in the end.
+def relay(port: int, broker: str, advertised: int | None = None) -> Iterator[Relay]:
+    """Relay connections from `port` of 127.0.0.1 to the broker, and close them at the end.
 
     Args:
-        told: The port at which clients then look for the broker. Default: this one.
+        advertised: The port that clients then connect to. Default: this one.
     """
     host, _, number = broker.rpartition(":")
     # A Kafka broker tells its clients where it is (Metadata, FindCoordinator): a string, and an
-    # int32. Told another port, they stay on this side.
-    real, fake = (host.encode() + struct.pack(">i", each) for each in (int(number), told or port))
+    # int32. The advertised port makes them stay on this side.
+    real, fake = (
+        host.encode() + struct.pack(">i", each) for each in (int(number), advertised or port)
+    )
     connections: list[socket.socket] = []
     state = Relay()
 

@@ -1,4 +1,4 @@
-"""A service that sleeps over its messages, or refuses them, for tests of what that does to it."""
+"""A service whose handlers sleep, or ask for redelivery, for tests of the watchdog."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A service that handles no ping until it is mended, for tests of dead letters."""
+"""A service whose handler fails until it is fixed, for tests of dead letters."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A message that fails comes back from the dead letters as it was, over a broker on TCP."""
+"""A failed message is replayed unchanged from the dead letters, over a broker on TCP."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`opentelemetry-instrument` around services: each span and each record once, of its service."""
+"""`opentelemetry-instrument` around services: each span and each log record arrives once."""
 
 import sys
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What others compress is read, and what unpacks to more than a dead letter takes stops nothing."""
+"""Every codec is read, and a message that unpacks to more than a dead letter stops nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

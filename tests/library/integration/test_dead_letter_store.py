@@ -1,4 +1,4 @@
-"""What every broker's store of dead letters promises, over a server: see `DeadLetterStore`."""
+"""The promises of `DeadLetterStore`, for every broker, over a server."""
 
 import asyncio
 import time
@@ -107,7 +107,7 @@ async def test_a_channel_exists_or_not(store: DeadLetterStore) -> None:
     assert not await store.exists("nowhere")
 
 
-async def test_what_is_too_large_is_said_to_be(store: DeadLetterStore) -> None:
+async def test_a_record_that_is_too_large_is_an_error(store: DeadLetterStore) -> None:
     large = Record("0", 1.0, b"key", b"x" * 3_000_000, encoded_headers(FAILED))
     with pytest.raises(TooLarge):
         await (await store.send("numbers", DeadLetter(large), []))

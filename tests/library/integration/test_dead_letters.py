@@ -1,4 +1,4 @@
-"""Dead letters are listed and sent back by the command line, over a broker on TCP."""
+"""The command line lists and replays dead letters, over a broker on TCP."""
 
 import asyncio
 import json
@@ -124,7 +124,7 @@ async def ping(broker: str) -> None:
         await producer.send_and_wait("pings", b"ping", headers=headers)
 
 
-def test_a_message_is_listed_mended_and_replayed(
+def test_a_message_is_listed_and_replayed_after_a_fix(
     kafka: str, sink: OtlpReceiver, start: Start, program: Program
 ) -> None:
     telemetry = {
@@ -217,7 +217,7 @@ def test_a_tombstone_goes_back_as_one(kafka: str, program: Program) -> None:
     assert all("dead-letter.tombstone" not in dict(record.headers) for record in records)
 
 
-def test_strangers_are_listed_and_stay(kafka: str, program: Program) -> None:
+def test_records_of_others_are_listed_and_stay(kafka: str, program: Program) -> None:
     put(
         kafka,
         (None, []),
@@ -288,7 +288,7 @@ def test_what_an_earlier_version_wrote_is_respected(kafka: str, program: Program
         (["replay", "0/0", "--again", "--to", "gone"], 1, "There is no channel gone (--to).\n"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_nothing_is_sent(
+def test_an_impossible_replay_is_an_error_and_sends_nothing(
     kafka: str, program: Program, arguments: list[str], code: int, said: str
 ) -> None:
     replayed = [("dead-letter.state", b"replayed")]
@@ -310,7 +310,7 @@ def test_a_dry_run_sends_nothing(kafka: str, program: Program) -> None:
     assert [one["state"] for one in dead_letters(program)] == ["open"]
 
 
-def test_without_a_collector_it_ends_all_the_same(kafka: str, start: Start) -> None:
+def test_it_ends_without_a_collector(kafka: str, start: Start) -> None:
     put(kafka, (b"body", encoded(SENT)))
     nowhere = f"http://127.0.0.1:{free_port()}"
     replay = start(*CLI, "replay", "--all", OTEL_EXPORTER_OTLP_ENDPOINT=nowhere)
@@ -319,7 +319,7 @@ def test_without_a_collector_it_ends_all_the_same(kafka: str, start: Start) -> N
     assert len(events(kafka)) == 1
 
 
-def test_whoever_reads_the_list_may_stop(kafka: str, start: Start) -> None:
+def test_a_reader_may_close_the_pipe(kafka: str, start: Start) -> None:
     put(kafka, *((b"body", encoded(SENT)) for _ in range(MANY)))
     listing = start(
         "-c",

@@ -81,7 +81,7 @@ def test_a_blocked_event_loop_ends_the_process_and_says_what_blocked_it(
     assert "send pokes" in {span.name for span in sink.spans}
 
 
-def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
+def test_a_stalled_consumer_ends_the_process(start: Start) -> None:
     process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="4", OTEL_SDK_DISABLED="true")
     process.wait_ready()
     assert status(process, "/stick", b"") == 204
@@ -93,7 +93,7 @@ def test_a_consumer_that_takes_nothing_ends_the_process(start: Start) -> None:
     assert "the consumer of pokes has made no progress for" in process.output.read_text()
 
 
-def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
+def test_a_consumer_without_a_backlog_is_not_stalled(start: Start) -> None:
     process = start("-m", MODULE, WATCHDOG_TIMEOUT_SECONDS="2", OTEL_SDK_DISABLED="true")
     process.wait_ready()
     for _ in range(2):
@@ -104,9 +104,7 @@ def test_a_consumer_with_nothing_to_take_is_left_alone(start: Start) -> None:
     assert process.stop() == 0
 
 
-def test_a_thread_that_does_not_end_does_not_hold_its_process(
-    start: Start, sink: OtlpReceiver
-) -> None:
+def test_a_hanging_thread_does_not_keep_the_process_alive(start: Start, sink: OtlpReceiver) -> None:
     process = start(
         "-m", SLEEPER,
         DRAIN_TIMEOUT_SECONDS="0.2",
@@ -130,7 +128,7 @@ def test_a_thread_that_does_not_end_does_not_hold_its_process(
     assert span.attributes["error.type"] == "asyncio.exceptions.CancelledError"
 
 
-def test_a_message_that_its_handler_wants_again_and_again_ends_nothing(start: Start) -> None:
+def test_a_message_that_is_redelivered_again_and_again_ends_no_process(start: Start) -> None:
     process = start(
         "-m", SLEEPER,
         REFUSES="yes",

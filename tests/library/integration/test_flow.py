@@ -1,4 +1,4 @@
-"""The whole flow: four processes, a broker on TCP, and what leaves them over OTLP."""
+"""The whole flow: four processes, a broker on TCP, and their telemetry over OTLP."""
 
 import json
 import urllib.request

@@ -1,4 +1,4 @@
-"""The lag of consumer groups is asked from outside: nothing joins them, whether they run or not."""
+"""The lag of consumer groups is read from outside, without joining them."""
 
 import asyncio
 import json

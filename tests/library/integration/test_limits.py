@@ -1,4 +1,4 @@
-"""What a service refuses before a handler sees it, as a client on a socket experiences it."""
+"""Limits of requests and connections, as a client on a socket sees them."""
 
 import http.client
 import json
@@ -113,7 +113,7 @@ def get(service: Process, path: str) -> int:
 
 
 def closed(connection: socket.socket) -> bool:
-    """Whether the server has closed it; what it sent before is thrown away."""
+    """Whether the server has closed it; drops what it sent before."""
     connection.setblocking(False)
     try:
         while connection.recv(65536):

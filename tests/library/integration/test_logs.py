@@ -1,4 +1,4 @@
-"""Every log record about a message carries its trace, FastStream's own records too."""
+"""Every log record about a message has its trace id, FastStream's own records too."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What every service serves of its documents and to Prometheus."""
+"""The documents and metrics that every service serves."""
 
 import json
 import urllib.request

@@ -1,4 +1,4 @@
-"""No span is lost at the end of a process, whichever way it was started and stopped."""
+"""No span is lost at shutdown, however the process was started and stopped."""
 
 import json
 import re
@@ -155,7 +155,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("end", FAULTS)
-def test_a_step_that_fails_keeps_no_other_from_its_turn(
+def test_after_a_failed_step_the_others_still_run(
     sink: OtlpReceiver, start: Start, end: str
 ) -> None:
     processes = {fault: start_clumsy(start, sink, fault) for fault in FAULTS[end]}
@@ -174,14 +174,14 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(
         assert said == f"__main__.{step} {end}"
 
 
-def test_a_flush_that_fails_keeps_no_process_from_its_end(sink: OtlpReceiver, start: Start) -> None:
+def test_a_failed_flush_does_not_keep_the_process_alive(sink: OtlpReceiver, start: Start) -> None:
     process = start_clumsy(start, sink, "flush raises")
     process.wait_ready()
     assert process.stop() == EX_SOFTWARE
     assert process.output.read_text().count("LookupError: lost the way out") == 1
 
 
-def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpReceiver, start: Start) -> None:
+def test_a_failed_start_ends_in_an_orderly_shutdown(sink: OtlpReceiver, start: Start) -> None:
     broker, hook = (start_clumsy(start, sink, f"start{of} raises") for of in ("", " hook"))
     assert broker.popen.wait(30) == EX_SOFTWARE
     output = broker.output.read_text()
@@ -191,7 +191,7 @@ def test_a_start_that_fails_half_way_ends_in_good_order(sink: OtlpReceiver, star
     assert steps_of(sink, "start hook raises") == ["begin"], hook.output.read_text()
 
 
-def test_a_start_that_is_stopped_does_not_go_on(sink: OtlpReceiver, start: Start) -> None:
+def test_a_stopped_start_does_not_continue(sink: OtlpReceiver, start: Start) -> None:
     with refusing_port() as port:
         process = start_clumsy(start, sink, "", BROKER_URL=f"127.0.0.1:{port}")
         wait_until(lambda: "next attempt" in process.output.read_text(), process)

@@ -1,4 +1,4 @@
-"""A service that does not find its broker waits for it, and then ends with an error."""
+"""A service waits for an unreachable broker, and then exits with an error."""
 
 import time
 

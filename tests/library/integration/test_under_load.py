@@ -1,4 +1,4 @@
-"""Under load a service is stopped, and the broker taken away: nothing that was accepted is lost."""
+"""Under load a service stops, or the broker becomes unreachable: no accepted message is lost."""
 
 import re
 import threading
@@ -79,7 +79,7 @@ def wait_until(condition: Callable[[], object], *processes: Process, seconds: fl
         time.sleep(0.1)
 
 
-def test_one_that_is_stopped_leaves_the_rest_to_another(start: Start) -> None:
+def test_a_stopped_replica_leaves_its_messages_to_another(start: Start) -> None:
     first = start("-m", MODULE, OTEL_SDK_DISABLED="true")
     first.wait_ready()
     load = Load(first)

@@ -1,4 +1,4 @@
-"""The watchdog tells a consumer that stands still from a broker that is away, and asks quietly."""
+"""The watchdog distinguishes stalled consumers from an unreachable broker, with little traffic."""
 
 import time
 from contextlib import ExitStack
@@ -47,15 +47,15 @@ def test_it_opens_no_connection(start: Start, kafka: str) -> None:
         assert process.popen.wait(40) == EX_SOFTWARE
 
 
-def test_a_broker_that_is_of_no_use_ends_no_service(start: Start, kafka: str) -> None:
-    ports = {fault: free_port() for fault in ("away", "frozen")}
-    with ExitStack() as away, ExitStack() as frozen:
-        away.enter_context(relay(ports["away"], kafka))
+def test_an_unreachable_or_frozen_broker_ends_no_service(start: Start, kafka: str) -> None:
+    ports = {fault: free_port() for fault in ("unreachable", "frozen")}
+    with ExitStack() as unreachable, ExitStack() as frozen:
+        unreachable.enter_context(relay(ports["unreachable"], kafka))
         way = frozen.enter_context(relay(ports["frozen"], kafka))
         processes = {
             fault: patient(start, port, timeout=8, NAME=fault) for fault, port in ports.items()
         }
-        away.close()
+        unreachable.close()
         way.moves.clear()
         for process in processes.values():
             wait_until(partial(answers, process, "/health/ready", 503), process)
@@ -65,7 +65,7 @@ def test_a_broker_that_is_of_no_use_ends_no_service(start: Start, kafka: str) ->
             assert status(process, "/health/live") == 204, process.output.read_text()
         assert way.accepted - opened < 7  # it asks, but not each second
 
-        away.enter_context(relay(ports["away"], kafka))
+        unreachable.enter_context(relay(ports["unreachable"], kafka))
         way.moves.set()
         for process in processes.values():
             process.wait_ready()
@@ -76,7 +76,7 @@ def test_a_broker_that_is_of_no_use_ends_no_service(start: Start, kafka: str) ->
 def test_a_cluster_that_has_moved_ends_the_service(start: Start, kafka: str) -> None:
     """Clients ask BROKER_URL once: they never find the cluster again."""
     first, then = free_port(), free_port()
-    with relay(first, kafka, told=then), ExitStack() as old:
+    with relay(first, kafka, advertised=then), ExitStack() as old:
         old.enter_context(relay(then, kafka))
         process = patient(start, first, timeout=4)
         old.close()

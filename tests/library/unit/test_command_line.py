@@ -43,7 +43,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 @pytest.mark.parametrize("command", ["channels", "dead-letters", "lag"])
-def test_an_app_that_does_not_fit_is_a_line_with_a_good_value(
+def test_a_bad_app_is_a_line_with_a_good_value(
     capsys: pytest.CaptureFixture[str], app: str, reason: str, command: str
 ) -> None:
     assert main(["--app", app, command]) == 2
@@ -52,7 +52,7 @@ def test_an_app_that_does_not_fit_is_a_line_with_a_good_value(
     assert "--app order_flow" in said
 
 
-def test_a_project_that_lacks_something_is_told_what(
+def test_the_missing_part_of_a_project_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "lacking"

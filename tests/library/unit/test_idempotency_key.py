@@ -113,7 +113,7 @@ async def test_the_same_request_gets_the_same_answer() -> None:
     assert await once(store, "other", "a", shop.take) == "order 2"
 
 
-async def test_another_request_under_the_key_is_told() -> None:
+async def test_another_request_with_the_key_is_an_error() -> None:
     shop, store = Shop(), MemoryKeyStore()
     await once(store, "k", "a", shop.take)
     with pytest.raises(KeyReused):
@@ -121,7 +121,7 @@ async def test_another_request_under_the_key_is_told() -> None:
     assert shop.taken == 1
 
 
-async def test_a_request_that_is_sent_again_too_early_is_told() -> None:
+async def test_a_request_that_is_repeated_too_early_is_an_error() -> None:
     shop, store = Shop(), MemoryKeyStore()
     shop.open.clear()
     first = asyncio.create_task(once(store, "k", "a", shop.take))

@@ -53,7 +53,7 @@ EDGES = [
 ]
 
 
-async def test_a_flow_is_told_by_its_edges_links_and_roots(publish: Publish, trace: Trace) -> None:
+async def test_a_flow_is_described_by_edges_links_and_roots(publish: Publish, trace: Trace) -> None:
     await publish("placed", Order(number=1))
 
     assert trace.edges() == EDGES
@@ -61,7 +61,7 @@ async def test_a_flow_is_told_by_its_edges_links_and_roots(publish: Publish, tra
     assert trace.roots() == ["send placed", "process packed"]
 
 
-async def test_one_trace_of_several_can_be_picked(publish: Publish, trace: Trace) -> None:
+async def test_one_trace_of_several_can_be_selected(publish: Publish, trace: Trace) -> None:
     await publish("placed", Order(number=1))
     await publish("placed", Order(number=2))
 
@@ -149,7 +149,7 @@ class TestNextTest:
         return self.both
 
     @pytest.mark.parametrize("times", [1, 2])
-    async def test_each_test_starts_anew(
+    async def test_each_test_starts_empty(
         self,
         publish: Publish,
         trace: Trace,
@@ -229,7 +229,7 @@ def test_it_works_with_each_plugin_for_asynchronous_tests(
     pytester.runpytest_subprocess(*options).assert_outcomes(passed=1)
 
 
-def test_a_suite_without_it_pays_nothing(pytester: pytest.Pytester) -> None:
+def test_a_suite_without_it_imports_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import os, sys

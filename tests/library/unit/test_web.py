@@ -159,7 +159,7 @@ async def test_a_compressed_body_is_refused_with_the_reason(app: App, coding: st
     ("headers", "expected"),
     [({"content-encoding": "gzip"}, 415), ({"content-length": "1001"}, 413)],
 )
-async def test_who_asks_before_it_sends_is_answered_at_once(
+async def test_a_client_that_expects_100_continue_is_answered_at_once(
     app: App, headers: dict[str, str], expected: int
 ) -> None:
     client = Client(b"")
@@ -197,7 +197,7 @@ async def test_the_limit_is_exact(app: App, size: int, expected: int) -> None:
     assert (await ask(app, Client(body[:500], body[500:])))[0] == expected
 
 
-async def test_somewhat_too_much_is_read_to_its_end_so_that_the_answer_is(
+async def test_a_slightly_too_large_body_is_read_so_that_the_response_is_read(
     app: App,
 ) -> None:
     client = Client(*[b" " * 500] * 10)
@@ -224,7 +224,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(app: App) -> None:
     assert headers["connection"] == "close"
 
 
-async def test_a_client_that_hangs_up_is_no_error_of_ours(
+async def test_a_client_that_hangs_up_is_not_a_server_error(
     service: HttpService, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with in_memory(service) as exporter:
@@ -241,7 +241,7 @@ async def test_a_refusal_says_what_is_wrong_without_what_was_sent(app: App) -> N
     assert b"my secret" not in body
 
 
-async def test_too_many_at_once_are_sent_away(app: App, gate: asyncio.Event) -> None:
+async def test_too_many_requests_at_once_are_refused(app: App, gate: asyncio.Event) -> None:
     gate.clear()
     async with asyncio.TaskGroup() as group:
         first = [group.create_task(ask(app, Client(b'{"weight": 5}'))) for _ in range(MAX_REQUESTS)]
@@ -254,7 +254,7 @@ async def test_too_many_at_once_are_sent_away(app: App, gate: asyncio.Event) -> 
     assert (await ask(app, Client(b'{"weight": 5}')))[0] == 200  # there is room again
 
 
-async def test_a_router_takes_json_alone_too(service: HttpService) -> None:
+async def test_a_router_can_require_json(service: HttpService) -> None:
     router = APIRouter(prefix="/belt", route_class=JsonRoute)
 
     @router.post("/parcels/{number}")
@@ -350,7 +350,7 @@ async def test_where_nothing_is_served(service: HttpService) -> None:
 
 
 @pytest.mark.parametrize("pages", [False, True])
-async def test_documents_are_there_and_pages_if_wanted(pages: bool) -> None:
+async def test_documents_are_served_and_pages_if_enabled(pages: bool) -> None:
     service = HttpService("scales", KafkaSettings(api_pages=pages))
     async with client(service) as http:
         asyncapi, openapi = await http.get("/asyncapi.json"), await http.get("/openapi.json")
