@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
-from faststream_otel.messages.broker import Unreachable
+from faststream_otel.messages.broker import TooLarge, Unreachable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
+from faststream_otel.messages.dead_letters.replay import Replay
+from faststream_otel.messages.dead_letters.search import Filter, Search
+from faststream_otel.messages.dead_letters.states import State
 from faststream_otel.messages.dead_letters.store import DeadLetterStore
+from opentelemetry.sdk.trace import TracerProvider
 
 from ..ports import refusing_port
 from .conftest import Find
@@ -77,10 +82,18 @@ async def test_concurrently_appended_records_have_the_same_order_for_all_readers
     assert orders[0] == orders[1] == sorted(ids, key=store.order)
 
 
-async def test_a_malformed_id_is_refused(store: DeadLetterStore) -> None:
-    for text in ("", "nonsense", "-1", "9" * 40):
-        with pytest.raises(ValueError, match=r"\w"):
-            store.order(text)
+async def test_a_confirmed_record_can_be_read_at_once(store: DeadLetterStore) -> None:
+    log, _ = store.order((await read(store))[-1].id)
+    for _ in range(10):
+        id = await store.append(log, b"", {})
+        assert ids_of(await read(store, {log: id})) == [id]
+    assert await read(store, {}) == []
+
+
+@pytest.mark.parametrize("text", ["", " ", "no id", "-1", "1 ", "\u0661", "9" * 500, "0" * 20])
+async def test_a_malformed_id_is_refused_with_an_example(store: DeadLetterStore, text: str) -> None:
+    with pytest.raises(ValueError, match="such as"):
+        store.order(text)
 
 
 async def test_a_message_is_sent_back_unchanged(rig: Rig, store: DeadLetterStore) -> None:
@@ -98,6 +111,42 @@ async def test_a_message_is_sent_back_unchanged(rig: Rig, store: DeadLetterStore
         (b"key", b"%d" % number, [("own", b"value")]) for number in range(5)
     ]
     assert await store.exists(channel)
+
+
+async def test_a_message_that_is_too_large_is_an_error(
+    rig: Rig, store: DeadLetterStore, find: Find
+) -> None:
+    find(Features.SIZE)
+    channel = rig.named("large")
+    await rig.broker.create_channels([channel])
+    large = DeadLetter(Record("0", 0.0, b"key", b"x" * 3_000_000, ()))
+    with pytest.raises(TooLarge):
+        await (await store.send(channel, large, []))
+
+
+async def test_of_four_concurrent_replays_one_sends(rig: Rig, store: DeadLetterStore) -> None:
+    channel = rig.named("replayed")
+    await rig.broker.create_channels([channel])
+    log, _ = store.order((await read(store))[-1].id)
+    id = await store.append(log, b"4", {"dead-letter.channel": channel})
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    ready = asyncio.Barrier(4)
+
+    async def replay(store: DeadLetterStore) -> list[str]:
+        search = Search(store, Filter(ids=frozenset({id})))
+        await search.prepare()
+        await ready.wait()
+        found = (one async for one, _ in search.dead_letters())
+        return [one.reason async for one in Replay(store, tracer, search.ends).send(found)]
+
+    async with AsyncExitStack() as connected:
+        stores = [await connected.enter_async_context(rig.broker.dead_letters()) for _ in range(4)]
+        reasons = await asyncio.gather(*map(replay, stores))
+    assert sorted(bool(reason) for some in reasons for reason in some) == [False, *[True] * 3]
+
+    search = Search(store, Filter(ids=frozenset({id})))
+    await search.prepare()
+    assert search.states.of(id) is State.REPLAYED
 
 
 async def test_the_span_of_a_replay_has_the_usual_attributes(
