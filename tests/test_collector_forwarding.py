@@ -116,7 +116,7 @@ def elsewhere() -> Iterator[Elsewhere]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("status", [503, 401], ids=["away", "wrong token"])
+@pytest.mark.parametrize("status", [503, 401], ids=["down", "wrong token"])
 def test_a_destination_that_accepts_nothing_delays_nothing(
     status: int, default_project: Path, tmp_path: Path
 ) -> None:

@@ -175,8 +175,8 @@ def test_a_duplicate_may_be_there_only_if_it_was_in_flight() -> None:
         ("shipping", TIME + 1, False),  # which did not send it
         ("payments", TIME + 100, False),
     ):
-        away = Interruption(what, start, start + 8)
-        found = broken(in_flight, figures(records, interruptions=(away,)))
+        interruption = Interruption(what, start, start + 8)
+        found = broken(in_flight, figures(records, interruptions=(interruption,)))
         assert bool(found) != fits, (what, start, found)
 
 
@@ -185,10 +185,10 @@ def test_what_follows_from_a_duplicate_may_be_there_twice_too() -> None:
         replace(record("payments.authorized", "good", "a2", 2), at=TIME + 9),
         replace(record("shipments.dispatched", "good", "a3", 2), at=TIME + 9),
     ]
-    away = (Interruption("payments", TIME + 1, TIME + 8),)
+    interruption = (Interruption("payments", TIME + 1, TIME + 8),)
     promise = Promise("a stop", duplicates="in flight")
-    assert broken(promise, figures([*RECORDS, *again], interruptions=away)) == []
-    assert "twice" in broken(promise, figures([*RECORDS, again[1]], interruptions=away))[0]
+    assert broken(promise, figures([*RECORDS, *again], interruptions=interruption)) == []
+    assert "twice" in broken(promise, figures([*RECORDS, again[1]], interruptions=interruption))[0]
 
 
 GIVEN: Headers = [("traceparent", b"old"), ("n", b"\xff"), ("n", None), ("t", b"1")]

@@ -83,7 +83,7 @@ def project(bakery: Bakery) -> Path:
 
 @pytest.fixture(scope="module")
 def received(project: Path, bakery: Bakery) -> dict[str, Any]:
-    """What the project without Docker tells of one order."""
+    """The telemetry of one order, in a run without Docker."""
     (port,) = free_ports(1)
     file = bakery.home / "received.json"
     bakery.run(

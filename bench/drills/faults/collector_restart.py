@@ -14,6 +14,6 @@ def drill(run: Run) -> Figures:
         (collector,) = run.stack.replicas("otel-collector")
         docker("restart", collector["Id"], timeout=90)
         run.site.wait_until_healthy("otel-collector")
-        run.note(f"away for {time.time() - began:.0f} s")
+        run.note(f"down for {time.time() - began:.0f} s")
         time.sleep(5)
     return run.reckon(intake)
