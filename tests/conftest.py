@@ -35,6 +35,14 @@ def default_project(bakery: Bakery) -> Path:
     return bakery.baked_once({}, bakery.home / "default")
 
 
+# The files that take longest, for `--dist loadfile`, which deals files out in the order of collection.
+LONGEST = ("test_versions.py", "test_faults.py", "test_watchdog.py", "test_shutdown.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Pass on from a worker of pytest-xdist which tools were missing."""
     if hasattr(session.config, "workeroutput"):
