@@ -35,7 +35,7 @@ def default_project(bakery: Bakery) -> Path:
     return bakery.baked_once({}, bakery.home / "default")
 
 
-# The files that take longest, for `--dist loadfile`, which deals files out in the order of collection.
+# The files that take longest come first: pytest-xdist assigns files in their order.
 LONGEST = ("test_versions.py", "test_faults.py", "test_watchdog.py", "test_shutdown.py")
 
 
