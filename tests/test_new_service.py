@@ -154,5 +154,5 @@ def test_a_bad_name_is_refused(bakery: Bakery, project: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.splitlines()[-2] == (
         "NAME=Invoicing cannot name a service: use at most 40 lower-case letters and digits,"
-        " with - between words, and no keyword of Python. A good one: NAME=invoicing"
+        " with - between words, and no Python keyword. A good one: NAME=invoicing"
     )

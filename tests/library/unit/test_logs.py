@@ -15,6 +15,7 @@ from faststream_otel.kafka.broker import Kafka
 from faststream_otel.logs import configure_logging
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.errors import describe, fail, stack
+from faststream_otel.telemetry.exporters import Delivery, make_exporter
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -479,3 +480,15 @@ def test_a_level_that_another_handler_has_coloured_is_exported_plain(process: Lo
     logger.warning("x")
     logger.removeHandler(handler)
     assert process.records()[-1].log_record.severity_text == "WARN"
+
+
+@pytest.mark.parametrize("arguments", [(), ("%s",), ({"a": 1},), (None, 1)])
+def test_urllib3_may_log_anything_once_there_is_an_exporter_over_http(
+    arguments: tuple[object, ...], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its warnings of our own attempts to connect are dropped, and nothing else."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    make_exporter("traces", Delivery())
+    text = "pool" + " %s" * len(arguments)
+    logging.getLogger("urllib3.connectionpool").warning(text, *arguments)
+    assert [record.msg for record in caplog.records] == [text]

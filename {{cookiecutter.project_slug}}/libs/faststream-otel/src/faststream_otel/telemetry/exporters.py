@@ -224,8 +224,9 @@ def _patient_session(seconds: float) -> Any:
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """urllib3 warns of each further attempt to connect; of ours, `Delivery` has said enough."""
-    ours = isinstance(record.args, tuple) and getattr(record.args[0], "of_telemetry", False)
+    """Drop urllib3's warnings of our further attempts to connect: `Delivery` logs once."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    ours = any(getattr(type(one), "of_telemetry", False) for one in arguments)
     # See `_QUIET` in providers.py: OTEL_LOG_LEVEL=info shows each attempt.
     return not ours or logging.getLogger("opentelemetry.exporter").isEnabledFor(record.levelno)
 
