@@ -36,11 +36,15 @@ def default_project(bakery: Bakery) -> Path:
 
 
 # The files that take longest come first: pytest-xdist assigns files in their order.
-LONGEST = ("test_versions.py", "test_faults.py", "test_watchdog.py", "test_shutdown.py")
+LONGEST = (
+    *("test_without_a_collector.py", "test_versions.py", "test_updating.py", "test_bakes.py"),
+    *("test_new_service.py", "test_faults.py", "test_watchdog.py", "test_shutdown.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

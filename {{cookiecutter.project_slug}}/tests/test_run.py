@@ -1,6 +1,6 @@
 """All services as `make dev` runs them: processes, a broker over TCP, telemetry over OTLP."""
 
-import socket
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +18,8 @@ PROJECT = Project(Path(__file__).parents[1], "{{ cookiecutter.package_name }}")
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
-    with socket.socket() as free:  # `make dev` may use the default port
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv(PROJECT.entrance_port, str(free.getsockname()[1]))
+    # The other services take the ports above it: not those that the system gives to clients.
+    monkeypatch.setenv(PROJECT.entrance_port, str(random.randrange(20_000, 32_000)))
     shown: list[str] = []
     with run_locally(shown.append, PROJECT) as run:
         run.wait_until_ready()
