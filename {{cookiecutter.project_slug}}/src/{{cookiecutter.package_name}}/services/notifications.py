@@ -13,22 +13,22 @@ logger = logging.getLogger(__name__)
 
 service = Service("notifications", Settings())
 app = service.app
-notified = Done()
+dispatched, declined = Done(), Done()
 
 
 @service.subscriber(SHIPMENTS, batch=True)
 async def notify_dispatched(orders: list[OrderDispatched]) -> None:
     """Notify customers of dispatched orders, only once even if a batch is redelivered."""
     for order in orders:
-        if order.tracking_id not in notified:
+        if order.tracking_id not in dispatched:
             logger.info("Customer of order %s notified: dispatched", order.order_id)
-            notified.add(order.tracking_id)
+            dispatched.add(order.tracking_id)
 
 
 @service.subscriber(DECLINES, batch=True)
 async def notify_declined(payments: list[PaymentDeclined]) -> None:
     """Notify customers of declined payments, only once even if a batch is redelivered."""
     for payment in payments:
-        if payment.order_id not in notified:
+        if payment.order_id not in declined:
             logger.info("Customer of order %s notified: %s", payment.order_id, payment.reason)
-            notified.add(payment.order_id)
+            declined.add(payment.order_id)
