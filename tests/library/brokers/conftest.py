@@ -50,7 +50,9 @@ def find(row: Row, start: Callable[[Server], str]) -> Find:
                     return start(server), server.features
                 except servers.Missing as error:
                     reason = str(error)
-                    tools.missing.setdefault(reason, []).append(f"a broker's {needed.name}")
+                    tools.missing.setdefault(reason, []).append(
+                        f"a broker's {needed.name or 'promises on its real server'}"
+                    )
         pytest.skip(reason)
 
     return found

@@ -28,6 +28,8 @@ class Features(Flag):
     """Supports messages without a body."""
     KEYS = auto()
     """Keeps the order of messages with the same key."""
+    BATCHES = auto()
+    """Delivers messages that are waiting as one batch, though they were published one by one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ BROKERS = {
         settings=KafkaSettings,
         publish=servers.publish_to_kafka,
         servers=[
-            Server(servers.kafka, KAFKA | Features.CHANNELS | Features.SIZE),
+            Server(servers.kafka, KAFKA | Features.CHANNELS | Features.SIZE | Features.BATCHES),
             Server(servers.embedded_kafka, KAFKA),
         ],
     ),

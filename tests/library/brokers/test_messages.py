@@ -39,7 +39,8 @@ async def test_a_message_without_a_body_differs_from_an_empty_one(rig: Rig, find
     assert [raw.body for raw in await rig.raws(channel, 2)] == [None, b""]
 
 
-async def test_a_batch_is_split_into_single_messages(rig: Rig) -> None:
+async def test_a_batch_is_split_into_single_messages(rig: Rig, find: Find) -> None:
+    find(Features.BATCHES)
     channel, go_on = rig.named("batch"), asyncio.Event()
     rig.handle(channel, lambda _: go_on.wait())  # type: ignore[arg-type, return-value]
     await rig.publish(channel, "0", key="same")
