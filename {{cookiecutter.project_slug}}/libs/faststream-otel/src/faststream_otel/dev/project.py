@@ -120,10 +120,6 @@ class Project:
         """The URL for the port that a variable sets."""
         return f"http://127.0.0.1:{self.port(variable, default)}"
 
-    @property
-    def entrance_url(self) -> str:
-        return self.url(self.entrance_port, 8000)
-
     @cached_property
     def _settings(self) -> dict[str, Any]:
         text = (self.root / "pyproject.toml").read_text("utf-8")
