@@ -31,8 +31,8 @@ PORTS = [
 
 SETTINGS = """\
 DEPLOYMENT_ENVIRONMENT=e2e
-# So short that an outage of seconds fills them.
-OTEL_BSP_MAX_QUEUE_SIZE=600
+# So short that an outage of seconds fills them, but longer than the spans that a drill leaves at once.
+OTEL_BSP_MAX_QUEUE_SIZE=1500
 OTEL_BLRP_MAX_QUEUE_SIZE=600
 TRACE_QUEUE_SIZE=100000
 # And so short that what is given up is counted soon.
