@@ -31,7 +31,7 @@ PORTS = [
 
 SETTINGS = """\
 DEPLOYMENT_ENVIRONMENT=e2e
-# So short that an outage of seconds fills them, but longer than the spans that a drill leaves at once.
+# So short that an outage of seconds fills them. That of spans holds what a drill makes at once.
 OTEL_BSP_MAX_QUEUE_SIZE=1500
 OTEL_BLRP_MAX_QUEUE_SIZE=600
 TRACE_QUEUE_SIZE=100000
