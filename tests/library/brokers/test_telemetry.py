@@ -76,7 +76,7 @@ async def test_a_flow_is_one_trace_and_a_batch_links_to_its_causes(row: Row, fin
     assert attributes["messaging.operation.name"] == "process"
     assert rig.service in str(attributes["messaging.consumer.group.name"])
     waited = {
-        (sample.labels["messaging_destination_name"], sample.value)
+        (sample.labels["messaging_destination_template"], sample.value)
         for metric in registry.collect()
         for sample in metric.samples
         if sample.name == "messaging_receive_delay_seconds_count"

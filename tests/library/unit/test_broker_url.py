@@ -10,14 +10,14 @@ from faststream.kafka import TestKafkaBroker
 from faststream_otel import Service, service
 from faststream_otel.cli.__main__ import main
 from faststream_otel.kafka import KafkaSettings
-from faststream_otel.kafka.bootstrap import parse
-from faststream_otel.kafka.security import client_options, why_refused
+from faststream_otel.kafka.security import ADDRESSES, client_options, why_refused
 from faststream_otel.settings import BadSetting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+parse = ADDRESSES.parse
 SECRET = "hush,quiet:silent/mute"
 
 ACCEPTED = {

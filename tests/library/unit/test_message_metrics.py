@@ -32,6 +32,7 @@ SEND = {
     "messaging.operation.name": "send",
     "messaging.operation.type": "send",
     "messaging.destination.name": "first",
+    "messaging.destination.template": "first",
     "server.address": "kafka.example",
 }
 PROCESS = SEND | {

@@ -53,6 +53,7 @@ class Broker:
     """A broker whose messages are numbers. Implements `Messages`."""
 
     takes_options = False
+    any_headers = True
     dead_letter_sizes: Sequence[int] = (0,)
 
     def __init__(self) -> None:
@@ -61,6 +62,9 @@ class Broker:
 
     def channel(self, message: Any) -> str:
         return "numbers"
+
+    def sent_to(self, command: Any) -> str:
+        return str(command.destination)
 
     def count(self, message: Any) -> int:
         return len(self.singles(message))
@@ -148,7 +152,8 @@ class Bench:
 
     def counted(self, name: str) -> float:
         """The value of a metric for the channel `numbers`."""
-        return self.registry.get_sample_value(name, {"messaging_destination_name": "numbers"}) or 0
+        labels = {"messaging_destination_template": "numbers"}
+        return self.registry.get_sample_value(name, labels) or 0
 
     @property
     def postponed(self) -> int:

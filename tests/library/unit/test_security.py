@@ -112,7 +112,7 @@ def test_certificates(read: Read) -> None:
         (SASL | {"BROKER_SASL_MECHANISM": ""}, "BROKER_SASL_MECHANISM", "SCRAM-SHA-512"),
         (SASL | {"BROKER_USERNAME": ""}, "BROKER_USERNAME", "BROKER_USERNAME=services"),
         (SASL | {"BROKER_PASSWORD": ""}, "BROKER_PASSWORD", "BROKER_PASSWORD=<its password>"),
-        (SASL | {"BROKER_CA_FILE": "{files}/absent.pem"}, "BROKER_CA_FILE", "kafka-ca.pem"),
+        (SASL | {"BROKER_CA_FILE": "{files}/absent.pem"}, "BROKER_CA_FILE", "broker-ca.pem"),
         (SASL | {"BROKER_CA_FILE": "{files}/rubbish.pem"}, "BROKER_CA_FILE", "BEGIN CERTIFICATE"),
         (
             SASL | {"BROKER_KEY_FILE": "{files}/client.key"},

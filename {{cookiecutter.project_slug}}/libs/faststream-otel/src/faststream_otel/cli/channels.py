@@ -36,7 +36,7 @@ async def _lag(context: Context) -> int:
     logging.getLogger().setLevel(logging.WARNING)
     quiet(context.broker)
     found = [one for service in services for one in await service.broker.lag()]
-    found.sort(key=lambda one: (one.channel, one.group))
+    found.sort(key=lambda one: (one.channel, one.group, one.partition))
     if context.options.json:
         for one in found:
             print(json.dumps(dataclasses.asdict(one)))
@@ -46,10 +46,15 @@ async def _lag(context: Context) -> int:
 
 
 def _print_table(found: list[Lag]) -> None:
-    rows = [COLUMNS, *((one.channel, one.group, one.ready, one.in_flight) for one in found)]
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for one in found:
+        ready, in_flight = sums.get((one.channel, one.group), (0, 0))
+        sums[one.channel, one.group] = ready + one.ready, in_flight + one.in_flight
+    rows = [COLUMNS, *((*names, *numbers) for names, numbers in sums.items())]
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(COLUMNS))]
-    for channel, group, ready, in_flight in rows:
-        print(
-            f"{channel:<{widths[0]}}  {group:<{widths[1]}}"
-            f"  {ready:>{widths[2]}}  {in_flight:>{widths[3]}}"
+    for row in rows:
+        channel, group, *numbers = (str(cell) for cell in row)
+        aligned = (
+            f"  {number:>{width}}" for number, width in zip(numbers, widths[2:], strict=True)
         )
+        print(f"{channel:<{widths[0]}}  {group:<{widths[1]}}{''.join(aligned)}")

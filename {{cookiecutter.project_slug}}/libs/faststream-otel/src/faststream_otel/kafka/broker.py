@@ -22,7 +22,6 @@ from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, MessageSerializer
 from ..settings import BadSetting
 from . import _aiokafka
-from .bootstrap import bootstrap_servers
 from .dead_letters import KafkaDeadLetters
 from .lag import lag
 from .messages import (
@@ -34,7 +33,7 @@ from .messages import (
     parse,
 )
 from .prometheus import KafkaPrometheusMiddleware
-from .security import broker_errors, broker_security, client_options, why_refused
+from .security import bootstrap_servers, broker_errors, broker_security, client_options, why_refused
 from .settings import KafkaSettings
 from .telemetry import KafkaTelemetryMiddleware
 
@@ -160,9 +159,18 @@ class Kafka(KafkaMessages):
                 if isinstance(subscriber, BatchSubscriber) and publishers_of(call.handler):
                     raise BatchPublisherError(call.name)
 
-    async def publish(self, publisher: Publisher, body: Any, *, key: str | None) -> None:
+    async def publish(
+        self,
+        publisher: Publisher,
+        body: Any,
+        *,
+        key: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         async with self.confirmation():
-            await publisher.publish(body, key=None if key is None else key.encode())
+            await publisher.publish(
+                body, key=None if key is None else key.encode(), headers=dict(headers or {})
+            )
 
     async def create_channels(self, channels: Collection[str]) -> None:
         admin = AIOKafkaAdminClient(**client_options(self._settings))

@@ -30,9 +30,8 @@ from ..messages.dead_letters.headers import (
 )
 from ..telemetry import semconv as messaging
 from ..telemetry.values import Attributes
-from .bootstrap import bootstrap_servers
 from .messages import MAX_DEAD_LETTER_BYTES, publish_errors
-from .security import REQUEST_TIMEOUT_MS, broker_errors, client_options
+from .security import REQUEST_TIMEOUT_MS, bootstrap_servers, broker_errors, client_options
 from .settings import KafkaSettings
 from .telemetry import KafkaConventions, attribute_text
 

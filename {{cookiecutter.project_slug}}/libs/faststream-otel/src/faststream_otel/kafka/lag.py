@@ -44,26 +44,37 @@ async def lag(settings: KafkaSettings, groups: Sequence[tuple[str, str]]) -> lis
                 for topic in await admin.describe_topics()
             }
             return [
-                Lag(topic, group, await _ready(admin, consumer, group, partitions[topic]), 0)
+                one
                 for topic, group in groups
                 if topic in partitions
+                for one in await _of_group(admin, consumer, group, partitions[topic])
             ]
         finally:
             await consumer.stop()
             await admin.close()
 
 
-async def _ready(
+async def _of_group(
     admin: AIOKafkaAdminClient,
     consumer: AIOKafkaConsumer,
     group: str,
     partitions: Sequence[TopicPartition],
-) -> int:
+) -> list[Lag]:
     first = await consumer.beginning_offsets(partitions)
     end = await consumer.end_offsets(partitions)
     committed = await _committed(admin, group, partitions)
-    # A committed offset of -1 means none. Messages that retention has deleted do not count.
-    return sum(end[one] - max(committed[one].offset, first[one]) for one in partitions)
+    return [
+        Lag(
+            one.topic,
+            group,
+            # A committed offset of -1 means none. Messages that retention has deleted do not count.
+            ready=end[one] - max(committed[one].offset, first[one]),
+            in_flight=0,
+            position=max(committed[one].offset, 0),
+            partition=str(one.partition),
+        )
+        for one in partitions
+    ]
 
 
 async def _committed(

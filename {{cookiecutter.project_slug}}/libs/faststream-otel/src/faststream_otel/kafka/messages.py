@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faststream import PublishCommand
 from faststream.exceptions import IncorrectState, RejectMessage
 from faststream.kafka import KafkaBroker
 from faststream.message import StreamMessage
@@ -46,6 +47,7 @@ class KafkaMessages:
     """See `faststream_otel.messages.broker.Messages`."""
 
     takes_options = False
+    any_headers = True
     # The limit of channels that we create, then one below Kafka's default of 1 MB.
     dead_letter_sizes: Sequence[int] = (MAX_MESSAGE_BYTES, 900_000, 0)
 
@@ -61,6 +63,9 @@ class KafkaMessages:
     def channel(self, message: StreamMessage[Any]) -> str:
         topic: str = _first(message).topic
         return topic
+
+    def sent_to(self, command: PublishCommand) -> str:
+        return command.destination
 
     def count(self, message: StreamMessage[Any]) -> int:
         return len(message.raw_message) if isinstance(message.raw_message, tuple) else 1

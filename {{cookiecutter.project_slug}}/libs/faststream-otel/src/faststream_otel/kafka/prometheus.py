@@ -29,7 +29,7 @@ class KafkaPrometheusMiddleware(MessagingPrometheusMiddleware):
         **options: Any,
     ) -> None:
         super().__init__(
-            times=KafkaConventions(),
+            conventions=KafkaConventions(),
             metrics=metrics or MessagingMetrics(registry),
             settings_provider_factory=settings_provider_factory,
             registry=registry,

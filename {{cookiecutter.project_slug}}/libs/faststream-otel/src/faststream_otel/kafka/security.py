@@ -4,7 +4,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -17,13 +17,22 @@ from aiokafka.errors import (
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from ..messages import tls
+from ..messages.addresses import Addresses, Server
 from ..messages.broker import Unreachable
 from ..settings import BadSetting
 from ._aiokafka import connect_once
-from .bootstrap import bootstrap_servers
 from .messages import UNREACHABLE
 from .settings import KafkaSettings
 
+ADDRESSES = Addresses(
+    "kafka",
+    9092,
+    {
+        protocol.lower(): f"BROKER_SECURITY_PROTOCOL={protocol}"
+        for protocol in get_args(KafkaSettings.model_fields["broker_security_protocol"].annotation)
+    },
+)
 MECHANISMS = {
     "PLAIN": SASLPlaintext,
     "SCRAM-SHA-256": SASLScram256,
@@ -38,11 +47,11 @@ _SASL = {
     "broker_username": "services",
     "broker_password": "<its password>",
 }
-_TLS = {
-    "broker_ca_file": "/certificates/kafka-ca.pem",
-    "broker_certificate_file": "/certificates/client.pem",
-    "broker_key_file": "/certificates/client.key",
-}
+
+
+def bootstrap_servers(settings: KafkaSettings) -> tuple[Server, ...]:
+    """The servers of BROKER_URL. Raises BadSetting if it cannot be parsed."""
+    return ADDRESSES.parse(settings.broker_url)
 
 
 def broker_security(settings: KafkaSettings) -> BaseSecurity | None:
@@ -56,13 +65,14 @@ def broker_security(settings: KafkaSettings) -> BaseSecurity | None:
         raise BadSetting(problem)
     if settings.broker_security_protocol == "PLAINTEXT":
         return None
-    tls = _tls(settings) if settings.broker_security_protocol.endswith("SSL") else None
+    secured = settings.broker_security_protocol.endswith("SSL")
+    context = tls.context(_files(settings)) if secured else None
     if settings.broker_sasl_mechanism is None:
-        return BaseSecurity(ssl_context=tls)
+        return BaseSecurity(ssl_context=context)
     return MECHANISMS[settings.broker_sasl_mechanism](
         settings.broker_username,
         settings.broker_password.get_secret_value(),
-        ssl_context=tls,
+        ssl_context=context,
     )
 
 
@@ -128,7 +138,7 @@ async def why_refused(settings: KafkaSettings) -> str:
 
 def _problems(settings: KafkaSettings) -> Iterator[str]:
     protocol = settings.broker_security_protocol
-    given = {name for name in _SASL | _TLS if _is_set(settings, name)}
+    given = {name for name in _SASL | tls.FILES if _is_set(settings, name)}
     if not protocol.startswith("SASL_"):
         for name in filter(given.__contains__, _SASL):
             yield (
@@ -136,7 +146,7 @@ def _problems(settings: KafkaSettings) -> Iterator[str]:
                 f" BROKER_SECURITY_PROTOCOL=SASL_SSL, or unset {name.upper()}"
             )
     if not protocol.endswith("SSL"):
-        for name in filter(given.__contains__, _TLS):
+        for name in filter(given.__contains__, tls.FILES):
             secure = "SASL_SSL" if protocol.startswith("SASL_") else "SSL"
             yield (
                 f"{name.upper()} is set, but BROKER_SECURITY_PROTOCOL={protocol} uses no TLS: set"
@@ -149,21 +159,7 @@ def _problems(settings: KafkaSettings) -> Iterator[str]:
                     f"{name.upper()} is missing: BROKER_SECURITY_PROTOCOL={protocol} needs it; set"
                     f" for example {name.upper()}={good}"
                 )
-    if "broker_key_file" in given and "broker_certificate_file" not in given:
-        good = _TLS["broker_certificate_file"]
-        yield (
-            "BROKER_KEY_FILE is set without its certificate: set for example"
-            f" BROKER_CERTIFICATE_FILE={good}"
-        )
-    for name in filter(given.__contains__, _TLS):
-        path: Path = getattr(settings, name)
-        try:
-            path.read_bytes()
-        except OSError as error:
-            yield (
-                f"{name.upper()}={path} cannot be read ({error.strerror}): set it to a PEM file"
-                f" that the service's user may read, for example {name.upper()}={_TLS[name]}"
-            )
+    yield from tls.problems(_files(settings))
 
 
 def _is_set(settings: KafkaSettings, name: str) -> bool:
@@ -171,25 +167,5 @@ def _is_set(settings: KafkaSettings, name: str) -> bool:
     return bool(value.get_secret_value() if name == "broker_password" else value)
 
 
-def _tls(settings: KafkaSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.broker_ca_file)
-    except (ssl.SSLError, ValueError) as error:
-        raise BadSetting(
-            f"BROKER_CA_FILE={settings.broker_ca_file} contains no certificate ({error}): set it to"
-            " a PEM file that begins with -----BEGIN CERTIFICATE-----"
-        ) from error
-    if settings.broker_certificate_file:
-        try:
-            context.load_cert_chain(
-                settings.broker_certificate_file,
-                settings.broker_key_file,
-                password="",  # otherwise OpenSSL asks for one on the terminal
-            )
-        except (ssl.SSLError, ValueError) as error:
-            raise BadSetting(
-                f"BROKER_CERTIFICATE_FILE={settings.broker_certificate_file} and its key"
-                f" (BROKER_KEY_FILE={settings.broker_key_file or 'in the same file'}) do not match,"
-                f" or the key has a password ({error}): set both to PEM files without a password"
-            ) from error
-    return context
+def _files(settings: KafkaSettings) -> dict[str, Path | None]:
+    return {name: getattr(settings, name) for name in tls.FILES}

@@ -10,7 +10,7 @@ from faststream.kafka.response import KafkaPublishCommand
 from opentelemetry.metrics import Meter, MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from ..messages.middleware import LinkedTelemetryMiddleware, Received
+from ..messages.middleware import Destination, LinkedTelemetryMiddleware, Received
 from ..telemetry import semconv as messaging
 from ..telemetry.errors import MAX_TEXT, bounded
 from ..telemetry.values import Attributes, decoded
@@ -62,15 +62,17 @@ def _switch_off_instrumentation() -> None:
 
 
 class KafkaConventions:
-    """See `BrokerConventions` of `messages.middleware`, `MessageTimes` of `messages.prometheus`."""
+    """See `BrokerConventions` of `messages.middleware`, `MetricConventions` of `.prometheus`."""
 
     system = "kafka"
 
+    def received_from(self, message: Record | Sequence[Record], subscriber: Any) -> Destination:
+        first = message[0] if isinstance(message, Sequence) else message
+        return Destination(first.topic, first.topic)
+
     def received(self, message: Record | Sequence[Record]) -> Received:
         if isinstance(message, Sequence):
-            first = message[0]
             return Received(
-                destination=first.topic,
                 headers=[_headers(record) for record in message],
                 attributes=lambda: _batch_attributes(message),
                 batch=True,
@@ -78,10 +80,12 @@ class KafkaConventions:
             )
         headers = _headers(message)
         return Received(
-            destination=message.topic,
             headers=(headers,),
             attributes=lambda: _attributes(message, headers.get("correlation_id")),
         )
+
+    def sent_to(self, command: KafkaPublishCommand) -> Destination:
+        return Destination(command.destination, command.destination)
 
     def send_attributes(self, command: KafkaPublishCommand) -> Attributes:
         attributes: Attributes = {}

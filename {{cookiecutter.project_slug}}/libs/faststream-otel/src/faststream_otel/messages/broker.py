@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from faststream import PublishCommand
 from faststream.message import StreamMessage
 from prometheus_client import CollectorRegistry
 
@@ -71,7 +72,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Messages of a channel that a consumer group has not acknowledged."""
+    """Messages of a channel that a consumer group has not acknowledged.
+
+    If the broker divides channels into partitions, there is one for each.
+    """
 
     channel: str
     group: str
@@ -80,6 +84,9 @@ class Lag:
     in_flight: int
     """Number of messages that were delivered and not acknowledged; 0 if the broker does not count
     them."""
+    position: int | None = None
+    """Grows with each acknowledged message; None if the broker does not tell."""
+    partition: str = ""
 
 
 class Publisher(Protocol):
@@ -96,12 +103,18 @@ class Messages(Protocol):
 
     takes_options: bool
     """Whether an acknowledgement takes options, as in `NackMessage(delay=1)`."""
+    any_headers: bool
+    """Whether the broker keeps headers in their order, with repeated names and any bytes. If not, a
+    dead letter carries the headers of its message encoded, in one header."""
     dead_letter_sizes: Sequence[int]
     """Size limits in bytes to try, largest first, for a dead letter that is too large for its
     channel. 0 keeps only the headers that say what happened."""
 
     def channel(self, message: StreamMessage[Any]) -> str:
         """The channel of a message or a batch. Called for every message."""
+
+    def sent_to(self, command: PublishCommand) -> str:
+        """The channel of a publication."""
 
     def count(self, message: StreamMessage[Any]) -> int:
         """Number of messages in a batch; 1 for a single message."""
@@ -202,7 +215,14 @@ class Broker(Messages, Protocol):
     def check(self) -> None:
         """Check all handlers before the start. Raises BatchPublisherError."""
 
-    async def publish(self, publisher: Publisher, body: Any, *, key: str | None) -> None:
+    async def publish(
+        self,
+        publisher: Publisher,
+        body: Any,
+        *,
+        key: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Publish now. Messages with the same key keep their order if the broker supports it.
 
         Raises:

@@ -6,8 +6,8 @@ It also makes fewer spans, and costs less per message. The differences to FastSt
 - A process span is current from the receipt of a message until its results are published. So
   messages published in any style continue the trace, FastStream's own log records have the trace,
   and even a message that cannot be parsed has a span with its error.
-- Each operation has one span, without an extra `create` span: `send {destination}` is the parent of
-  `process {destination}` (messaging semantic conventions 1.44, "Spans").
+- Each operation has one span, without an extra `create` span: `send {channel}` is the parent of
+  `process {channel}` (messaging semantic conventions 1.44, "Spans").
 - A batch starts a new trace. Its process span has one link per message.
 - OTEL_PROPAGATORS applies, and the baggage of OpenTelemetry's API is combined with FastStream's.
 - For a message of an unsampled trace, it skips the work that only a recorded span needs.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from faststream import BaseMiddleware, ContextRepo, PublishCommand
 from faststream.opentelemetry import Baggage
@@ -43,19 +43,26 @@ from .outcome import handler_error
 logger = logging.getLogger(__name__)
 
 
+class Destination(NamedTuple):
+    """A destination by the name that its broker's conventions give it, and by its channel."""
+
+    name: str
+    """`messaging.destination.name`."""
+    channel: str
+    """`messaging.destination.template`: the same for sender and receiver. It names spans."""
+
+
 @dataclass(slots=True)  # creating a frozen one would take twice as long
 class Received:
     """What telemetry needs from a received message or batch.
 
     Attributes:
-        destination: The topic, queue or subject that it came from.
         headers: The headers of each message; of a single message one element.
         attributes: Computes the attributes of the message. Called only for recorded spans.
         batch: Whether the subscriber consumes batches. True even for a batch of one message.
         link_attributes: For a batch, the attributes of the link to each message.
     """
 
-    destination: str
     headers: Sequence[Mapping[str, str]]
     attributes: Callable[[], Attributes]
     batch: bool = False
@@ -68,8 +75,19 @@ class BrokerConventions(Protocol):
     system: str
     """`messaging.system`."""
 
+    def received_from(self, message: Any, subscriber: Any) -> Destination:
+        """The destination of a message, or of a batch, of the client library.
+
+        Args:
+            message: The message or the batch.
+            subscriber: FastStream's subscriber; None if unknown.
+        """
+
     def received(self, message: Any) -> Received:
         """Read a message, or a batch, of the client library."""
+
+    def sent_to(self, command: Any) -> Destination:
+        """The destination of a publication."""
 
     def send_attributes(self, command: Any) -> Attributes:
         """Attributes of a publication in addition to system, operation and destination."""
@@ -118,13 +136,13 @@ class LinkedTelemetryMiddleware:
             if server_port:
                 self._server[server.SERVER_PORT] = server_port
         self._links_dropped = False
-        self._operations: dict[tuple[str, str, str | None], tuple[str, Attributes]] = {}
+        self._operations: dict[tuple[str, Destination, str | None], tuple[str, Attributes]] = {}
 
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_TracedMessage":
         return _TracedMessage(msg, self, context)
 
     def operation(
-        self, operation: str, destination: str, group: str | None = None
+        self, operation: str, destination: Destination, group: str | None = None
     ) -> tuple[str, Attributes]:
         """The name and the common attributes of all spans of an operation; cached."""
         key = (operation, destination, group)
@@ -133,12 +151,13 @@ class LinkedTelemetryMiddleware:
                 messaging.MESSAGING_SYSTEM: self.conventions.system,
                 messaging.MESSAGING_OPERATION_NAME: operation,
                 messaging.MESSAGING_OPERATION_TYPE: operation,
-                messaging.MESSAGING_DESTINATION_NAME: destination,
+                messaging.MESSAGING_DESTINATION_NAME: destination.name,
+                messaging.MESSAGING_DESTINATION_TEMPLATE: destination.channel,
                 **self._server,
             }
             if group:
                 attributes[messaging.MESSAGING_CONSUMER_GROUP_NAME] = group
-            known = self._operations[key] = (f"{operation} {destination}", attributes)
+            known = self._operations[key] = (f"{operation} {destination.channel}", attributes)
         return known
 
     def warn_of_dropped_links(self, span: Span, count: int) -> None:
@@ -188,9 +207,11 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
     def _start(self) -> None:
         shared, conventions = self._shared, self._shared.conventions
         received = self._received = conventions.received(self.msg)
-        group = conventions.consumer_group(current_subscriber(self.context))
+        subscriber = current_subscriber(self.context)
         name, attributes = self._attributes = shared.operation(
-            "process", received.destination, group
+            "process",
+            conventions.received_from(self.msg, subscriber),
+            conventions.consumer_group(subscriber),
         )
 
         # A new context: the current span of the consumer's task did not cause the message.
@@ -280,7 +301,7 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
     def _start_send(self, cmd: PublishCommand) -> tuple[Span, Attributes]:
         """Start the span of a publication, and inject its context into the headers."""
         shared = self._shared
-        name, attributes = shared.operation("send", cmd.destination)
+        name, attributes = shared.operation("send", shared.conventions.sent_to(cmd))
         context = self._with_baggage(get_current())
         details: Attributes | None = None
         if _worth_details(context):
@@ -372,4 +393,4 @@ def _baggage(received: Received) -> Baggage:
     return _ReceivedBaggage(each, batch=received.batch)
 
 
-__all__ = ("BrokerConventions", "LinkedTelemetryMiddleware", "Received")
+__all__ = ("BrokerConventions", "Destination", "LinkedTelemetryMiddleware", "Received")

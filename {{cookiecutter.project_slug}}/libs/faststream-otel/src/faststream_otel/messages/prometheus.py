@@ -41,6 +41,7 @@ from ..telemetry import semconv as messaging
 from ..telemetry.errors import error_type
 from ..telemetry.prometheus import label
 from ._faststream import current_subscriber
+from .middleware import Destination
 from .outcome import handler_error
 
 FLOW_STARTED = "flow-started"
@@ -59,7 +60,7 @@ class MessagingMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        destination = label(messaging.MESSAGING_DESTINATION_NAME)
+        destination = label(messaging.MESSAGING_DESTINATION_TEMPLATE)
         group = label(messaging.MESSAGING_CONSUMER_GROUP_NAME)
         self.receive_delay = _Histograms(
             Histogram(
@@ -143,8 +144,14 @@ class _Flow:
 _current: ContextVar[_Flow | None] = ContextVar("flow", default=None)
 
 
-class MessageTimes(Protocol):
+class MetricConventions(Protocol):
     """What metrics need to know about one broker."""
+
+    def received_from(self, message: Any, subscriber: Any) -> Destination:
+        """See `BrokerConventions` of `messages.middleware`, as for the next one."""
+
+    def sent_to(self, command: Any) -> Destination:
+        """The destination of a publication."""
 
     def published_at(self, message: Any) -> Sequence[float]:
         """Time of publication of each message, in Unix seconds; empty if unknown.
@@ -161,7 +168,7 @@ class MessagingPrometheusMiddleware:
     """Replaces FastStream's `PrometheusMiddleware`.
 
     Args:
-        times: What metrics need to know about the broker.
+        conventions: What metrics need to know about the broker.
         metrics: The metrics that FastStream lacks, in the same registry.
         settings_provider_factory: FastStream's factory for the broker.
         registry: Registers FastStream's metrics.
@@ -173,7 +180,7 @@ class MessagingPrometheusMiddleware:
     def __init__(
         self,
         *,
-        times: MessageTimes,
+        conventions: MetricConventions,
         metrics: MessagingMetrics,
         settings_provider_factory: Callable[[Any], MetricsSettingsProvider[Any, Any] | None],
         registry: CollectorRegistry,
@@ -181,7 +188,7 @@ class MessagingPrometheusMiddleware:
         metrics_prefix: str = "faststream",
         received_messages_size_buckets: Sequence[float] | None = None,
     ) -> None:
-        self.times = times
+        self.conventions = conventions
         self.metrics = metrics
         self.settings_provider = settings_provider_factory
         self._container = MetricsContainer(
@@ -280,7 +287,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
         if provider is None or msg.source_type is SourceType.RESPONSE:
             return await call_next(msg)
         attributes = provider.get_consume_attrs_from_message(msg)
-        self._receive(msg, attributes["destination_name"])
+        self._receive(msg)
         count = attributes["messages_count"]
         metrics = self._shared.consumed(self._destination, provider.messaging_system)
         metrics.received.inc(count)
@@ -325,7 +332,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
         provider = self._provider
         if provider is None or cmd.publish_type is PublishType.REPLY:
             return await call_next(cmd)
-        destination = provider.get_publish_destination_name_from_cmd(cmd)
+        destination = self._shared.conventions.sent_to(cmd).channel
         metrics = self._shared.published(destination, provider.messaging_system)
         status = PublishingStatus.success
         began = time.perf_counter()
@@ -339,13 +346,13 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
             metrics.duration.observe(time.perf_counter() - began)
             metrics.total[status.value].inc(len(cmd.batch_bodies))
 
-    def _receive(self, msg: StreamMessage[Any], destination: str) -> None:
+    def _receive(self, msg: StreamMessage[Any]) -> None:
         """Observe how long the messages waited, and set the current flow."""
         now = time.time()
-        times = self._shared.times
-        published = times.published_at(self.msg)
-        self._destination = destination
-        group = times.consumer_group(current_subscriber(self.context)) or ""
+        conventions, subscriber = self._shared.conventions, current_subscriber(self.context)
+        published = conventions.published_at(self.msg)
+        self._destination = conventions.received_from(self.msg, subscriber).channel
+        group = conventions.consumer_group(subscriber) or ""
         delay = self._shared.metrics.receive_delay[self._destination, group]
         for then in published:
             delay.observe(max(0.0, now - then))  # the clocks of two machines differ

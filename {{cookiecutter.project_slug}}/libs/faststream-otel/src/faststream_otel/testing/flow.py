@@ -73,8 +73,8 @@ class ServiceFlow:
             event: Anything that FastStream can publish: a model, JSON's types, or bytes.
             headers: The message's headers.
         """
-        broker = self.services[0].broker.faststream
-        await broker.publish(event, channel, headers=dict(headers or {}))
+        broker = self.services[0].broker
+        await broker.publish(broker.publisher(channel, None), event, key=None, headers=headers)
 
     def published(self, channel: str) -> list[Any]:
         """What was published to a channel, in order, before encoding."""
@@ -94,8 +94,9 @@ class ServiceFlow:
 
     def record(self, cmd: PublishCommand) -> None:
         """Record a publication."""
-        self._published.setdefault(cmd.destination, []).extend(cmd.batch_bodies)
-        if cmd.destination == DEAD_LETTERS:
+        channel = self.services[0].broker.sent_to(cmd)
+        self._published.setdefault(channel, []).extend(cmd.batch_bodies)
+        if channel == DEAD_LETTERS:
             headers = {name: str(value) for name, value in cmd.headers.items()}
             self.dead_letters.append(
                 DeadLetter(

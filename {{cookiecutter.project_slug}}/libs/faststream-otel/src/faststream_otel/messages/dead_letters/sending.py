@@ -54,7 +54,7 @@ async def send_to_dead_letters(messages: Messages, failed: FailedMessage) -> Non
         Unavailable: The broker did not confirm the dead letter.
     """
     raw = messages.raw(failed.message)
-    headers = headers_of(failed, raw)
+    headers = headers_of(failed, raw, any_headers=messages.any_headers)
     whole = kept = (raw.key, raw.body or b"", headers)
     for size in messages.dead_letter_sizes:
         try:
@@ -76,13 +76,19 @@ async def _send(
     )
 
 
-def headers_of(failed: FailedMessage, raw: Raw) -> dict[str, str]:
-    """The headers of a dead letter: those of the message, and those that say what happened."""
+def headers_of(failed: FailedMessage, raw: Raw, *, any_headers: bool = True) -> dict[str, str]:
+    """The headers of a dead letter: those of the message, and those that say what happened.
+
+    Args:
+        any_headers: See `Messages`. Without it, those of the message are in `HEADERS` alone.
+    """
     own = without_context(raw.headers)
     # The order in which FastStream publishes them.
     text = {CONTENT_TYPE: "", CORRELATION_ID: failed.message.correlation_id or ""}
     text |= decoded_headers(own)
     text = {name: value for name, value in text.items() if not name.startswith(PREFIX)}
+    if not any_headers:
+        text = {CORRELATION_ID: text[CORRELATION_ID]}
     carried = decoded_headers(raw.headers).get(BAGGAGE)
     return {
         **text,
