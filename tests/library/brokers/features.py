@@ -30,6 +30,8 @@ class Features(Flag):
     """Keeps the order of messages with the same key."""
     BATCHES = auto()
     """Delivers messages that are waiting as one batch, though they were published one by one."""
+    RESTARTS = auto()
+    """`start` yields a `servers.Process`, which can be restarted and frozen."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,11 @@ class Server:
     """A server of a broker.
 
     Attributes:
-        start: Yields its BROKER_URL; raises `servers.Missing` if this machine lacks it.
+        start: Starts a server with a port and data of its own, and yields it; raises
+            `servers.Missing` if this machine lacks it.
     """
 
-    start: Callable[[], AbstractContextManager[str]]
+    start: Callable[[], AbstractContextManager[servers.Running]]
     features: Features
 
 
@@ -66,7 +69,10 @@ BROKERS = {
         settings=KafkaSettings,
         publish=servers.publish_to_kafka,
         servers=[
-            Server(servers.kafka, KAFKA | Features.CHANNELS | Features.SIZE | Features.BATCHES),
+            Server(
+                servers.kafka,
+                KAFKA | Features.CHANNELS | Features.SIZE | Features.BATCHES | Features.RESTARTS,
+            ),
             Server(servers.embedded_kafka, KAFKA),
         ],
     ),

@@ -7,25 +7,115 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
-from faststream_otel.kafka.embedded import embedded_kafka
+from faststream_otel.kafka import embedded
 from faststream_otel.messages.broker import Headers
 
 from ..ports import free_port
-
-__all__ = ("Missing", "embedded_kafka", "kafka", "publish_to_kafka")
 
 
 class Missing(Exception):
     """This machine cannot run a server. Says what is missing."""
 
 
+@dataclass
+class Running:
+    """A running server.
+
+    Attributes:
+        url: Its BROKER_URL.
+    """
+
+    url: str
+
+
+class Process(Running):
+    """A running server that is a child process, for the feature RESTARTS.
+
+    Each start has the same port and the same data.
+
+    Args:
+        command: Must stay in the foreground. Gets a process group of its own, so that its children
+            get its signals.
+        log: The file for its output.
+    """
+
+    def __init__(
+        self, port: int, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(f"127.0.0.1:{port}")
+        self._port, self._command, self._log = port, command, log
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator["Process"]:
+        """Start it, and kill it at the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        with self._log.open("a") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env=os.environ | self._environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        ends = time.monotonic() + 60
+        while not self.accepts():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < ends, self._log.read_text()
+            time.sleep(0.05)
+
+    def accepts(self) -> bool:
+        """Whether it accepts clients. Override it if an open port is not enough."""
+        try:
+            socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Stop it in an orderly way (SIGTERM), and wait for its end."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it with SIGKILL. Does nothing if it does not run."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause` (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    def _end(self, number: int) -> None:
+        self._signal(number)
+        if self._process:
+            self._process.wait(60)
+            self._process = None
+
+    def _signal(self, number: int) -> None:
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
 @contextmanager
-def kafka() -> Iterator[str]:
+def kafka() -> Iterator[Process]:
     """A real Kafka with one node, from the folder `kafka` in STACK_HOME."""
     home = Path(os.environ.get("STACK_HOME", Path.home() / ".cache/project-stack"), "kafka")
     if not (shutil.which("java") and home.is_dir()):
@@ -49,35 +139,21 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
         )
-        variables = os.environ | {"KAFKA_HEAP_OPTS": "-Xmx400m", "LOG_DIR": f"{folder}/logs"}
-        log = Path(folder, "kafka.log")
-        with log.open("w") as output:
-            subprocess.run(
-                [home / "bin/kafka-storage.sh", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk",
-                 "-c", properties],
-                env=variables, stdout=output, stderr=output, check=True,
-            )  # fmt: skip
-            server = subprocess.Popen(
-                [home / "bin/kafka-server-start.sh", properties],
-                env=variables, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-        try:
-            _wait_for(port, server, log)
-            yield f"127.0.0.1:{port}"
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        variables = {"KAFKA_HEAP_OPTS": "-Xmx400m", "LOG_DIR": f"{folder}/logs"}
+        subprocess.run(
+            [home / "bin/kafka-storage.sh", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk",
+             "-c", properties],
+            env=os.environ | variables, capture_output=True, check=True,
+        )  # fmt: skip
+        command = [home / "bin/kafka-server-start.sh", properties]
+        with Process(port, command, Path(folder, "kafka.log"), variables).running() as server:
+            yield server
 
 
-def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    ends = time.monotonic() + 60
-    while True:
-        assert server.poll() is None, log.read_text()
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        assert time.monotonic() < ends, log.read_text()
-        time.sleep(0.1)
+@contextmanager
+def embedded_kafka() -> Iterator[Running]:
+    with embedded.embedded_kafka() as url:
+        yield Running(url)
 
 
 async def publish_to_kafka(
