@@ -55,7 +55,9 @@ def available(
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Name skipped checks in the summary, with the reason."""
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):
