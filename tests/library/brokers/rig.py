@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -78,14 +78,8 @@ class Rig:
     @asynccontextmanager
     async def running(self, features: Features) -> AsyncIterator["Rig"]:
         """Start, and wait until all consumers are attached."""
-        if Features.CHANNELS in features:
-            await self.broker.create_channels(list(self._handlers))
-        try:
-            await self.broker.faststream.start()
-            await until(self.broker.joined, "all consumers to be attached")
+        async with running(self.broker, list(self._handlers), features):
             yield self
-        finally:
-            await self.broker.faststream.stop()
 
     async def delivered(self, channel: str, number: int) -> list[StreamMessage[Any]]:
         """Wait for this many messages, and return all that were delivered."""
@@ -110,6 +104,21 @@ class _Watch(BaseMiddleware[Any, Any]):
         self._rig.seen[self._rig.broker.channel(msg)].append(msg)
         async with self._rig.broker.in_flight(msg):
             return await call_next(msg)
+
+
+@asynccontextmanager
+async def running(
+    broker: Broker, channels: Collection[str], features: Features
+) -> AsyncIterator[None]:
+    """Create the channels and start the broker, and wait until all consumers are attached."""
+    if Features.CHANNELS in features:
+        await broker.create_channels(channels)
+    try:
+        await broker.faststream.start()
+        await until(broker.joined, "all consumers to be attached")
+        yield
+    finally:
+        await broker.faststream.stop()
 
 
 async def until(check: Callable[[], Any], what: str, seconds: float = 20) -> None:

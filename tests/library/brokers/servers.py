@@ -1,6 +1,7 @@
 """Starts servers of brokers, and publishes to them without the library."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,8 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import trustme
 from aiokafka import AIOKafkaProducer
+from cryptography.hazmat.primitives import serialization
+from faststream.kafka import KafkaBroker
 from faststream_otel.kafka import embedded
 from faststream_otel.messages.broker import Headers
 
@@ -114,13 +120,92 @@ class Process(Running):
                 os.killpg(self._process.pid, number)
 
 
+@dataclass(frozen=True)
+class Secured:
+    """A running server with TLS and a password.
+
+    Attributes:
+        settings: The settings of a service that may use it, BROKER_URL included.
+        wrong: Changes of `settings` that this server refuses, each with the variable that the
+            error has to name.
+    """
+
+    settings: Mapping[str, Any]
+    wrong: Sequence[tuple[str, Mapping[str, Any]]]
+
+
 @contextmanager
 def kafka() -> Iterator[Process]:
     """A real Kafka with one node, from the folder `kafka` in STACK_HOME."""
+    port = free_port(2)
+    with _kafka(port, f"""
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port + 1}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+"""
+    ) as server:  # fmt: skip
+        yield server
+
+
+@contextmanager
+def secured_kafka() -> Iterator[Secured]:
+    """A real Kafka with TLS and a password."""
+    port, password = free_port(3), secrets.token_urlsafe()
+    with certificates() as files, _kafka(port, f"""
+listeners=SASL_SSL://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port + 1},\
+  PLAINTEXT://127.0.0.1:{port + 2}
+advertised.listeners=SASL_SSL://127.0.0.1:{port},PLAINTEXT://127.0.0.1:{port + 2}
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=\
+  org.apache.kafka.common.security.plain.PlainLoginModule required user_tested="{password}";
+ssl.keystore.type=PEM
+ssl.keystore.location={files}/server.pem
+"""
+    ) as server:  # fmt: skip
+        yield Secured(
+            {
+                "broker_url": server.url,
+                "broker_security_protocol": "SASL_SSL",
+                "broker_sasl_mechanism": "PLAIN",
+                "broker_username": "tested",
+                "broker_password": password,
+                "broker_ca_file": files / "ca.pem",
+            },
+            [
+                ("BROKER_PASSWORD", {"broker_password": "wrong"}),
+                ("BROKER_USERNAME", {"broker_username": "nobody"}),
+                ("BROKER_CA_FILE", {"broker_ca_file": files / "other.pem"}),
+                (
+                    "BROKER_SECURITY_PROTOCOL",
+                    {"broker_security_protocol": "SASL_PLAINTEXT", "broker_ca_file": None},
+                ),
+            ],
+        )
+
+
+@contextmanager
+def certificates() -> Iterator[Path]:
+    """A folder with ca.pem, server.pem (key and certificate of 127.0.0.1), and the CA other.pem."""
+    with tempfile.TemporaryDirectory(prefix="certificates-") as folder:
+        files, authority = Path(folder), trustme.CA()
+        authority.cert_pem.write_to_path(files / "ca.pem")
+        trustme.CA().cert_pem.write_to_path(files / "other.pem")
+        issued = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
+        # The only form that Kafka reads.
+        key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+        key_pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        (files / "server.pem").write_bytes(key_pem + issued.cert_chain_pems[0].bytes())
+        yield files
+
+
+@contextmanager
+def _kafka(port: int, listeners: str) -> Iterator[Process]:
     home = Path(os.environ.get("STACK_HOME", Path.home() / ".cache/project-stack"), "kafka")
     if not (shutil.which("java") and home.is_dir()):
         raise Missing(f"java and Kafka in {home.name}/ of STACK_HOME")
-    port = free_port(2)
     with tempfile.TemporaryDirectory(prefix="kafka-") as folder:
         properties = Path(folder, "server.properties")
         properties.write_text(
@@ -128,15 +213,17 @@ def kafka() -> Iterator[Process]:
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{port + 1}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port + 1}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={folder}/data
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
+{listeners}
 """
         )
         variables = {"KAFKA_HEAP_OPTS": "-Xmx400m", "LOG_DIR": f"{folder}/logs"}
@@ -154,6 +241,19 @@ auto.create.topics.enable=false
 def embedded_kafka() -> Iterator[Running]:
     with embedded.embedded_kafka() as url:
         yield Running(url)
+
+
+@contextmanager
+def quick_kafka() -> Iterator[float]:
+    seconds = 1.0
+    times = {"session_timeout_ms": int(seconds * 1000), "heartbeat_interval_ms": 200}
+    original: Any = KafkaBroker.subscriber
+
+    def subscriber(broker: Any, *channels: Any, **options: Any) -> Any:
+        return original(broker, *channels, **options, **times)
+
+    with patch.object(KafkaBroker, "subscriber", subscriber):
+        yield seconds
 
 
 async def publish_to_kafka(
