@@ -12,7 +12,8 @@ from .features import BROKERS, Features, Row, Server
 from .rig import Rig
 
 CHANNELS = (
-    "again", "back", "batch", "bodies", "keys", "lag", "progress", "raw", "sent", "settled"
+    "again", "back", "batch", "bodies", "keys", "lag", "progress", "raw", "replayed", "sent",
+    "settled"
 )  # fmt: skip
 
 Find = Callable[[Features], tuple[str, Features]]

@@ -91,6 +91,10 @@ class Rig:
         """Like `delivered`, but the raw messages."""
         return [self.broker.raw(one) for one in await self.delivered(channel, number)]
 
+    async def idle(self, channel: str) -> None:
+        """Wait until every message of a channel is acknowledged."""
+        await idle(self.broker, channel)
+
     def _watch(self, msg: Any, /, *, context: Any) -> BaseMiddleware[Any, Any]:
         return _Watch(self, msg, context)
 
@@ -119,6 +123,15 @@ async def running(
         yield
     finally:
         await broker.faststream.stop()
+
+
+async def idle(broker: Broker, channel: str) -> None:
+    """Wait until the consumer of a channel has acknowledged every message."""
+
+    async def nothing_waits() -> bool:
+        return not (await broker.progress())[channel].waiting
+
+    await until(nothing_waits, f"all messages of {channel} to be acknowledged")
 
 
 async def until(check: Callable[[], Any], what: str, seconds: float = 20) -> None:

@@ -14,20 +14,20 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from .features import Features, Row
-from .rig import running, until
+from .rig import idle, running, until
 
 
 class Served:
     """A service in this process.
 
     Args:
+        broker_url: BROKER_URL.
         name: The service's name. Default: a unique one.
-        settings: Its settings, in addition to BROKER_URL.
+        settings: Further settings.
     """
 
-    def __init__(self, row: Row, url: str, name: str = "", **settings: Any) -> None:
-        self.row, self.url = row, url
-        made = row.settings(**{"broker_url": url, "retry_backoff_seconds": 0.01, **settings})
+    def __init__(self, row: Row, broker_url: str, name: str = "", **settings: Any) -> None:
+        made = row.settings(**{"broker_url": broker_url, "retry_backoff_seconds": 0.01, **settings})
         self.service = Service(name or f"served-{uuid4().hex[:8]}", made)
         self._exporter = InMemorySpanExporter()
         self.service.telemetry.tracer_provider.add_span_processor(
@@ -69,12 +69,8 @@ class Served:
         return await dead_letters(self.broker, channel)
 
     async def idle(self, channel: str) -> None:
-        """Wait until nothing of a channel is left to handle."""
-
-        async def nothing_waits() -> bool:
-            return not (await self.broker.progress())[channel].waiting
-
-        await until(nothing_waits, f"all messages of {channel} to be acknowledged")
+        """Wait until every message of a channel is acknowledged."""
+        await idle(self.broker, channel)
 
 
 async def dead_letters(broker: Broker, channel: str) -> list[DeadLetter]:
