@@ -6,10 +6,14 @@ import logging
 import os
 import sys
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
-from ..messages.broker import Lag
+from ..messages.broker import Lag, StoresByGroup
 from ..messages.dead_letters import DEAD_LETTERS
 from .command import Context, Subparsers, add_command, quiet
+
+if TYPE_CHECKING:
+    from ..service import Service
 
 COLUMNS = ("channel", "group", "ready", "in flight")
 
@@ -25,17 +29,16 @@ def add_to(commands: Subparsers) -> None:
 async def _channels(context: Context) -> int:
     channels = list(dict.fromkeys((*context.app.channels(), DEAD_LETTERS)))
     await context.broker.create_channels(channels)
+    if isinstance(context.broker, StoresByGroup):
+        for service in _services(context):
+            assert isinstance(service.broker, StoresByGroup)
+            await service.broker.create_groups()
     print(f"{context.broker.system} at {context.broker.url} has {', '.join(channels)}")
     return 0
 
 
 async def _lag(context: Context) -> int:
-    os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
-    with redirect_stdout(sys.stderr):  # and would log to stdout
-        services = [context.app.service(name) for name in context.app.service_names()]
-    logging.getLogger().setLevel(logging.WARNING)
-    quiet(context.broker)
-    found = [one for service in services for one in await service.broker.lag()]
+    found = [one for service in _services(context) for one in await service.broker.lag()]
     found.sort(key=lambda one: (one.channel, one.group, one.partition))
     if context.options.json:
         for one in found:
@@ -43,6 +46,15 @@ async def _lag(context: Context) -> int:
     else:
         _print_table(found)
     return 0
+
+
+def _services(context: Context) -> "list[Service]":
+    os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
+    with redirect_stdout(sys.stderr):  # and would log to stdout
+        services = [context.app.service(name) for name in context.app.service_names()]
+    logging.getLogger().setLevel(logging.WARNING)
+    quiet(context.broker)
+    return services
 
 
 def _print_table(found: list[Lag]) -> None:

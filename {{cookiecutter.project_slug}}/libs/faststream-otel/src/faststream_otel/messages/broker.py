@@ -7,7 +7,7 @@ from, such as a Kafka topic. An id is an opaque text.
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from faststream import PublishCommand
 from faststream.message import StreamMessage
@@ -262,3 +262,15 @@ class Broker(Messages, Protocol):
 
     def dead_letters(self) -> "DeadLetterStore":
         """The store of the dead letters."""
+
+
+@runtime_checkable
+class StoresByGroup(Protocol):
+    """A broker that stores a message only for the consumer groups that exist by then."""
+
+    async def create_groups(self) -> None:
+        """Create the consumer groups of the service that do not exist yet, with their channels.
+
+        Raises:
+            Unreachable: The text says why.
+        """

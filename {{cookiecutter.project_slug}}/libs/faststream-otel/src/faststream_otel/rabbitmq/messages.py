@@ -33,6 +33,7 @@ from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange
 from ..messages.broker import Headers, Raw, TooLarge, Unavailable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.time_limit import TimeLimit
+from .channels import create_dead_letters
 
 if TYPE_CHECKING:
     from faststream import PublishCommand
@@ -46,7 +47,7 @@ MAX_DEAD_LETTER_BYTES = 16 * 1_048_576
 MAX_HEADER_BYTES = 65_536
 """All headers must fit one frame, which is 128 KiB by default."""
 
-KEY = "message-key"
+KEY = "key"
 PUBLISHED = "published-at"
 """The header with the time of publication: Unix milliseconds, in decimal digits."""
 CONTENT_TYPE = "content-type"
@@ -71,10 +72,15 @@ class Unroutable(Unavailable):
     """No queue takes messages of a channel, so RabbitMQ would lose the message. It was not sent."""
 
 
-def exchange(channel: str) -> RabbitExchange:
-    """The exchange of a channel: each queue that is bound to it gets all its messages."""
-    # Not restored after a reconnect: if somebody deleted it, no consumer would come back.
-    return RabbitExchange(channel, type=ExchangeType.FANOUT, durable=True, robust=False)
+def exchange(channel: str, *, create: bool = True) -> RabbitExchange:
+    """The exchange of a channel: each queue that is bound to it gets all its messages.
+
+    Args:
+        create: Whether a service creates it at its start, and after a reconnect.
+    """
+    # aio-pika would look for one that it did not create after a reconnect. If somebody has deleted
+    # it meanwhile, no consumer would come back.
+    return RabbitExchange(channel, type=ExchangeType.FANOUT, durable=True, robust=create)
 
 
 @contextmanager
@@ -300,19 +306,27 @@ class RabbitMessages:
         sent: dict[str, Any] = {n: v for n, v in headers.items() if n not in _PROPERTIES}
         if key is not None:
             sent[KEY] = header(key)
+        options = {"content_type": headers.get(CONTENT_TYPE), "correlation_id": correlation_id}
         token = _max_bytes.set(limit)
         try:
-            async with confirmation(channel):
-                await self.faststream.publish(
-                    body,
-                    exchange=exchange(channel),
-                    headers=sent,
-                    content_type=headers.get(CONTENT_TYPE),
-                    correlation_id=correlation_id,
-                    persist=True,
-                )
+            try:
+                await self._send(channel, body, headers=sent, **options)
+            except Unroutable:
+                if channel != DEAD_LETTERS:
+                    raise
+                async with confirmation(channel):
+                    connection = await self.faststream.connect()
+                    async with connection.channel() as opened:
+                        await create_dead_letters(opened)
+                await self._send(channel, body, headers=sent, **options)
         finally:
             _max_bytes.reset(token)
+
+    async def _send(self, channel: str, body: bytes, **options: Any) -> None:
+        async with confirmation(channel):
+            await self.faststream.publish(
+                body, exchange=exchange(channel, create=False), persist=True, **options
+            )
 
     def singles(self, message: StreamMessage[Any]) -> list[StreamMessage[Any]]:
         if not isinstance(message, RabbitBatch) or len(message.each) == 1:
