@@ -303,8 +303,19 @@ def _rabbitmq(port: int, configuration: str) -> Iterator[Process]:
             command, environment = server_command(Path(folder), ports, configuration)
         except NoRabbit as error:
             raise Missing("rabbitmq-server") from error
-        with Process(port, command, Path(folder, "output"), environment).running() as server:
+        with _Rabbit(port, command, Path(folder, "output"), environment).running() as server:
             yield server
+
+
+class _Rabbit(Process):
+    """Its command ends before the server does."""
+
+    def _end(self, number: int) -> None:
+        super()._end(number)
+        ends = time.monotonic() + 60
+        while self.accepts():
+            assert time.monotonic() < ends, self._log.read_text()
+            time.sleep(0.05)
 
 
 @contextmanager
