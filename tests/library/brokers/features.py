@@ -89,7 +89,12 @@ BROKERS = {
         servers=[
             Server(
                 servers.kafka,
-                KAFKA | Features.CHANNELS | Features.SIZE | Features.BATCHES | Features.RESTARTS,
+                KAFKA
+                | Features.CHANNELS
+                | Features.SIZE
+                | Features.BATCHES
+                | Features.RESTARTS
+                | Features.NAMES_CHANNELS,
             ),
             Server(servers.embedded_kafka, KAFKA),
         ],

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from faststream_otel.messages.broker import Unreachable
+from faststream_otel.messages.broker import Broker, Unreachable
 
 from . import servers
 from .features import Features, Row

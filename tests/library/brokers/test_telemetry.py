@@ -6,7 +6,7 @@ import pytest
 from faststream_otel.messages.broker import Broker
 from faststream_otel.messages.prometheus import MessagingMetrics
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -55,18 +55,14 @@ async def test_a_flow_is_one_trace_and_a_batch_links_to_its_causes(row: Row, fin
         )
     spans = {name: named(exporter.get_finished_spans(), name) for name in names}
 
-    def parent(name: str) -> int | None:
-        above = spans[name].parent
-        return above.span_id if above else None
-
-    assert parent(f"send {first}") is None
+    assert parent(spans[f"send {first}"]) is None
     for child, of in (
         (f"process {first}", f"send {first}"),
         (f"send {second}", f"process {first}"),
         (f"process {second}", f"send {second}"),
         (f"send {batch}", f"process {first}"),
     ):
-        assert parent(child) == context(spans[of]).span_id, child
+        assert parent(spans[child]) == context(spans[of]).span_id, child
     whole = spans[f"process {batch}"]
     assert whole.parent is None
     assert [link.context.span_id for link in whole.links] == [
@@ -116,8 +112,8 @@ async def test_every_way_to_publish_continues_the_trace(row: Row, find: Find) ->
 
     for way, channel in channels.items():
         (sent,), (processed,) = spans[way]
-        assert sent.parent and sent.parent.span_id == context(process).span_id, way
-        assert processed.parent and processed.parent.span_id == context(sent).span_id, way
+        assert parent(sent) == context(process).span_id, way
+        assert parent(processed) == context(sent).span_id, way
         assert (sent.kind, processed.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
         for span, operation in ((sent, "send"), (processed, "process")):
             attributes = span.attributes or {}
@@ -131,3 +127,7 @@ async def test_every_way_to_publish_continues_the_trace(row: Row, find: Find) ->
             )  # fmt: skip
         assert row.message_id(processed.attributes or {})
         assert (processed.attributes or {})["messaging.consumer.group.name"] == groups[channel]
+
+
+def parent(span: ReadableSpan) -> int | None:
+    return span.parent.span_id if span.parent else None

@@ -167,7 +167,7 @@ class Kafka(KafkaMessages):
         key: str | None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        async with self.confirmation():
+        async with self.confirmation(getattr(publisher, "topic", "")):
             await publisher.publish(
                 body, key=None if key is None else key.encode(), headers=dict(headers or {})
             )
