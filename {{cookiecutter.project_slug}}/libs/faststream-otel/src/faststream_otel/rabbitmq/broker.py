@@ -152,7 +152,7 @@ class Rabbit(RabbitMessages):
         key: str | None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        async with self.confirmation():
+        async with self.confirmation(publisher.exchange.name):  # type: ignore[attr-defined]
             sent = {**(headers or {}), **({} if key is None else {KEY: key})}
             await publisher.publish(body, headers=sent)
 

@@ -116,7 +116,8 @@ async def confirmation(channel: str = "") -> AsyncIterator[None]:
             with publish_errors(channel):
                 yield
     except TimeoutError as error:
-        raise Unavailable(f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
+        of = f" for {channel}" if channel else ""
+        raise Unavailable(f"no answer{of} within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
 
 
 _max_bytes = ContextVar("max_bytes", default=MAX_MESSAGE_BYTES)
@@ -280,8 +281,8 @@ class RabbitMessages:
     def in_flight(self, message: StreamMessage[Any]) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
-    def confirmation(self) -> AbstractAsyncContextManager[None]:
-        return confirmation()
+    def confirmation(self, channel: str = "") -> AbstractAsyncContextManager[None]:
+        return confirmation(channel)
 
     def acknowledgement(self) -> Exception:
         return RejectMessage()
