@@ -4,14 +4,16 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import httpx
 
+from ..cli.app import App
+from ..settings import BadSetting
 from .project import Project, UserError
 from .receiver import OtlpReceiver
 from .supervisor import Command, Supervisor, service_ports
@@ -63,7 +65,7 @@ class Local:
 
 
 def embedded_broker(project: Project) -> AbstractContextManager[str]:
-    """Run a broker for the project's services inside this process; yields its address.
+    """Run a broker for the project's services, with their channels; yields its address.
 
     Raises:
         UserError: There is no embedded broker of that kind.
@@ -78,7 +80,10 @@ def embedded_broker(project: Project) -> AbstractContextManager[str]:
             f"There is no embedded broker {name}: set `broker` in pyproject.toml,"
             " [tool.faststream-otel], to an existing one, such as kafka."
         ) from error
-    broker: AbstractContextManager[str] = getattr(module, f"embedded_{name}")()
+    channels: Collection[str] = ()
+    with suppress(BadSetting):  # a project without a list of channels creates them in its own way
+        channels = App(project.package).channels()
+    broker: AbstractContextManager[str] = getattr(module, f"embedded_{name}")(channels)
     return broker
 
 

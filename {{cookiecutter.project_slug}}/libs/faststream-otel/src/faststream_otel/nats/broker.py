@@ -30,6 +30,7 @@ from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
+from ..telemetry.missing import warn_missing
 from ._natspy import Client
 from .dead_letters import NatsDeadLetters
 from .lag import lag
@@ -61,6 +62,10 @@ PULL_SECONDS = 5.0
 RECONNECT_PAUSE_SECONDS = 0.2
 GONE_PAUSE_SECONDS = 1.0
 """Between two attempts to fetch messages from a consumer that is gone."""
+
+NOT_OURS = (
+    "a service without a server does not log why, and BROKER_TLS does not protect its password"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -284,9 +289,13 @@ class _Broker(NatsBroker):
         super().__init__(*arguments, **options)
         self._members = members
 
-    async def _connect(self) -> Client:
+    async def _connect(self) -> NatsClient:
+        options = getattr(self, "_connection_kwargs", None)
+        if options is None:
+            warn_missing("FastStream", "`_connection_kwargs`", NOT_OURS)
+            return await super()._connect()
         client = Client()
-        await client.connect(**self._connection_kwargs)
+        await client.connect(**options)
         self.config.connect(client)
         return client
 
