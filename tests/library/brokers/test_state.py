@@ -71,5 +71,7 @@ async def test_lag_counts_unacknowledged_messages(rig: Rig) -> None:
         return await lag() == (0, 0)
 
     await until(none_left, "no lag")
-    groups: dict[str, Any] = {one.channel: one.group for one in await rig.broker.lag(rig.broker.groups())}
+    groups: dict[str, Any] = {
+        one.channel: one.group for one in await rig.broker.lag(rig.broker.groups())
+    }
     assert rig.service in groups[channel]

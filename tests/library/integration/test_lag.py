@@ -44,7 +44,9 @@ def counting(broker: str) -> tuple[Service, asyncio.Queue[int]]:
 
 
 async def ready(service: Service) -> int:
-    found = [one for one in await service.broker.lag(service.broker.groups()) if one.channel == "numbers"]
+    found = [
+        one for one in await service.broker.lag(service.broker.groups()) if one.channel == "numbers"
+    ]
     assert {one.group for one in found} == {"counting.numbers"}
     assert len({one.partition for one in found}) == len(found) > 1
     return sum(one.ready for one in found)
