@@ -5,7 +5,7 @@ of the running stack hold this list to what is scraped.
 """
 
 SERVICE = ["service_name", "service_namespace", "deployment_environment_name"]
-TOPIC = "messaging_destination_name"
+TOPIC = "messaging_destination_template"
 GROUP = "messaging_consumer_group_name"
 
 

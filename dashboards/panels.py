@@ -45,7 +45,7 @@ LINKS = {
         "title": "Open the Service board",
         "url": f"/d/{PREFIX}service?var-service=${{__value.raw}}&{KEPT}",
     },
-    "messaging_destination_name": {
+    "messaging_destination_template": {
         "title": "Open the Messaging board",
         "url": f"/d/{PREFIX}messaging?var-destination=${{__value.raw}}&{KEPT}",
     },

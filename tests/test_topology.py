@@ -24,14 +24,14 @@ def counter(name: str, per_second: float, **labels: str) -> Series:
 
 def sent(service: str, topic: str, per_second: float) -> Series:
     return counter(
-        CALLS, per_second, service_name=service, messaging_destination_name=topic,
+        CALLS, per_second, service_name=service, messaging_destination_template=topic,
         span_kind="SPAN_KIND_PRODUCER", messaging_operation_type="send",
     )  # fmt: skip
 
 
 def processed(service: str, topic: str, group: str, per_second: float, status: str) -> Series:
     return counter(
-        CALLS, per_second, service_name=service, messaging_destination_name=topic,
+        CALLS, per_second, service_name=service, messaging_destination_template=topic,
         messaging_consumer_group_name=group, span_kind="SPAN_KIND_CONSUMER",
         messaging_operation_type="process", status_code=f"STATUS_CODE_{status}",
     )  # fmt: skip
@@ -41,7 +41,7 @@ def received(service: str, topic: str, group: str, per_second: float) -> list[Se
     """Half of them within 100 ms, all within a second."""
     labels = {
         "service_name": service,
-        "messaging_destination_name": topic,
+        "messaging_destination_template": topic,
         "messaging_consumer_group_name": group,
     }
     buckets = {"0.1": per_second / 2, "1.0": per_second, "+Inf": per_second}

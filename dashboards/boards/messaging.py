@@ -30,11 +30,11 @@ from ..promql import (
     total,
 )
 
-TOPIC = "messaging_destination_name"
+TOPIC = "messaging_destination_template"
 GROUP = "messaging_consumer_group_name"
 
-BY_TOPIC = "{{messaging_destination_name}}"
-BY_GROUP = "{{messaging_destination_name}} → {{messaging_consumer_group_name}}"
+BY_TOPIC = "{{messaging_destination_template}}"
+BY_GROUP = "{{messaging_destination_template}} → {{messaging_consumer_group_name}}"
 
 NO_TROUBLE = "None in this time range"
 

@@ -34,7 +34,7 @@ from ..promql import (
     total,
 )
 
-TOPIC = "messaging_destination_name"
+TOPIC = "messaging_destination_template"
 FLOW = "{{service_namespace}} {{deployment_environment_name}}"
 ALLOWED = "(1 - flow:objective:ratio)"
 """The share of flows that may be bad."""
@@ -147,8 +147,8 @@ def bad_flows() -> timeseries.Panel:
         "Bad flows, by where they ended",
         "Flows that failed, and flows that succeeded too late (after five seconds), per second.",
         PER_SECOND,
-        series(total(rate(failed), TOPIC), "{{messaging_destination_name}}, failed"),
-        series(late, "{{messaging_destination_name}}, late"),
+        series(total(rate(failed), TOPIC), "{{messaging_destination_template}}, failed"),
+        series(late, "{{messaging_destination_template}}, late"),
         empty=NO_FLOWS,
         stacked=True,
     )
@@ -181,7 +181,7 @@ def by_destination() -> timeseries.Panel:
         PER_SECOND,
         series(
             total(rate(_chosen("count")), TOPIC, "outcome"),
-            "{{messaging_destination_name}}, {{outcome}}",
+            "{{messaging_destination_template}}, {{outcome}}",
         ),
         empty=NO_FLOWS,
     )

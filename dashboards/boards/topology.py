@@ -40,7 +40,7 @@ from ..promql import (
 )
 
 SERVICE = "service_name"
-TOPIC = "messaging_destination_name"
+TOPIC = "messaging_destination_template"
 GROUP = "messaging_consumer_group_name"
 
 SENDS = 'messaging_operation_type="send"'

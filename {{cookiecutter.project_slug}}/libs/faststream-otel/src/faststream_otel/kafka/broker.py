@@ -16,7 +16,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, MessageSerializer
@@ -220,8 +220,10 @@ class Kafka(KafkaMessages):
         )
         return dict(zip(consumers, found, strict=True))
 
-    async def lag(self) -> list[Lag]:
-        groups = [(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+    def groups(self) -> list[Group]:
+        return [Group(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
 
     def dead_letters(self) -> KafkaDeadLetters:
