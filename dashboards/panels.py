@@ -227,7 +227,8 @@ def joined_table(
     """One row per set of labels, one column per query.
 
     Args:
-        labels: What each label is called, in their order; services and topics lead to their boards.
+        labels: What each label is called, in their order; services and channels lead to their
+            boards.
         columns: Unit and PromQL by what the column is called, in their order.
         sort_by: The column that begins with the highest value.
     """

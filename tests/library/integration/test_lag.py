@@ -123,3 +123,36 @@ def test_the_command_prints_each_group(
         "channel": "numbers", "group": "counting.numbers", "in_flight": 0, "position": 0,
         "partition": "1",
     }  # fmt: skip
+
+
+def test_a_group_of_others_is_named(
+    project: str, kafka: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(send(kafka, 1, 2))
+    groups = ("--group", "numbers=theirs", "--group", "numbers=counting.numbers")
+    assert main(["--app", project, "lag", *groups]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["numbers", "counting.numbers", "2", "0"],
+        ["numbers", "theirs", "2", "0"],
+    ]
+    with pytest.raises(SystemExit):
+        main(["--app", project, "lag", "--group", "theirs"])
+    assert "theirs is not like orders.placed=billing" in capfd.readouterr().err
+
+
+def test_groups_of_others_need_no_services(
+    kafka: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "adopting").mkdir()
+    (tmp_path / "adopting" / "settings.py").write_text(
+        "from faststream_otel.kafka import KafkaSettings as Settings\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BROKER_URL", kafka)
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert main(["--app", "adopting", "lag", "--group", "numbers=theirs"]) == 0
+    assert "theirs" in capfd.readouterr().out

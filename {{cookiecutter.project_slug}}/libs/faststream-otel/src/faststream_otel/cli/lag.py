@@ -9,6 +9,7 @@ import sys
 from contextlib import redirect_stdout
 
 from ..messages.broker import Group, Lag
+from ..settings import BadSetting
 from .app import App
 from .command import Context, Subparsers, add_command, quiet
 
@@ -27,14 +28,41 @@ def add_to(commands: Subparsers) -> None:
         "lag-exporter", help=text, description=f"{text[0].upper()}{text[1:]}."
     )
     exporter.set_defaults(run=_export, error=exporter.error)
+    for parser in (lag, exporter):
+        parser.add_argument(
+            "--group",
+            type=_group,
+            action="append",
+            default=[],
+            metavar="CHANNEL=GROUP",
+            help="also a consumer group that is not of these services; may be repeated",
+        )
 
 
-def groups_of(app: App) -> list[Group]:
-    """The consumer groups of all services, which it imports."""
+def _group(text: str) -> Group:
+    channel, _, name = text.partition("=")
+    if not (channel and name):
+        raise argparse.ArgumentTypeError(f"{text} is not like orders.placed=billing")
+    return Group(channel, name)
+
+
+def _groups(app: App, others: list[Group]) -> list[Group]:
+    """The consumer groups of all services, which it imports, and others.
+
+    Raises:
+        BadSetting: There are no services and no others.
+    """
     os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
-    with redirect_stdout(sys.stderr):  # and would log to stdout
-        services = [app.service(name) for name in app.service_names()]
-    return [group for service in services for group in service.broker.groups()]
+    try:
+        names = app.service_names()
+    except BadSetting:
+        if not others:
+            raise
+        names = []
+    with redirect_stdout(sys.stderr):  # importing a service configures logging, to stdout
+        services = [app.service(name) for name in names]
+    ours = [group for service in services for group in service.broker.groups()]
+    return list(dict.fromkeys([*ours, *others]))
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -49,7 +77,7 @@ def _export(options: argparse.Namespace) -> int:
     app = App(options.app)
     settings = app.settings()
     broker = settings.broker()
-    groups = groups_of(app)
+    groups = _groups(app, options.group)
     configure_logging(settings.log_level, dict.fromkeys(broker.noisy_loggers, "CRITICAL"))
     metrics = LagMetrics(broker, groups)
     registry = ServiceRegistry(make_resource(EXPORTER, type(settings).__module__))
@@ -59,7 +87,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 async def _lag(context: Context) -> int:
-    groups = groups_of(context.app)
+    groups = _groups(context.app, context.options.group)
     logging.getLogger().setLevel(logging.WARNING)
     quiet(context.broker)
     found = await context.broker.lag(groups)
