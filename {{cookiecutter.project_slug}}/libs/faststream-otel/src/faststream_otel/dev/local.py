@@ -4,14 +4,16 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import httpx
 
+from ..cli.app import App
+from ..settings import BadSetting
 from .project import Project, UserError
 from .receiver import OtlpReceiver
 from .supervisor import Command, Supervisor, service_ports
@@ -68,7 +70,7 @@ class Local:
 
 @contextmanager
 def embedded_broker(project: Project) -> Iterator[str]:
-    """Run a broker for the project's services; yields its address.
+    """Run a broker for the project's services, with their channels; yields its address.
 
     Raises:
         NoEmbeddedBroker: Its server is not installed.
@@ -84,9 +86,12 @@ def embedded_broker(project: Project) -> Iterator[str]:
             f"There is no embedded broker {name}: set `broker` in pyproject.toml,"
             " [tool.faststream-otel], to an existing one, such as kafka."
         ) from error
+    channels: Collection[str] = ()
+    with suppress(BadSetting):  # a project without a list of channels creates them in its own way
+        channels = App(project.package).channels()
     with ExitStack() as running:
         try:
-            address = running.enter_context(getattr(module, f"embedded_{name}")())
+            address = running.enter_context(getattr(module, f"embedded_{name}")(channels))
         except FileNotFoundError as error:
             raise NoEmbeddedBroker(str(error)) from error
         yield address
