@@ -19,10 +19,6 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")  # with its default, as Compose r
 CONFIG_FOLDER = "observability/otel-collector/config"
 CONNECTION = (
     f"CONFIG_FOLDER={CONFIG_FOLDER}",
-    "KAFKA_BROKERS=a.example:9092,b.example:9092",
-    "BROKER_SASL_MECHANISM=SCRAM-SHA-512",
-    "BROKER_USERNAME=collector",
-    "BROKER_PASSWORD=0123",
     "OTLP_TOKEN=0123",
     "FORWARD_ENDPOINT=https://otlp.example",
 )
@@ -169,7 +165,6 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
     [
         {},
         {"TRACE_SAMPLING": "tail"},
-        *({"BROKER_SECURITY_PROTOCOL": one} for one in ("SSL", "SASL_PLAINTEXT", "SASL_SSL")),
         {"OTLP_TLS": "server", "OTLP_AUTH": "bearer"},
         {"OTLP_TLS": "mutual", "OTLP_AUTH": "basic"},
         {"FORWARD": "otlp"},
@@ -179,29 +174,17 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
 def test_the_collector_accepts_its_configuration(
     project: Path, chosen: dict[str, str], bakery: Bakery
 ) -> None:
-    """Merged as the compose files have it, with and without the broker's part."""
+    """Merged as the compose file has it."""
     collector = tool("otelcol-contrib", "the Collector reads its configuration")
-    for compose in ("compose.yaml", "compose.broker.yaml"):
-        text = (project / "observability" / compose).read_text("utf-8")
-        command = yaml.safe_load(text)["services"]["otel-collector"]["command"]
-        parts = [
-            VARIABLE.sub(lambda found: chosen.get(found[1], found[2]), part).replace(
-                "/etc/otelcol", CONFIG_FOLDER
-            )
-            for part in command
-        ]
-        bakery.run(project, "env", *CONNECTION, collector, "validate", *parts)
-
-
-def test_the_brokers_part_adds_to_the_collectors_command(project: Path) -> None:
-    """A list replaces the one before it: what stands in both must be the same."""
-    base, broker = (
-        yaml.safe_load((project / "observability" / compose).read_text("utf-8"))["services"][
-            "otel-collector"
-        ]["command"]
-        for compose in ("compose.yaml", "compose.broker.yaml")
-    )
-    assert broker[: len(base)] == base
+    text = (project / "observability/compose.yaml").read_text("utf-8")
+    command = yaml.safe_load(text)["services"]["otel-collector"]["command"]
+    parts = [
+        VARIABLE.sub(lambda found: chosen.get(found[1], found[2]), part).replace(
+            "/etc/otelcol", CONFIG_FOLDER
+        )
+        for part in command
+    ]
+    bakery.run(project, "env", *CONNECTION, collector, "validate", *parts)
 
 
 def test_prometheus_accepts_its_configuration(project: Path, bakery: Bakery) -> None:
