@@ -54,26 +54,27 @@ def test_every_overlay_is_a_value_of_an_option() -> None:
     assert laid == {(option, value) for option, value in asked if value != "none"}
 
 
-def test_nothing_of_the_template_is_left(project: Path) -> None:
-    assert not (project / "overlays").exists()
+def test_nothing_of_the_template_is_left(pair: Path) -> None:
+    assert not (pair / "overlays").exists()
+    assert not (pair / "env.example").exists()  # it is in .env.example
     left = [
-        f"{path.relative_to(project)}:{number}: {line.strip()}"
-        for path in text_files(project)
+        f"{path.relative_to(pair)}:{number}: {line.strip()}"
+        for path in text_files(pair)
         # Minified scripts have any sequence of characters in them; what is ours has short lines.
         if ".min." not in path.name and path.suffix not in {".js", ".css"}
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         if LEFT_OVER.search(line)
     ]
     assert left == []
-    assert [path for path in project.rglob("*") if "{{" in path.name] == []
+    assert [path for path in pair.rglob("*") if "{{" in path.name] == []
 
 
-def test_configuration_parses(project: Path) -> None:
-    for path in files(project, ".yaml", ".yml"):
+def test_configuration_parses(pair: Path) -> None:
+    for path in files(pair, ".yaml", ".yml"):
         list(yaml.compose_all(path.read_text("utf-8"), Loader=yaml.SafeLoader))
-    for path in files(project, ".toml"):
+    for path in files(pair, ".toml"):
         tomllib.loads(path.read_text("utf-8"))
-    for path in files(project, ".json"):
+    for path in files(pair, ".json"):
         json.loads(path.read_text("utf-8"))
 
 
@@ -102,19 +103,6 @@ def test_the_library_is_the_templates_to_the_byte(project: Path) -> None:
     ] == []
 
 
-BROKERS = re.compile(r"\b(confluent|kafka|nats|rabbit|redis)(?:mq)?\b", re.IGNORECASE)
-
-
-def test_no_other_broker_is_named_outside_of_the_library(project: Path, answers: Answers) -> None:
-    named = {
-        (broker.lower(), str(path.relative_to(project)))
-        for path in text_files(project)
-        if "libs" not in path.parts
-        for broker in BROKERS.findall(path.read_text("utf-8"))
-    }
-    assert {broker for broker, _ in named} == {answers["broker"]}, named
-
-
 def test_it_takes_the_library_that_it_holds(project: Path) -> None:
     """And releases of the same minor version, once its team deletes the folder."""
     (wanted,) = (
@@ -135,8 +123,8 @@ def test_make_alone_lists_every_target(project: Path, bakery: Bakery) -> None:
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "observability/compose.yaml"])
-def test_compose_accepts_it(project: Path, file: str, bakery: Bakery) -> None:
-    bakery.run(project, *docker_compose(f"Compose reads {file}"), "-f", file, "config", "--quiet")
+def test_compose_accepts_it(pair: Path, file: str, bakery: Bakery) -> None:
+    bakery.run(pair, *docker_compose(f"Compose reads {file}"), "-f", file, "config", "--quiet")
 
 
 def test_the_image_runs_the_python_that_was_chosen(project: Path, answers: Answers) -> None:
@@ -177,12 +165,11 @@ def test_the_collector_accepts_its_configuration(
     """Merged as the compose file has it."""
     collector = tool("otelcol-contrib", "the Collector reads its configuration")
     text = (project / "observability/compose.yaml").read_text("utf-8")
-    command = yaml.safe_load(text)["services"]["otel-collector"]["command"]
     parts = [
         VARIABLE.sub(lambda found: chosen.get(found[1], found[2]), part).replace(
             "/etc/otelcol", CONFIG_FOLDER
         )
-        for part in command
+        for part in yaml.safe_load(text)["services"]["otel-collector"]["command"]
     ]
     bakery.run(project, "env", *CONNECTION, collector, "validate", *parts)
 
