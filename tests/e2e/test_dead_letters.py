@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .apis import Loki, Prometheus, Span
+from .apis import Loki, Span
 from .conftest import Order
 from .poll import poll_until
 from .stack import Stack

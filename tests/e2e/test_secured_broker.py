@@ -91,8 +91,8 @@ def secured() -> Iterator[Stack]:
                 "--alter", "--entity-type", "users", "--entity-name", USER,
                 "--add-config", f"SCRAM-SHA-512=[password={SCRAM_PASSWORD}]",
             )  # fmt: skip
-            stack.services = ["orders", "payments", "shipping", "notifications", "lag", "prometheus",
-                              "otel-collector"]  # fmt: skip
+            stack.services = ["orders", "payments", "shipping", "notifications", "lag",
+                              "prometheus", "otel-collector"]  # fmt: skip
             stack.up()
             yield stack
 
