@@ -10,6 +10,7 @@ from enum import Flag, auto
 
 from faststream_otel.kafka import KafkaSettings
 from faststream_otel.messages.broker import Headers
+from faststream_otel.nats import NatsSettings
 from faststream_otel.settings import Settings
 
 from . import servers
@@ -68,6 +69,16 @@ BROKERS = {
         servers=[
             Server(servers.kafka, KAFKA | Features.CHANNELS | Features.SIZE | Features.BATCHES),
             Server(servers.embedded_kafka, KAFKA),
+        ],
+    ),
+    "nats": Row(
+        settings=NatsSettings,
+        publish=servers.publish_to_nats,
+        servers=[
+            Server(
+                servers.embedded_nats,
+                Features.CHANNELS | Features.SIZE | Features.KEYS | Features.BATCHES,
+            ),
         ],
     ),
 }

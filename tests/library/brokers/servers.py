@@ -11,13 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import nats
 from aiokafka import AIOKafkaProducer
 from faststream_otel.kafka.embedded import embedded_kafka
 from faststream_otel.messages.broker import Headers
+from faststream_otel.nats.embedded import embedded_nats
 
 from ..ports import free_port
 
-__all__ = ("Missing", "embedded_kafka", "kafka", "publish_to_kafka")
+__all__ = (
+    "Missing",
+    "embedded_kafka",
+    "embedded_nats",
+    "kafka",
+    "publish_to_kafka",
+    "publish_to_nats",
+)
 
 
 class Missing(Exception):
@@ -85,3 +94,14 @@ async def publish_to_kafka(
 ) -> None:
     async with AIOKafkaProducer(bootstrap_servers=url) as producer:
         await producer.send_and_wait(channel, body, key, headers=list(headers))
+
+
+async def publish_to_nats(
+    url: str, channel: str, body: bytes | None, key: bytes | None, headers: Headers
+) -> None:
+    client = await nats.connect(f"nats://{url}")
+    text = {name: (value or b"").decode() for name, value in headers}
+    if key is not None:
+        text["key"] = key.decode()
+    await client.jetstream().publish(channel, body or b"", headers=text or None)
+    await client.close()

@@ -16,10 +16,10 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
-from ..messages.validation import BatchPublisherError, MessageSerializer
+from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
 from . import _aiokafka
 from .dead_letters import KafkaDeadLetters
@@ -144,7 +144,7 @@ class Kafka(KafkaMessages):
         return decorate
 
     def publisher(self, channel: str, schema: Any | None) -> Publisher:
-        return _CheckedPublisher(self, self.faststream.publisher(channel, schema=schema))
+        return CheckedPublisher(self.check, self.faststream.publisher(channel, schema=schema))
 
     def in_memory(self, *others: "Kafka") -> AbstractAsyncContextManager[object]:
         from faststream.kafka import TestKafkaBroker
@@ -220,8 +220,10 @@ class Kafka(KafkaMessages):
         )
         return dict(zip(consumers, found, strict=True))
 
-    async def lag(self) -> list[Lag]:
-        groups = [(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+    def groups(self) -> list[Group]:
+        return [Group(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
 
     def dead_letters(self) -> KafkaDeadLetters:
@@ -233,22 +235,6 @@ class Kafka(KafkaMessages):
             for channel in subscriber.topic_names:
                 if channel in self._members:
                     yield channel, subscriber
-
-
-class _CheckedPublisher:
-    """FastStream's publisher, but it refuses to decorate a batch handler."""
-
-    def __init__(self, broker: Kafka, made: Any) -> None:
-        self._broker = broker
-        self._made = made
-
-    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
-        decorated: Callable[..., Any] = self._made(handler)
-        self._broker.check()
-        return decorated
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._made, name)
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from, such as a Kafka topic. An id is an opaque text.
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from faststream import PublishCommand
 from faststream.message import StreamMessage
@@ -68,6 +68,15 @@ class Progress:
     attached: bool
     waiting: bool
     reached: object
+
+
+class Group(NamedTuple):
+    """A consumer group, by the names that telemetry has."""
+
+    channel: str
+    """The channel that it consumes."""
+    name: str
+    """`messaging.consumer.group.name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +260,14 @@ class Broker(Messages, Protocol):
     async def progress(self) -> Mapping[str, Progress]:
         """The progress of each consumer, by channel; no progress if the broker does not answer."""
 
-    async def lag(self) -> list[Lag]:
-        """The lag of each consumer group of the service, even if none of its consumers runs.
+    def groups(self) -> list[Group]:
+        """The consumer groups of the service. Needs no connection."""
 
-        It joins no group, and needs no running service.
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
+        """The lag of consumer groups, of any service, even if none of their consumers runs.
+
+        It joins no group, and needs no running service, nor `build`. A group whose channel does not
+        exist has no lag.
 
         Raises:
             Unreachable: The text says why.
