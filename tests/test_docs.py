@@ -113,12 +113,15 @@ def test_each_thing_of_the_tracing_page_is_somewhere_and_shown_by_a_test(project
         assert tests, thing
 
 
-# --- docs/production.md, docs/without-a-collector.md and docs/joining.md
+# --- docs/production.md, docs/without-a-collector.md, docs/joining.md and docs/broker.md
 
 PAGES = ["docs/production.md", "docs/without-a-collector.md", "docs/joining.md"]
+BROKER_PAGE = "docs/broker.md"
+OVERLAYS_PAGES = [BROKER_PAGE, "docs/traces.md"]
 LIBRARY_PAGES = "libs/faststream-otel/docs"
 ALL_PAGES = [
     "README.md",
+    *OVERLAYS_PAGES,
     *(
         f"{folder}/{path.name}"
         for folder in ("docs", LIBRARY_PAGES)
@@ -126,8 +129,8 @@ ALL_PAGES = [
     ),
 ]
 VARIABLE = re.compile(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`|^ {4}([A-Z0-9_]+)=", re.MULTILINE)
-# In the file that the page adds.
-OF_THE_READER = {"COLLECTOR_NAME"}
+# In the file that a page adds, and of opentelemetry-distro.
+OF_THE_READER = {"COLLECTOR_NAME", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"}
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:yaml|py|toml))`")
 
 
@@ -146,7 +149,7 @@ def volumes(file: Path) -> set[str]:
     return set(yaml.safe_load(file.read_text("utf-8")).get("volumes") or {})
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, BROKER_PAGE])
 def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
     named = {name or block for name, block in VARIABLE.findall(text)} - OF_THE_READER
@@ -155,7 +158,7 @@ def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None
     assert {name for name in named if not re.search(rf"\b{name}\b", known)} == set()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, BROKER_PAGE])
 def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
     named = set(PATH.findall(text)) - {"collector-name.yaml"}

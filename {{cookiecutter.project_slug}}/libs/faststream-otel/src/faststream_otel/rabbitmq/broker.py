@@ -12,7 +12,7 @@ from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
@@ -40,6 +40,7 @@ class Rabbit(RabbitMessages):
     """
 
     system = "rabbitmq"
+    stores_by_group = True
     unreachable: tuple[type[Exception], ...] = (ConnectionError, OSError)
     # Both log every failed attempt to reach the broker.
     noisy_loggers: Mapping[str, str] = {
@@ -156,7 +157,9 @@ class Rabbit(RabbitMessages):
             sent = {**(headers or {}), **({} if key is None else {KEY: key})}
             await publisher.publish(body, headers=sent)
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         async with (
             connected(self._settings, "channels") as connection,
             connection.channel() as opened,
@@ -164,14 +167,8 @@ class Rabbit(RabbitMessages):
             for channel in channels:
                 await create_exchange(opened, channel)
             await create_dead_letters(opened)
-
-    async def create_groups(self) -> None:
-        async with (
-            connected(self._settings, "channels") as connection,
-            connection.channel() as opened,
-        ):
-            for channel, consumer in self._consumers.items():
-                await create_queue(opened, consumer.queue, channel)
+            for group in groups:
+                await create_queue(opened, group.name, group.channel)
 
     async def why_unreachable(self, error: Exception) -> str:
         return await why_refused(self._settings) or str(error) or type(error).__name__
@@ -207,9 +204,11 @@ class Rabbit(RabbitMessages):
         found = await asyncio.gather(*(self._progress(*one) for one in consumers.items()))
         return dict(zip(consumers, found, strict=True))
 
-    async def lag(self) -> list[Lag]:
-        queues = [(channel, consumer.queue) for channel, consumer in self._consumers.items()]
-        return await lag(self._settings, queues)
+    def groups(self) -> list[Group]:
+        return [Group(channel, consumer.queue) for channel, consumer in self._consumers.items()]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
+        return await lag(self._settings, groups)
 
     def dead_letters(self) -> RabbitDeadLetters:
         return RabbitDeadLetters(self._settings)

@@ -1,24 +1,24 @@
 """The lag of RabbitMQ's queues."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from ..messages.broker import Lag
+from ..messages.broker import Group, Lag
 from .security import connected
 from .settings import RabbitSettings
 
 CLIENT = "lag"
 
 
-async def lag(settings: RabbitSettings, groups: Sequence[tuple[str, str]]) -> list[Lag]:
+async def lag(settings: RabbitSettings, groups: Collection[Group]) -> list[Lag]:
     """See `Broker.lag`.
 
     AMQP counts only ready messages. RabbitMQ's own metrics have those in flight.
 
     Args:
-        groups: The channel and the queue of each group. A queue that does not exist has no lag.
+        groups: Each one's name is that of its queue. A queue that does not exist has no lag.
 
     Raises:
         Unreachable: The text says why.
