@@ -21,7 +21,15 @@ from .channels import create_dead_letters, create_exchange, create_queue, servic
 from .consumers import MAX_BATCH, Consumer
 from .dead_letters import RabbitDeadLetters
 from .lag import lag, standing
-from .messages import KEY, UNREACHABLE, Codec, RabbitMessages, exchange, parse
+from .messages import (
+    KEY,
+    UNREACHABLE,
+    Codec,
+    ConsumedExchange,
+    RabbitMessages,
+    exchange,
+    parse,
+)
 from .prometheus import RabbitPrometheusMiddleware
 from .security import (
     CONNECT_SECONDS,
@@ -112,7 +120,7 @@ class Rabbit(RabbitMessages):
         consumer = self._consumers[channel] = Consumer(queue, batch=batch)
         made = self.faststream.subscriber(
             service_queue(queue),
-            exchange(channel),
+            ConsumedExchange(channel),
             # Not more at once than one handler takes; so one consumer keeps their order.
             channel=Channel(prefetch_count=MAX_BATCH if batch else 1),
             # Otherwise the property `reply_to` would choose where the handler's result is sent.
