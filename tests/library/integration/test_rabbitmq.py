@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -186,18 +186,19 @@ async def test_a_handler_that_a_lost_connection_cancels_gets_its_message_again(
             raise
         ended.append(body)
 
-    line = relay(port, server)
-    line.__enter__()
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(relay(port, server))
     async with served.running(Features.CHANNELS, [channel]):
         await served.broker.publish(served.service.publisher(channel), "one", key=None)
         await until(lambda: served.broker._consumers[channel].received, "a delivery")  # type: ignore[attr-defined]
         await asyncio.sleep(0.1)
-        line.__exit__(None, None, None)
+        first.close()
         await until(lambda: ended == ["cancelled"], "the handler to be cancelled")
-        with relay(port, server):
-            await until(lambda: ended == ["cancelled", "one"], "the message again")
-            assert await served.dead_letters(channel, 0) == []
-            await served.idle(channel)
+        second.enter_context(relay(port, server))
+        await until(lambda: ended == ["cancelled", "one"], "the message again")
+        await served.idle(channel)
+        assert await served.dead_letters(channel, 0) == []
+    second.close()
 
 
 async def test_a_deleted_queue_comes_back(server: str, client: AbstractChannel) -> None:
@@ -318,18 +319,19 @@ async def test_a_batch_is_delivered_again_after_a_lost_connection(server: str) -
     rig = Rig(RABBITMQ, f"127.0.0.1:{port}")
     channel, go_on = rig.named("batches"), asyncio.Event()
     rig.subscribe(channel, lambda _: go_on.wait(), batch=True)  # type: ignore[arg-type, return-value]
-    line = relay(port, server)
-    line.__enter__()
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(relay(port, server))
     async with running(rig):
         await rig.publish(channel, "one", "two")
         await rig.delivered(channel, 1)
-        line.__exit__(None, None, None)
-        with relay(port, server):
-            await until(lambda: not rig.broker.joined(), "the service to notice")
-            await until(rig.broker.joined, "the consumer to be attached")
-            go_on.set()
-            await until(lambda: sum(map(rig.broker.count, rig.seen[channel])) >= 4, "both again")
-            await rig.idle(channel)
+        first.close()
+        await until(lambda: not rig.broker.joined(), "the service to notice")
+        second.enter_context(relay(port, server))
+        await until(rig.broker.joined, "the consumer to be attached")
+        go_on.set()
+        await until(lambda: sum(map(rig.broker.count, rig.seen[channel])) >= 4, "both again")
+        await rig.idle(channel)
+    second.close()
     assert {raw.body for batch in rig.seen[channel] for raw in batch.raw_message} == {
         b"one", b"two"
     }  # fmt: skip
