@@ -1,8 +1,8 @@
 """Measure CPU time per message and hop, with variants interleaved in one run; report ratios.
 
-Needs a real broker, such as that of `docker compose up` in a baked project; a NATS server it can
-start. Measures the library of this repository. An OTLP receiver runs beside the variants and is
-not measured.
+Needs a real broker, such as that of `docker compose up` in a baked project; it can start NATS, and a
+RabbitMQ that is installed. Measures the library of this repository. An OTLP receiver runs beside
+the variants and is not measured.
 """
 
 import argparse
@@ -18,8 +18,6 @@ from pathlib import Path
 from .pipelines import PIPELINES
 
 ROOT = Path(__file__).parents[1]
-
-EXAMPLES = {"kafka": "127.0.0.1:9092", "rabbitmq": "127.0.0.1:5672"}
 
 # The recipe has only traces, so ours is compared with only traces; "ours+all" has all signals.
 TRACES_ONLY = {
@@ -63,8 +61,8 @@ def main() -> int:
         "--broker-url",
         default=os.environ.get("BROKER_URL", ""),
         metavar="HOST:PORT",
-        help="a real broker of this kind (default BROKER_URL; without it, starts a NATS server);"
-        " RabbitMQ and NATS also take BROKER_USERNAME and BROKER_PASSWORD",
+        help="a real broker of this kind (default BROKER_URL; without it, starts NATS or an"
+        " installed RabbitMQ). RabbitMQ and NATS also take BROKER_USERNAME and BROKER_PASSWORD",
     )
     arguments = parser.parse_args()
 
@@ -80,7 +78,7 @@ def main() -> int:
 
 @contextmanager
 def server(broker: str, url: str) -> Iterator[str]:
-    """The broker's address. Starts a NATS server if there is none."""
+    """The broker's address. Starts NATS, or a RabbitMQ that is installed, if there is none."""
     if url:
         yield url
     elif broker == "nats":
@@ -88,10 +86,18 @@ def server(broker: str, url: str) -> Iterator[str]:
 
         with embedded_nats() as url:
             yield url
+    elif broker == "rabbitmq":
+        from faststream_otel.rabbitmq.embedded import NoRabbit, embedded_rabbitmq
+
+        try:
+            with embedded_rabbitmq() as url:
+                yield url
+        except NoRabbit as error:
+            raise SystemExit(str(error)) from error
     else:
         raise SystemExit(
-            "make bench needs a real broker. Set its address, for example"
-            f" BROKER_URL={EXAMPLES[broker]} for `docker compose up {broker}` in a baked project."
+            "make bench needs a real Kafka. Set its address, for example BROKER_URL=127.0.0.1:9092"
+            " for `docker compose up kafka` in a baked project."
         )
 
 

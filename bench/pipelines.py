@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 from faststream import AckPolicy
 from faststream.security import SASLPlaintext
 
+DELIVERY_LIMIT = 2**31 - 1
+"""As in what is baked, practically none."""
 QUEUE_EXPIRES_MS = 600_000
 
 
@@ -99,7 +101,7 @@ class RabbitMQ(Pipeline):
             f"bench.{channel}",
             queue_type=QueueType.QUORUM,
             durable=True,
-            arguments={"x-delivery-limit": -1, "x-expires": QUEUE_EXPIRES_MS},
+            arguments={"x-delivery-limit": DELIVERY_LIMIT, "x-expires": QUEUE_EXPIRES_MS},
         )
         return self.broker.subscriber(queue, exchange=self.exchange(channel))
 
