@@ -1,7 +1,7 @@
 """Measure CPU time per message and hop, with variants interleaved in one run; report ratios.
 
-Needs a real broker, such as that of `docker compose up` in a baked project; it can start NATS, and a
-RabbitMQ that is installed. Measures the library of this repository. An OTLP receiver runs beside
+Needs a real broker, such as that of `docker compose up` in a baked project. It can start NATS, and
+a RabbitMQ that is installed. Measures the library of this repository. An OTLP receiver runs beside
 the variants and is not measured.
 """
 
