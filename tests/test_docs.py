@@ -116,35 +116,6 @@ def test_each_thing_of_the_tracing_page_is_somewhere_and_shown_by_a_test(project
         assert tests, thing
 
 
-# --- docs/brokers.md of this repository
-
-BROKERS_PAGE = TEMPLATE / "docs/brokers.md"
-LIBRARY = TEMPLATE / "{{cookiecutter.project_slug}}/libs/faststream-otel/src/faststream_otel"
-
-
-def test_the_brokers_page_names_what_there_is() -> None:
-    assert list(wrong([TEMPLATE, LIBRARY], BROKERS_PAGE.read_text("utf-8"))) == []
-    assert list(broken_links(BROKERS_PAGE)) == []
-
-
-def test_the_brokers_page_has_each_broker() -> None:
-    text = BROKERS_PAGE.read_text("utf-8")
-    brokers = QUESTIONS["_brokers"].values()
-    assert f"| | {' | '.join(one['name'] for one in brokers)} |" in text
-    for one in brokers:
-        assert f"\n### {one['name']}\n" in text
-        assert f"| {one['memory']} of {one['limit']} MiB |" in text
-
-
-def test_each_trap_is_shown_by_a_test() -> None:
-    _, _, traps = BROKERS_PAGE.read_text("utf-8").partition("\n## Traps\n")
-    traps, _, _ = traps.partition("\n## ")
-    table = [line for line in traps.splitlines() if re.match(r"\| \w", line)]
-    shown = [line for line in table if "::test_" in line.rsplit("|", 2)[1]]
-    assert shown
-    assert set(table) - set(shown) == {"| Trap | Here | Shown by |"}
-
-
 # --- docs/production.md, docs/without-a-collector.md and docs/joining.md
 
 PAGES = ["docs/production.md", "docs/without-a-collector.md", "docs/joining.md"]
@@ -315,3 +286,32 @@ def test_a_collectors_name_is_a_label_of_its_metrics(default_project: Path, tmp_
     ) as collector:
         collector.send_spans([span()], **{"service.name": "orders"})
         collector.wait_for("metrics", lambda text: label in text)
+
+
+# --- docs/brokers.md of this repository
+
+BROKERS_PAGE = TEMPLATE / "docs/brokers.md"
+LIBRARY = TEMPLATE / "{{cookiecutter.project_slug}}/libs/faststream-otel/src/faststream_otel"
+
+
+def test_the_brokers_page_names_what_there_is() -> None:
+    assert list(wrong([TEMPLATE, LIBRARY], BROKERS_PAGE.read_text("utf-8"))) == []
+    assert list(broken_links(BROKERS_PAGE)) == []
+
+
+def test_the_brokers_page_has_each_broker() -> None:
+    text = BROKERS_PAGE.read_text("utf-8")
+    brokers = QUESTIONS["_brokers"].values()
+    assert f"| | {' | '.join(one['name'] for one in brokers)} |" in text
+    for one in brokers:
+        assert f"\n### {one['name']}\n" in text
+        assert f"| {one['memory']} of {one['limit']} MiB |" in text
+
+
+def test_each_trap_is_shown_by_a_test() -> None:
+    _, _, traps = BROKERS_PAGE.read_text("utf-8").partition("\n## Traps\n")
+    traps, _, _ = traps.partition("\n## ")
+    table = [line for line in traps.splitlines() if re.match(r"\| \w", line)]
+    shown = [line for line in table if "::test_" in line.rsplit("|", 2)[1]]
+    assert shown
+    assert set(table) - set(shown) == {"| Trap | Here | Shown by |"}
