@@ -67,6 +67,6 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if tools.missing:
-        terminalreporter.section("not checked, for want of a tool")
+        terminalreporter.section("not checked, for want of a tool or a feature")
         for name, checks in tools.missing.items():
             terminalreporter.line(f"{name}: {', '.join(dict.fromkeys(checks))}")

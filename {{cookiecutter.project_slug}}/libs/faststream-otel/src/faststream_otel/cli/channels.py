@@ -2,6 +2,7 @@
 
 from ..messages.dead_letters import DEAD_LETTERS
 from .command import Context, Subparsers, add_command
+from .lag import service_groups
 
 
 def add_to(commands: Subparsers) -> None:
@@ -11,6 +12,7 @@ def add_to(commands: Subparsers) -> None:
 
 async def _channels(context: Context) -> int:
     channels = list(dict.fromkeys((*context.app.channels(), DEAD_LETTERS)))
-    await context.broker.create_channels(channels)
+    groups = service_groups(context.app) if context.broker.stores_by_group else []
+    await context.broker.create_channels(channels, groups)
     print(f"{context.broker.system} at {context.broker.url} has {', '.join(channels)}")
     return 0

@@ -46,22 +46,26 @@ def _group(text: str) -> Group:
     return Group(channel, name)
 
 
+def service_groups(app: App) -> list[Group]:
+    """The consumer groups of all services, which it imports."""
+    os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
+    with redirect_stdout(sys.stderr):  # importing a service configures logging, to stdout
+        services = [app.service(name) for name in app.service_names()]
+    return [group for service in services for group in service.broker.groups()]
+
+
 def _groups(app: App, others: list[Group]) -> list[Group]:
-    """The consumer groups of all services, which it imports, and others.
+    """The consumer groups of all services, and others.
 
     Raises:
         BadSetting: There are no services and no others.
     """
-    os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
     try:
-        names = app.service_names()
+        ours = service_groups(app)
     except BadSetting:
         if not others:
             raise
-        names = []
-    with redirect_stdout(sys.stderr):  # importing a service configures logging, to stdout
-        services = [app.service(name) for name in names]
-    ours = [group for service in services for group in service.broker.groups()]
+        ours = []
     return list(dict.fromkeys([*ours, *others]))
 
 

@@ -57,6 +57,7 @@ class Kafka(KafkaMessages):
     """
 
     system = "kafka"
+    stores_by_group = False
     unreachable: tuple[type[Exception], ...] = UNREACHABLE
     # aiokafka logs every failed attempt to reach the broker, several times a second. Child loggers
     # are listed because they do not inherit filters.
@@ -167,12 +168,14 @@ class Kafka(KafkaMessages):
         key: str | None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        async with self.confirmation():
+        async with self.confirmation(getattr(publisher, "topic", "")):
             await publisher.publish(
                 body, key=None if key is None else key.encode(), headers=dict(headers or {})
             )
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         admin = AIOKafkaAdminClient(**client_options(self._settings))
         async with broker_errors(self._settings):
             try:

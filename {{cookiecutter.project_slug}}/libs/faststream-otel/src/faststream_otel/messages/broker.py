@@ -172,6 +172,8 @@ class Broker(Messages, Protocol):
 
     system: str
     """`messaging.system`."""
+    stores_by_group: bool
+    """Whether the broker stores a message only for the consumer groups that exist by then."""
     unreachable: tuple[type[Exception], ...]
     """Exceptions that the client raises while the broker is unreachable."""
     noisy_loggers: Mapping[str, str]
@@ -238,8 +240,14 @@ class Broker(Messages, Protocol):
             Unavailable, TooLarge: See `confirmation`.
         """
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         """Create the channels that do not exist yet, and the channel of the dead letters.
+
+        Args:
+            channels: Without that of the dead letters.
+            groups: Consumer groups to create too, if `stores_by_group`.
 
         Raises:
             Unreachable: The text says why.

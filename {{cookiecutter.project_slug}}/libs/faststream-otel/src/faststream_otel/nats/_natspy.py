@@ -29,6 +29,8 @@ from ..telemetry.missing import warn_missing
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 """Time to send what is buffered, and again to close the connection."""
+ABORT_SECONDS = 0.5
+"""Time to close a connection that failed: after a failed TLS handshake, asyncio waits for ever."""
 STATUS = "Status"
 _ACK = b"$JS.ACK."
 """How the reply subject of a message that JetStream delivered begins."""
@@ -79,7 +81,8 @@ class Client(NatsClient):
         except BaseException as error:
             started = True  # closing may fail too
             with suppress(Exception):
-                await self.close()
+                async with asyncio.timeout(ABORT_SECONDS):
+                    await self.close()
             if isinstance(error, TimeoutError) and failures:
                 raise failures[-1] from error
             raise

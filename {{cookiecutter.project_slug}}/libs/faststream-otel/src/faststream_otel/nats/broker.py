@@ -78,6 +78,7 @@ class Nats(NatsMessages):
     """
 
     system = "nats"
+    stores_by_group = False
     unreachable: tuple[type[Exception], ...] = UNREACHABLE
     # nats-py logs every failed attempt to reach the server.
     noisy_loggers: Mapping[str, str] = {"nats": "ERROR", "nats.aio.client": ""}
@@ -194,7 +195,9 @@ class Nats(NatsMessages):
             encoded = None if key is None else key.encode()
             await publisher.publish(body, headers=with_key(dict(headers or {}), encoded))
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         async with connected(self._settings, "channels") as stream:
             for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
                 await _create_stream(stream, channel)

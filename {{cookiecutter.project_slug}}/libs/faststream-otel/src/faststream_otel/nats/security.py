@@ -116,7 +116,8 @@ def why(settings: NatsSettings, error: Exception) -> str:
             "its certificate was not issued by an authority in BROKER_CA_FILE, or not for this"
             f" host name: {error.verify_message}"
         )
-    if isinstance(error, ssl.SSLError | ConnectionResetError) and settings.broker_tls:
+    closed = isinstance(error, ssl.SSLError | ConnectionResetError | BrokenPipeError)
+    if closed and settings.broker_tls:
         return f"it may require a client certificate (BROKER_CERTIFICATE_FILE): {text}"
     return text
 
