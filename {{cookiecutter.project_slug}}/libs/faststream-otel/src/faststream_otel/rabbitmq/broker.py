@@ -6,8 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import (
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    InvalidFrameError,
+)
 from faststream import AckPolicy
+from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -56,7 +61,13 @@ class Rabbit(RabbitMessages):
 
     system = "rabbitmq"
     stores_by_group = True
-    unreachable: tuple[type[Exception], ...] = (ConnectionError, OSError)
+    # Not `UNREACHABLE`: a service whose queue has other arguments must not wait for the broker.
+    unreachable: tuple[type[Exception], ...] = (
+        ChannelInvalidStateError,
+        IncorrectState,
+        InvalidFrameError,
+        OSError,
+    )
     # Both log every failed attempt to reach the broker.
     noisy_loggers: Mapping[str, str] = {
         "aio_pika": "CRITICAL",
