@@ -34,6 +34,8 @@ class Features(Flag):
     """Delivers messages that are waiting as one batch, though they were published one by one."""
     RESTARTS = auto()
     """`start` yields a `servers.Process`, which can be restarted and frozen."""
+    INSTANCES = auto()
+    """Supports several instances of a service at once."""
     NAMES_CHANNELS = auto()
     """An error names the channel that does not exist, and nothing creates it."""
 
@@ -92,6 +94,7 @@ BROKERS = {
                 | Features.SIZE
                 | Features.BATCHES
                 | Features.RESTARTS
+                | Features.INSTANCES
                 | Features.NAMES_CHANNELS,
             ),
             Server(servers.embedded_kafka, KAFKA),

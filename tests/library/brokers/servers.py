@@ -245,8 +245,8 @@ def embedded_kafka() -> Iterator[Running]:
 
 @contextmanager
 def quick_kafka() -> Iterator[float]:
-    seconds = 1.0
-    times = {"session_timeout_ms": int(seconds * 1000), "heartbeat_interval_ms": 200}
+    seconds = 4.0  # the embedded one lets a group wait for 3 s before it begins
+    times = {"session_timeout_ms": int(seconds * 1000), "heartbeat_interval_ms": 500}
     original: Any = KafkaBroker.subscriber
 
     def subscriber(broker: Any, *channels: Any, **options: Any) -> Any:
