@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tools
 from bakery import Bakery
-from matrix import Answers, matrix
+from matrix import Answers, matrix, pairs
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,12 @@ def answers(request: pytest.FixtureRequest) -> Answers:
 def project(bakery: Bakery, answers: Answers) -> Path:
     """A baked project for each row of the matrix."""
     return bakery.baked_once(answers, bakery.home / name_of(answers))
+
+
+@pytest.fixture(scope="session", params=pairs(), ids=name_of)
+def pair(bakery: Bakery, request: pytest.FixtureRequest) -> Path:
+    """A baked project for each broker with each trace backend."""
+    return bakery.baked_once(request.param, bakery.home / f"pair-{name_of(request.param)}")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from typing import Any
 
 from faststream_otel.kafka import KafkaSettings
 from faststream_otel.messages.broker import Headers
+from faststream_otel.nats import NatsSettings
+from faststream_otel.rabbitmq import RabbitSettings
 from faststream_otel.settings import Settings
 
 from . import servers
@@ -98,6 +100,31 @@ BROKERS = {
                 | Features.NAMES_CHANNELS,
             ),
             Server(servers.embedded_kafka, KAFKA),
+        ],
+    ),
+    "nats": Row(
+        settings=NatsSettings,
+        publish=servers.publish_to_nats,
+        servers=[
+            Server(
+                servers.embedded_nats,
+                Features.CHANNELS | Features.SIZE | Features.KEYS | Features.BATCHES,
+            ),
+        ],
+    ),
+    "rabbitmq": Row(
+        settings=RabbitSettings,
+        publish=servers.publish_to_rabbitmq,
+        secured=servers.secured_rabbitmq,
+        servers=[
+            Server(
+                servers.rabbitmq,
+                Features.CHANNELS
+                | Features.SIZE
+                | Features.KEYS
+                | Features.BATCHES
+                | Features.RESTARTS,
+            ),
         ],
     ),
 }

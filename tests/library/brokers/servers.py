@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import aio_pika
+import nats
 import trustme
 from aiokafka import AIOKafkaProducer
 from cryptography.hazmat.primitives import serialization
 from faststream.kafka import KafkaBroker
 from faststream_otel.kafka import embedded
 from faststream_otel.messages.broker import Headers
+from faststream_otel.nats.embedded import embedded_nats as nats_of_the_wheel
+from faststream_otel.rabbitmq.embedded import NoRabbit, server_command
 
 from ..ports import free_port
 
@@ -244,6 +248,77 @@ def embedded_kafka() -> Iterator[Running]:
 
 
 @contextmanager
+def embedded_nats() -> Iterator[Running]:
+    with nats_of_the_wheel() as url:
+        yield Running(url)
+
+
+@contextmanager
+def rabbitmq() -> Iterator[Process]:
+    """A real RabbitMQ, from the program `rabbitmq-server`."""
+    port = free_port(3)
+    with _rabbitmq(port, f"listeners.tcp.1 = 127.0.0.1:{port}") as server:
+        yield server
+
+
+@contextmanager
+def secured_rabbitmq() -> Iterator[Secured]:
+    """A real RabbitMQ with TLS, a password and a virtual host."""
+    port, password = free_port(3), secrets.token_urlsafe()
+    with certificates() as files, _rabbitmq(port, f"""
+listeners.tcp = none
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {files}/ca.pem
+ssl_options.certfile = {files}/server.pem
+ssl_options.keyfile = {files}/server.pem
+default_user = tested
+default_pass = {password}
+default_vhost = tests
+"""
+    ) as server:  # fmt: skip
+        yield Secured(
+            {
+                "broker_url": server.url,
+                "broker_tls": True,
+                "broker_username": "tested",
+                "broker_password": password,
+                "broker_virtual_host": "tests",
+                "broker_ca_file": files / "ca.pem",
+            },
+            [
+                ("BROKER_PASSWORD", {"broker_password": "wrong"}),
+                ("BROKER_USERNAME", {"broker_username": "nobody"}),
+                ("BROKER_VIRTUAL_HOST", {"broker_virtual_host": "other"}),
+                ("BROKER_CA_FILE", {"broker_ca_file": files / "other.pem"}),
+                ("BROKER_TLS", {"broker_tls": False, "broker_ca_file": None}),
+            ],
+        )
+
+
+@contextmanager
+def _rabbitmq(port: int, configuration: str) -> Iterator[Process]:
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-", ignore_cleanup_errors=True) as folder:
+        ports = range(port, port + 3)
+        try:
+            command, environment = server_command(Path(folder), ports, configuration)
+        except NoRabbit as error:
+            raise Missing("rabbitmq-server") from error
+        with _Rabbit(port, command, Path(folder, "output"), environment).running() as server:
+            yield server
+
+
+class _Rabbit(Process):
+    """Its command ends before the server does."""
+
+    def _end(self, number: int) -> None:
+        super()._end(number)
+        ends = time.monotonic() + 60
+        while self.accepts():
+            assert time.monotonic() < ends, self._log.read_text()
+            time.sleep(0.05)
+
+
+@contextmanager
 def quick_kafka() -> Iterator[float]:
     seconds = 4.0  # the embedded one lets a group wait for 3 s before it begins
     times = {"session_timeout_ms": int(seconds * 1000), "heartbeat_interval_ms": 500}
@@ -261,3 +336,25 @@ async def publish_to_kafka(
 ) -> None:
     async with AIOKafkaProducer(bootstrap_servers=url) as producer:
         await producer.send_and_wait(channel, body, key, headers=list(headers))
+
+
+async def publish_to_nats(
+    url: str, channel: str, body: bytes | None, key: bytes | None, headers: Headers
+) -> None:
+    client = await nats.connect(f"nats://{url}")
+    text = {name: (value or b"").decode() for name, value in headers}
+    if key is not None:
+        text["key"] = key.decode()
+    await client.jetstream().publish(channel, body or b"", headers=text or None)
+    await client.close()
+
+
+async def publish_to_rabbitmq(
+    url: str, channel: str, body: bytes | None, key: bytes | None, headers: Headers
+) -> None:
+    sent: dict[str, Any] = {name: (value or b"").decode() for name, value in headers}
+    if key is not None:
+        sent["key"] = key.decode()
+    async with await aio_pika.connect(f"amqp://{url}") as connection:
+        exchange = await (await connection.channel()).get_exchange(channel)
+        await exchange.publish(aio_pika.Message(body or b"", headers=sent), "")

@@ -52,7 +52,7 @@ async def test_lag_counts_unacknowledged_messages(rig: Rig) -> None:
     channel, go_on = rig.named("lag"), asyncio.Event()
 
     async def lag() -> tuple[int, int]:
-        found = [one for one in await rig.broker.lag() if one.channel == channel]
+        found = [one for one in await rig.broker.lag(rig.broker.groups()) if one.channel == channel]
         return sum(one.ready for one in found), sum(one.in_flight for one in found)
 
     assert await lag() == (0, 0)
@@ -70,7 +70,9 @@ async def test_lag_counts_unacknowledged_messages(rig: Rig) -> None:
         return await lag() == (0, 0)
 
     await until(none_left, "no lag")
-    groups: dict[str, Any] = {one.channel: one.group for one in await rig.broker.lag()}
+    groups: dict[str, Any] = {
+        one.channel: one.group for one in await rig.broker.lag(rig.broker.groups())
+    }
     assert rig.service in groups[channel]
 
 
