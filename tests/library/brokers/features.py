@@ -105,10 +105,18 @@ BROKERS = {
     "nats": Row(
         settings=NatsSettings,
         publish=servers.publish_to_nats,
+        quick_redelivery=servers.quick_nats,
+        secured=servers.secured_nats,
         servers=[
             Server(
-                servers.embedded_nats,
-                Features.CHANNELS | Features.SIZE | Features.KEYS | Features.BATCHES,
+                servers.nats_server,
+                Features.CHANNELS
+                | Features.SIZE
+                | Features.KEYS
+                | Features.BATCHES
+                | Features.RESTARTS
+                | Features.INSTANCES
+                | Features.NAMES_CHANNELS,
             ),
         ],
     ),
@@ -123,7 +131,9 @@ BROKERS = {
                 | Features.SIZE
                 | Features.KEYS
                 | Features.BATCHES
-                | Features.RESTARTS,
+                | Features.RESTARTS
+                | Features.INSTANCES
+                | Features.NAMES_CHANNELS,
             ),
         ],
     ),
