@@ -41,7 +41,7 @@ class Features(Flag):
     INSTANCES = auto()
     """Supports several instances of a service at once."""
     NAMES_CHANNELS = auto()
-    """An error names the channel that does not exist, and nothing creates it."""
+    """An error names the channel that nobody has created."""
 
 
 @dataclass(frozen=True)
