@@ -55,7 +55,7 @@ async def assert_refused(broker: Broker, variable: str) -> None:
         lambda: broker.create_channels(["any"]),
         lambda: broker.lag(broker.groups()),
         lambda: dead_letters(broker, "any"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(Unreachable, match=variable):
             await attempt()
     with pytest.raises(broker.unreachable) as raised:

@@ -175,7 +175,8 @@ async def test_a_handler_that_a_lost_connection_cancels_gets_its_message_again(
 ) -> None:
     port = free_port()
     served = Served(RABBITMQ, f"127.0.0.1:{port}")
-    channel, ended = served.named("cut"), []
+    channel = served.named("cut")
+    ended: list[str] = []
 
     @served.service.subscriber(channel)
     async def handle(body: str) -> None:
@@ -274,7 +275,7 @@ async def test_any_header_survives_in_a_dead_letter(server: str, client: Abstrac
     async def handle(body: Any) -> None:
         raise ValueError("no use for it")
 
-    headers = {"bytes": bytearray(b"\xff\x00"), "number": 7, "none": None, "list": [1, "a"]}
+    headers: Any = {"bytes": bytearray(b"\xff\x00"), "number": 7, "none": None, "list": [1, "a"]}
     async with served.running(Features.CHANNELS, [channel]):
         exchange = await client.get_exchange(channel)
         message = aio_pika.Message(

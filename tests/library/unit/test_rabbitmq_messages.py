@@ -10,7 +10,6 @@ from aio_pika.message import IncomingMessage
 from faststream.rabbit import RabbitExchange
 from faststream.rabbit.response import RabbitPublishCommand
 from faststream.response.publish_type import PublishType
-from faststream_otel.rabbitmq import embedded
 from faststream_otel.rabbitmq.embedded import embedded_rabbitmq
 from faststream_otel.rabbitmq.messages import message_id, published_at
 from faststream_otel.rabbitmq.telemetry import RabbitConventions
@@ -75,7 +74,7 @@ def test_the_time_of_publication_has_milliseconds() -> None:
 
 
 def test_without_a_server_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded.shutil, "which", lambda _: None)
+    monkeypatch.setenv("PATH", "")
     needed = r"install rabbitmq-server.*BROKER_URL"
     with pytest.raises(FileNotFoundError, match=needed), embedded_rabbitmq():
         pass
