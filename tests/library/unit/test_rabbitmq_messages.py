@@ -92,6 +92,6 @@ def test_a_server_that_runs_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_it_switches_off_the_instrumentation_of_aio_pika(monkeypatch: pytest.MonkeyPatch) -> None:
     instrumentor = Mock(is_instrumented_by_opentelemetry=True)
     module = SimpleNamespace(AioPikaInstrumentor=lambda: instrumentor)
-    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.aio_pika", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.aio_pika", module)
     RabbitTelemetryMiddleware(meter_provider=NoOpMeterProvider())
     instrumentor.uninstrument.assert_called_once_with()
