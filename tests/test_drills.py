@@ -77,7 +77,7 @@ def span(kind: str, number: str, above: str, service: str, name: str, **more: ob
 
 def position(offset: int) -> dict[str, object]:
     return {
-        "messaging.destination.name": "payments.authorized",
+        "messaging.destination.template": "payments.authorized",
         "messaging.destination.partition.id": "0",
         "messaging.kafka.offset": offset,
     }

@@ -300,7 +300,7 @@ def _position(span: Span) -> tuple[str, int, int] | None:
     attributes = span.attributes
     try:
         return (
-            str(attributes["messaging.destination.name"]),
+            str(attributes["messaging.destination.template"]),
             int(attributes["messaging.destination.partition.id"]),
             int(attributes["messaging.kafka.offset"]),
         )

@@ -36,7 +36,7 @@ MOST_BY_TRACE = 200  # links to search for by trace id, in one pass
 SOON_SECONDS = 30  # nearly every message is handled within this time
 WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
-    "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.name",
+    "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.template",
     "span.messaging.destination.partition.id", "span.messaging.kafka.offset",
     "span.http.response.status_code",
 )  # fmt: skip

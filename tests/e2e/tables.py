@@ -81,5 +81,5 @@ SIGNALS = [
 
 DURATIONS = 'traces_span_metrics_duration_seconds_bucket{service_name="payments"}'
 
-SCRAPED = {"services": 4, "otel-collector": 1, "prometheus": 1, "loki": 1}
+SCRAPED = {"services": 5, "otel-collector": 1, "prometheus": 1, "loki": 1}
 """How many healthy targets each of Prometheus's jobs has, beside the trace store with its one."""

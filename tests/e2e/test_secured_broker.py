@@ -51,9 +51,8 @@ BROKER_CA_FILE=/certificates/kafka-ca.pem
 
 def write_certificates(project: Path) -> None:
     ours, theirs = trustme.CA(), trustme.CA()
-    for folder in ("certificates", "observability/certificates"):
-        ours.cert_pem.write_to_path(project / folder / "kafka-ca.pem")
-        theirs.cert_pem.write_to_path(project / folder / "other-ca.pem")
+    ours.cert_pem.write_to_path(project / "certificates/kafka-ca.pem")
+    theirs.cert_pem.write_to_path(project / "certificates/other-ca.pem")
     issued = ours.issue_cert("kafka", key_type=trustme.KeyType.RSA)
     key = pkcs8(issued.private_key_pem.bytes())  # the only form that Kafka reads
     (project / "kafka-secrets").mkdir()
@@ -92,8 +91,8 @@ def secured() -> Iterator[Stack]:
                 "--alter", "--entity-type", "users", "--entity-name", USER,
                 "--add-config", f"SCRAM-SHA-512=[password={SCRAM_PASSWORD}]",
             )  # fmt: skip
-            stack.services = ["orders", "payments", "shipping", "notifications", "prometheus",
-                              "otel-collector"]  # fmt: skip
+            stack.services = ["orders", "payments", "shipping", "notifications", "lag",
+                              "prometheus", "otel-collector"]  # fmt: skip
             stack.up()
             yield stack
 
@@ -110,8 +109,8 @@ def order(secured: Stack) -> None:
     [
         # The whole way of an order: each service publishes and consumes.
         'faststream_received_processed_messages_total{app_name="notifications"} > 0',
-        # What the Collector learns from the broker.
-        'kafka_consumer_group_lag{messaging_consumer_group_name="payments.orders.placed"}',
+        # What the lag exporter learns from the broker.
+        'messaging_consumer_lag{messaging_consumer_group_name="payments.orders.placed"}',
     ],
 )
 def test_orders_and_lag_come_through(secured: Stack, query: str) -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +23,10 @@ FOLDER = ".dev"
 LOG = f"{FOLDER}/services.log"
 ENVIRONMENT = f"{FOLDER}/environment.json"
 """Holds the variables of a run for other commands, while it lasts."""
+
+
+class NoEmbeddedBroker(UserError):
+    """The server of the embedded broker is not installed. The text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,12 @@ class Local:
         return "".join(f"\n  {name} | {line}" for line in lines)
 
 
-def embedded_broker(project: Project) -> AbstractContextManager[str]:
+@contextmanager
+def embedded_broker(project: Project) -> Iterator[str]:
     """Run a broker for the project's services, with their channels; yields its address.
 
     Raises:
+        NoEmbeddedBroker: Its server is not installed.
         UserError: There is no embedded broker of that kind.
     """
     name = project.broker
@@ -83,8 +89,12 @@ def embedded_broker(project: Project) -> AbstractContextManager[str]:
     channels: Collection[str] = ()
     with suppress(BadSetting):  # a project without a list of channels creates them in its own way
         channels = App(project.package).channels()
-    broker: AbstractContextManager[str] = getattr(module, f"embedded_{name}")(channels)
-    return broker
+    with ExitStack() as running:
+        try:
+            address = running.enter_context(getattr(module, f"embedded_{name}")(channels))
+        except FileNotFoundError as error:
+            raise NoEmbeddedBroker(str(error)) from error
+        yield address
 
 
 @contextmanager
@@ -95,6 +105,7 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
         show: Called with news of the services, one line at a time.
 
     Raises:
+        NoEmbeddedBroker: The broker's server is not installed.
         UserError: A port is taken, or the project lacks something.
     """
     variable = project.entrance_port

@@ -16,7 +16,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
@@ -57,6 +57,7 @@ class Kafka(KafkaMessages):
     """
 
     system = "kafka"
+    stores_by_group = False
     unreachable: tuple[type[Exception], ...] = UNREACHABLE
     # aiokafka logs every failed attempt to reach the broker, several times a second. Child loggers
     # are listed because they do not inherit filters.
@@ -167,12 +168,14 @@ class Kafka(KafkaMessages):
         key: str | None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        async with self.confirmation():
+        async with self.confirmation(getattr(publisher, "topic", "")):
             await publisher.publish(
                 body, key=None if key is None else key.encode(), headers=dict(headers or {})
             )
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         admin = AIOKafkaAdminClient(**client_options(self._settings))
         async with broker_errors(self._settings):
             try:
@@ -220,8 +223,10 @@ class Kafka(KafkaMessages):
         )
         return dict(zip(consumers, found, strict=True))
 
-    async def lag(self) -> list[Lag]:
-        groups = [(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+    def groups(self) -> list[Group]:
+        return [Group(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
 
     def dead_letters(self) -> KafkaDeadLetters:

@@ -25,7 +25,7 @@ from nats.js.errors import NotFoundError
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
@@ -79,6 +79,7 @@ class Nats(NatsMessages):
     """
 
     system = "nats"
+    stores_by_group = False
     unreachable: tuple[type[Exception], ...] = UNREACHABLE
     # nats-py logs every failed attempt to reach the server.
     noisy_loggers: Mapping[str, str] = {"nats": "ERROR", "nats.aio.client": ""}
@@ -195,7 +196,9 @@ class Nats(NatsMessages):
             encoded = None if key is None else key.encode()
             await publisher.publish(body, headers=with_key(dict(headers or {}), encoded))
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         async with connected(self._settings, "channels") as stream:
             for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
                 await _create_stream(stream, channel)
@@ -236,8 +239,12 @@ class Nats(NatsMessages):
         found = await asyncio.gather(*(self._progress(self._members[one]) for one in consumers))
         return dict(zip(consumers, found, strict=True))
 
-    async def lag(self) -> list[Lag]:
-        groups = [(channel, self._members[channel].durable) for channel, _ in self._subscribers()]
+    def groups(self) -> list[Group]:
+        return [
+            Group(channel, self._members[channel].durable) for channel, _ in self._subscribers()
+        ]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
 
     def dead_letters(self) -> NatsDeadLetters:

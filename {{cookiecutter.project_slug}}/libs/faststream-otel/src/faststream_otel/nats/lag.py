@@ -1,11 +1,11 @@
 """The lag of durable consumers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from ..messages.broker import Lag
+from ..messages.broker import Group, Lag
 from .messages import stream_of
 from .security import connected
 from .settings import NatsSettings
@@ -13,12 +13,8 @@ from .settings import NatsSettings
 CLIENT = "lag"
 
 
-async def lag(settings: NatsSettings, groups: Sequence[tuple[str, str]]) -> list[Lag]:
-    """See `Broker.lag`.
-
-    Args:
-        groups: The channel and the name of each durable consumer. A channel without a stream has no
-            lag.
+async def lag(settings: NatsSettings, groups: Collection[Group]) -> list[Lag]:
+    """See `Broker.lag`. The name of a group is that of its durable consumer.
 
     Raises:
         Unreachable: The text says why.
