@@ -87,12 +87,12 @@ def server(broker: str, url: str) -> Iterator[str]:
         with embedded_nats() as url:
             yield url
     elif broker == "rabbitmq":
-        from faststream_otel.rabbitmq.embedded import NoRabbit, embedded_rabbitmq
+        from faststream_otel.rabbitmq.embedded import embedded_rabbitmq
 
         try:
             with embedded_rabbitmq() as url:
                 yield url
-        except NoRabbit as error:
+        except FileNotFoundError as error:
             raise SystemExit(str(error)) from error
     else:
         raise SystemExit(

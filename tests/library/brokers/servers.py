@@ -361,13 +361,11 @@ def _rabbitmq(port: int, configuration: str) -> Iterator[Process]:
 class _Rabbit(Process):
     """Its command ends before the server does."""
 
-    def kill(self) -> None:
-        # A quorum queue stays without a leader if its only node crashes within a second of its
-        # creation.
-        time.sleep(2)
-        super().kill()
-
     def _end(self, number: int) -> None:
+        if number == signal.SIGKILL and self._process:
+            # A quorum queue stays without a leader if its only node crashes within a second of its
+            # creation.
+            time.sleep(2)
         super()._end(number)
         ends = time.monotonic() + 60
         while self.accepts():

@@ -228,6 +228,33 @@ async def test_a_slow_handler_runs_once(server: str, stream: JetStreamContext, b
     assert len(rig.seen[channel] + other.seen[channel]) == 1
 
 
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_request_without_an_answer_ends_no_consumer(
+    server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, batch: bool
+) -> None:
+    """nats-py raises the built-in TimeoutError for some, which FastStream does not expect."""
+    asked = 0
+
+    async def fetch(self: Any, count: int, timeout: float | None) -> list[Any]:  # noqa: ASYNC109
+        nonlocal asked
+        asked += 1
+        if asked % 2 == 0:
+            raise TimeoutError
+        return await real(self, count, timeout)
+
+    real = JetStreamContext.PullSubscription.fetch
+    monkeypatch.setattr(JetStreamContext.PullSubscription, "fetch", fetch)
+    rig = Rig(NATS, server)
+    channel = rig.named("quiet")
+    rig.subscribe(channel, batch=batch)
+    async with running(rig):
+        for number in range(3):
+            await rig.publish(channel, number)
+            await until(lambda: len(rig.seen[channel]) > number, "the message")  # noqa: B023
+    assert asked > 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_messages_are_handled_one_at_a_time_and_in_order(server: str) -> None:
     rig = Rig(NATS, server)
     channel = rig.named("order")

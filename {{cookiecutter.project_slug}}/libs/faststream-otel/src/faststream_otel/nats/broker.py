@@ -347,9 +347,11 @@ class _Pull:
             raise NatsTimeoutError
         try:
             messages = await self._made.fetch(batch, timeout)
-        except TimeoutError:
+        except TimeoutError as error:
             self._member.attached = True
-            raise
+            # nats-py also raises the built-in error, which FastStream does not expect: its loop would
+            # end, and the messages of the batch so far would wait for their redelivery.
+            raise NatsTimeoutError from error
         except Error as error:
             if self._member.attached:
                 logger.warning(
