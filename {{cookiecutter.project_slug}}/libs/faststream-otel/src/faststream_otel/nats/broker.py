@@ -349,8 +349,8 @@ class _Pull:
             messages = await self._made.fetch(batch, timeout)
         except TimeoutError as error:
             self._member.attached = True
-            # nats-py also raises the built-in error, which FastStream does not expect: its loop would
-            # end, and the messages of the batch so far would wait for their redelivery.
+            # nats-py also raises the built-in error, which FastStream does not expect: its loop
+            # would end, and what it has of a batch would wait for its redelivery.
             raise NatsTimeoutError from error
         except Error as error:
             if self._member.attached:
