@@ -37,9 +37,9 @@ def parent(trace: str, span: str) -> dict[str, str]:
     return {"traceparent": f"00-{trace}-{span:0>16}-01"}
 
 
-def record(topic: str, kind: str, span: str, offset: int, **headers: str) -> Record:
+def record(channel: str, kind: str, span: str, offset: int, **headers: str) -> Record:
     value = json.dumps({"order_id": kind, "version": 1}).encode()
-    return Record(topic, 0, offset, TIME, value, parent(TRACE[kind], span) | headers)
+    return Record(channel, 0, offset, TIME, value, parent(TRACE[kind], span) | headers)
 
 
 LETTER = {
@@ -141,15 +141,15 @@ def test_each_span_that_is_missing_is_found(left_out: Span) -> None:
     assert "spans lost" in broken(Promise("none"), found)[0]
 
 
-@pytest.mark.parametrize("topic", ["orders.placed", *(one for one in ENDS if one != "trial.done")])
-def test_an_order_that_is_in_no_topic_or_comes_to_no_end_is_lost(topic: str) -> None:
-    kept = [one for one in RECORDS if one.topic != topic]
+@pytest.mark.parametrize("channel", ["orders.placed", *(one for one in ENDS if one != "trial.done")])
+def test_an_order_that_is_in_no_topic_or_comes_to_no_end_is_lost(channel: str) -> None:
+    kept = [one for one in RECORDS if one.channel != channel]
     assert figures(kept).messages.lost
     assert "orders lost" in broken(Promise("none"), figures(kept))[0]
 
 
 def test_an_order_that_was_never_acknowledged_must_end_too() -> None:
-    kept = [one for one in RECORDS if one.topic != "shipments.dispatched"]
+    kept = [one for one in RECORDS if one.channel != "shipments.dispatched"]
     assert figures(kept, orders=ORDERS[1:]).messages.lost == ["good"]
 
 
