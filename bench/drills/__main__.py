@@ -16,7 +16,9 @@ from .runner import run_all
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make drills ARGS=…", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="drill", help="by default all of the broker; see --list")
+    parser.add_argument(
+        "names", nargs="*", metavar="drill", help="by default all of the broker; see --list"
+    )
     parser.add_argument("--list", action="store_true", help="list the broker's drills, and exit")
     parser.add_argument("--rate", type=float, default=50, help="orders per second (default 50)")
     parser.add_argument("--quick", action="store_true", help="shorten long outages")

@@ -179,9 +179,7 @@ class Spans:
     missing: list[Missing]
 
 
-def follow(
-    orders: Sequence[Placed], records: Iterable[Record], unread: Unread
-) -> Messages:
+def follow(orders: Sequence[Placed], records: Iterable[Record], unread: Unread) -> Messages:
     """Follow each order from its acknowledgement to its end.
 
     Args:
@@ -200,7 +198,9 @@ def follow(
         if first is not record:
             duplicates.append(Duplicate(first, record))
     kinds = {order.order_id: order.kind for order in orders}
-    placed = {order for order, channels in ordered.items() if any(one in channels for one in STARTS)}
+    placed = {
+        order for order, channels in ordered.items() if any(one in channels for one in STARTS)
+    }
     reached = {order: ENDS.keys() & channels.keys() for order, channels in ordered.items()}
     behind: Counter[str] = Counter()
     for (channel, _), count in unread.items():

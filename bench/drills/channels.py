@@ -25,7 +25,7 @@ class Message:
     partition: int | None = None
     """By default the key decides, or any. Brokers without partitions ignore it."""
     at: float | None = None
-    """Timestamp in Unix seconds; by default the real one. Brokers with their own clock ignore it."""
+    """Timestamp in Unix seconds; by default the real one. Brokers with a clock ignore it."""
 
 
 class Channels(Protocol):

@@ -7,7 +7,7 @@ PRODUCERS = {
     "shipments.dispatched": "shipping",
     "trial.done": "trial",
 }
-"""Each channel's one producer. A dead letter comes from the consumer of the channel that it names."""
+"""Each channel's one producer. A dead letter comes from the consumer of the channel it names."""
 
 CONSUMERS = {
     "orders.placed": "payments",

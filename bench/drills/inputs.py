@@ -48,7 +48,9 @@ def inputs(count: int, seed: int) -> Iterator[Input]:
                 yield _valid(draw, channel)
             case 1:
                 yield (
-                    _wrong_header(draw, channel) if draw.random() < 0.5 else _wrong_field(draw, channel)
+                    _wrong_header(draw, channel)
+                    if draw.random() < 0.5
+                    else _wrong_field(draw, channel)
                 )
             case _ if draw.random() < 0.05:
                 yield _other_encoding(draw, channel)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .accounting import Header
-from .flow import INJECTED
 from .channels import Message
+from .flow import INJECTED
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
     "orders.placed": {

@@ -23,7 +23,7 @@ from ports import free_ports
 from .accounting import Messages, Placed, Position, Record, Spans, Store, Unread, follow, look_up
 from .brokers import channels_of
 from .channels import Channels, Ends, Message
-from .flow import BATCHES, CONSUMERS, SERVICES
+from .flow import BATCHES, SERVICES
 from .intake import Intake
 from .promises import BROKER, Figures, Interruption
 from .traces import InSink, InTempo, Traces

@@ -13,6 +13,8 @@ from .stack import Stack
 from .stores import TraceStore
 from .test_traces import label
 
+pytestmark = pytest.mark.every_broker
+
 ORIGIN = "payments.authorized"
 
 
@@ -112,7 +114,5 @@ def test_it_is_off_the_list_and_its_successor_on_it(
 def test_the_reader_shows_in_no_consumer_group(
     dead_letter: dict[str, Any], prometheus: Prometheus
 ) -> None:
-    groups = poll_until(
-        lambda: prometheus.series("kafka_consumer_group_members"), "consumer groups"
-    )
+    groups = poll_until(lambda: prometheus.series("messaging_consumer_lag"), "consumer groups")
     assert not [one for one in groups if "dead" in one["messaging_consumer_group_name"]]

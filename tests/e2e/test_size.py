@@ -27,7 +27,6 @@ OURS = (
     '{job="services",__name__!~"ALERTS.*"}',
     '{service_name!="",__name__!~"ALERTS.*"}',
     '{__name__=~"traces_.+"}',
-    '{__name__=~"kafka_.+"}',
 )
 
 
@@ -48,7 +47,7 @@ def series(prometheus: Prometheus) -> set[Labels]:
 def settled(prometheus: Prometheus) -> set[Labels]:
     """The series when all is handled, and whatever there is to tell of it has been told."""
     poll_until(
-        lambda: prometheus.values("sum(kafka_consumer_group_lag_sum)") == [0.0],
+        lambda: prometheus.values("sum(messaging_consumer_lag)") == [0.0],
         "consumers that have caught up",
     )
     time.sleep(SLOWEST_METRICS_SECONDS)

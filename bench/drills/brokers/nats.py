@@ -115,9 +115,7 @@ async def _connected(address: str) -> AsyncIterator[JetStreamContext]:
 
 async def _ends(stream: JetStreamContext) -> dict[tuple[str, str], int]:
     """Return the last sequence number of each stream."""
-    return {
-        (str(one.config.name), ""): one.state.last_seq for one in await stream.streams_info()
-    }
+    return {(str(one.config.name), ""): one.state.last_seq for one in await stream.streams_info()}
 
 
 async def _messages(stream: JetStreamContext, name: str, after: int, end: int) -> list[Msg]:

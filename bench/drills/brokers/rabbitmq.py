@@ -16,7 +16,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, DeliveryMode
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 
-from ..accounting import Header, Position, Record, Unread
+from ..accounting import Position, Record, Unread
 from ..channels import Ends, Message
 from ..flow import CONSUMERS, DEAD_LETTERS, PRODUCERS, group
 
@@ -51,9 +51,7 @@ class InRabbit:
     def prepare(self) -> None:
         async def prepare(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
-                await channel.declare_queue(
-                    TAP, durable=True, arguments={"x-queue-type": "stream"}
-                )
+                await channel.declare_queue(TAP, durable=True, arguments={"x-queue-type": "stream"})
             for name in {*CONSUMERS, *PRODUCERS}:
                 with suppress(ChannelNotFoundEntity):
                     await _bind(connection, name)
@@ -62,7 +60,10 @@ class InRabbit:
 
     def ends(self) -> dict[tuple[str, str], int]:
         async def ends(connection: AbstractConnection) -> dict[tuple[str, str], int]:
-            return {(TAP, ""): await _marked(connection), (DEAD_LETTERS, ""): await _end(connection)}
+            return {
+                (TAP, ""): await _marked(connection),
+                (DEAD_LETTERS, ""): await _end(connection),
+            }
 
         return self._asked(ends)
 
@@ -138,9 +139,7 @@ class InRabbit:
         async def send(connection: AbstractConnection) -> list[Position]:
             positions = [(one.channel, str(uuid.uuid4())) for one in messages]
             async with connection.channel(on_return_raises=True) as channel:
-                exchanges = {
-                    name: await channel.get_exchange(name) for name, _ in {*positions}
-                }
+                exchanges = {name: await channel.get_exchange(name) for name, _ in {*positions}}
                 for first in range(0, len(messages), AT_ONCE):
                     some = range(first, min(first + AT_ONCE, len(messages)))
                     await asyncio.gather(

@@ -94,6 +94,8 @@ def throughput(run: Run) -> float:
     run.start("payments")
     run.site.wait_until_drained()
     times = sorted(
-        record.at for record in run.site.channels.read(since) if record.channel == "payments.authorized"
+        record.at
+        for record in run.site.channels.read(since)
+        if record.channel == "payments.authorized"
     )[int(BACKLOG * WARM_UP) :]
     return (len(times) - 1) / (times[-1] - times[0])

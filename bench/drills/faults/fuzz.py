@@ -14,12 +14,12 @@ from contextlib import suppress
 from e2e.poll import poll_until
 
 from ..accounting import Position, Record, changed
+from ..channels import Message
 from ..flow import BATCHES, DEAD_LETTERS
 from ..fuzzed_http import fuzz
 from ..inputs import Input, inputs
 from ..promises import Figures
 from ..site import Run
-from ..channels import Message
 
 BEHIND = {"orders.placed": ("payments.authorized", "payments.declined"),
           "payments.authorized": ("shipments.dispatched",)}  # fmt: skip
@@ -97,7 +97,9 @@ def _hold_to_their_fates(run: Run, given: Sequence[Input], records: Sequence[Rec
 
 def _hold_to_their_spans(run: Run, given: Sequence[Input], records: Sequence[Record]) -> None:
     """Check that each input has a span, with an error for a dead letter."""
-    dead_letters = [record for record in records if record.channel == DEAD_LETTERS and record.sender]
+    dead_letters = [
+        record for record in records if record.channel == DEAD_LETTERS and record.sender
+    ]
     store = run.new_store()
     placed = _where(given, records)
 

@@ -4,11 +4,11 @@ from collections import defaultdict
 from typing import Any
 
 from ..accounting import Position, Record, changed
+from ..channels import Message
 from ..flow import DEAD_LETTERS
 from ..promises import Figures
 from ..samples import BODIES, body, message
 from ..site import Run
-from ..channels import Message
 
 CHANNELS = ("orders.placed", "shipments.dispatched")
 PARTITIONS = 3

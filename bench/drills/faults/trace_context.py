@@ -34,7 +34,9 @@ def drill(run: Run) -> Figures:
     run.mark()
     # At least one hex letter, or upper case would be the same as lower case.
     assert LOST["upper case"] != f"00-{IDS}-01".encode()
-    new = {kind: message(CHANNEL, body(CHANNEL), {"traceparent": one}) for kind, one in LOST.items()}
+    new = {
+        kind: message(CHANNEL, body(CHANNEL), {"traceparent": one}) for kind, one in LOST.items()
+    }
     new["no header at all"] = message(
         CHANNEL, body(CHANNEL), {"traceparent": None, "content-type": None}
     )
