@@ -11,6 +11,8 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
 # The trace backend of what is baked here: tempo, jaeger or zipkin.
 export TRACES ?= tempo
+# Its message broker: kafka, rabbitmq or nats.
+export BROKER ?= kafka
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev bake test e2e bench drills dashboards lint lint-library format audit git
@@ -24,21 +26,21 @@ demo: bake ## Bake the default project into build/ and watch it work, without Do
 dev: bake ## Bake the default project into build/ and run it until Ctrl-C, without Docker
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' dev
 
-bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder, TRACES=jaeger)
+bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder, TRACES=jaeger, BROKER=nats)
 	@rm -rf '$(INTO)/order-flow'
-	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . trace_backend=$(TRACES)
+	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . trace_backend=$(TRACES) broker=$(BROKER)
 
 test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
-e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (TRACES=jaeger, ARGS="-k name")
+e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (TRACES=jaeger, BROKER=nats, ARGS="-k name")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	$(RUN) pytest tests/e2e $(ARGS)
 
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	$(RUN) python -m bench $(ARGS)
 
-drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (ARGS="--list", ARGS="sigterm stop")
+drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, ARGS="--list", ARGS="sigterm stop")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	PYTHONPATH=tests $(RUN) python -m bench.drills $(ARGS)
 

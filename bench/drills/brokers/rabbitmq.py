@@ -200,17 +200,6 @@ async def _marked(connection: AbstractConnection) -> int:
                 return _offset(message)
 
 
-async def _end(connection: AbstractConnection) -> int:
-    """Return the offset after the last message of the services' own stream; 0 if it is empty."""
-    end = 0
-    with suppress(ChannelNotFoundEntity, TimeoutError):
-        async with _deliveries(connection, DEAD_LETTERS, "last") as deliveries:
-            while True:
-                message = await asyncio.wait_for(deliveries.get(), SILENCE_SECONDS)
-                end = _offset(message) + 1
-    return end
-
-
 async def _between(
     connection: AbstractConnection, stream: str, start: int, end: int
 ) -> list[AbstractIncomingMessage]:
@@ -271,10 +260,15 @@ def _record(message: AbstractIncomingMessage) -> Record:
     offset = _offset(message)
     exact = [(name, _bytes(value)) for name, value in message.headers.items() if name != OFFSET]
     headers = {name: (value or b"").decode(errors="replace") for name, value in exact}
-    own = not message.exchange  # the dead letters have no exchange
+    # The dead letters are sent to their stream without an exchange.
+    channel, identity = (
+        (message.exchange, message.message_id or f"offset {offset}")
+        if message.exchange
+        else (DEAD_LETTERS, str(offset))
+    )
     return Record(
-        DEAD_LETTERS if own else message.exchange,
-        str(offset) if own else message.message_id or f"offset {offset}",
+        channel,
+        identity,
         _published_at(message, headers),
         message.body,
         headers,
