@@ -18,6 +18,8 @@ from ..flow import CONSUMERS
 
 TIMEOUT_SECONDS = 20.0
 AT_ONCE = 100  # publications without an answer
+KEY = "key"
+"""The services' header with the key of a message: NATS has none."""
 
 Result = TypeVar("Result")
 
@@ -144,6 +146,8 @@ async def _messages(stream: JetStreamContext, name: str, after: int, end: int) -
 
 async def _publish(stream: JetStreamContext, message: Message) -> int:
     headers = {name: (value or b"").decode() for name, value in message.headers}
+    if message.key is not None:
+        headers[KEY] = message.key.decode()
     answer = await stream.publish(message.channel, message.value or b"", headers=headers)
     return int(answer.seq)
 
@@ -156,5 +160,6 @@ def _record(message: Msg) -> Record:
         message.metadata.timestamp.timestamp(),
         message.data,
         headers,
-        exact=[(name, value.encode()) for name, value in headers.items()],
+        headers[KEY].encode() if KEY in headers else None,
+        [(name, value.encode()) for name, value in headers.items() if name != KEY],
     )

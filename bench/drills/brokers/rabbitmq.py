@@ -21,15 +21,17 @@ from ..channels import Ends, Message
 from ..flow import CONSUMERS, DEAD_LETTERS, PRODUCERS, group
 
 TIMEOUT_SECONDS = 20.0
-SILENCE_SECONDS = 1.5  # after which a stream has no more messages
 AT_ONCE = 200  # publications without a confirmation, and messages without an acknowledgement
+USER = "services"
 TAP = "drills"
 END = "drills-end"
 """Type of messages that mark the end of the tap."""
+OFFSET = "x-stream-offset"
 SENT_AT = "published-at"
 """The services' header with the milliseconds of a publication: the property has whole seconds."""
-OFFSET = "x-stream-offset"
-USER = "services"
+KEY = "message-key"
+"""The services' header with the key of a message: AMQP has none."""
+CONTENT_TYPE = "content-type"
 
 Control = Callable[..., str]
 """Runs rabbitmqctl with these arguments, and returns its output."""
@@ -51,49 +53,42 @@ class InRabbit:
     def prepare(self) -> None:
         async def prepare(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
-                await channel.declare_queue(TAP, durable=True, arguments={"x-queue-type": "stream"})
-            for name in {*CONSUMERS, *PRODUCERS}:
+                stream = {"x-queue-type": "stream"}
+                await channel.declare_queue(TAP, durable=True, arguments=stream)
+            for name in {*CONSUMERS, *PRODUCERS, DEAD_LETTERS}:
                 with suppress(ChannelNotFoundEntity):
                     await _bind(connection, name)
 
         self._asked(prepare)
 
-    def ends(self) -> dict[tuple[str, str], int]:
-        async def ends(connection: AbstractConnection) -> dict[tuple[str, str], int]:
-            return {
-                (TAP, ""): await _marked(connection),
-                (DEAD_LETTERS, ""): await _end(connection),
-            }
+    def ends(self) -> Ends:
+        async def ends(connection: AbstractConnection) -> Ends:
+            return {(TAP, ""): await _marked(connection)}
 
         return self._asked(ends)
 
     def read(self, since: Ends) -> list[Record]:
-        ends = self.ends()
-
         async def read(connection: AbstractConnection) -> list[Record]:
-            return [
-                _record(message)
-                for (stream, _), end in ends.items()
-                for message in await _between(connection, stream, since.get((stream, ""), 0), end)
-                if message.type != END
-            ]
+            end = await _marked(connection)
+            found = await _between(connection, since.get((TAP, ""), 0), end)
+            return [_record(message) for message in found if message.type != END]
 
         return self._asked(read)
 
     def unread(self) -> Unread:
         """See `Channels`.
 
-        A message that a consumer receives between the two questions below is in neither answer. So
-        nothing is unread only if that is the result twice: a message is handled much faster than
-        that, or fails and is in flight for seconds.
+        A message that a consumer receives between the two questions of one look is in neither
+        answer. So nothing is unread only if that is the result of two looks: a message is handled
+        much faster than that, or fails and is in flight for seconds.
         """
         for _ in range(2):
-            found = self._unread()
+            found = self._look()
             if any(found.values()):
                 break
         return found
 
-    def _unread(self) -> Unread:
+    def _look(self) -> Unread:
         queues = {group(channel): channel for channel in CONSUMERS}
 
         async def ready(connection: AbstractConnection) -> dict[str, int]:
@@ -104,28 +99,23 @@ class InRabbit:
             return found
 
         waiting = self._asked(ready)
-        if not any(waiting.values()):
-            for queue, count in self._in_flight().items():
+        if not any(waiting.values()):  # rabbitmqctl takes half a second
+            for queue, count in self._in_flight():
                 if queue in waiting:
                     waiting[queue] += count
         return {(queues[queue], ""): count for queue, count in waiting.items()}
 
-    def _in_flight(self) -> dict[str, int]:
-        """Return the number of messages in flight by queue.
+    def _in_flight(self) -> list[tuple[str, int]]:
+        """Return the messages in flight of each consumer, with its queue.
 
-        The number by queue itself is some seconds old, that by AMQP channel is not.
+        What RabbitMQ tells by queue is some seconds old; what it tells by AMQP channel is not.
         """
         channels = self._table("list_channels", "pid", "messages_unacknowledged")
-        queues = {
-            one["channel_pid"]: one["queue_name"]
-            for one in self._table("list_consumers", "queue_name", "channel_pid")
-        }
-        found: dict[str, int] = {}
-        for one in channels:
-            queue = queues.get(one["pid"])
-            if queue:
-                found[queue] = found.get(queue, 0) + int(one["messages_unacknowledged"])
-        return found
+        consumers = self._table("list_consumers", "queue_name", "channel_pid")
+        queues = {one["channel_pid"]: one["queue_name"] for one in consumers}
+        return [
+            (queues.get(one["pid"], ""), int(one["messages_unacknowledged"])) for one in channels
+        ]
 
     def _table(self, command: str, *columns: str) -> list[dict[str, Any]]:
         try:
@@ -139,16 +129,16 @@ class InRabbit:
         async def send(connection: AbstractConnection) -> list[Position]:
             positions = [(one.channel, str(uuid.uuid4())) for one in messages]
             async with connection.channel(on_return_raises=True) as channel:
-                exchanges = {name: await channel.get_exchange(name) for name, _ in {*positions}}
-                for first in range(0, len(messages), AT_ONCE):
-                    some = range(first, min(first + AT_ONCE, len(messages)))
+                names = {name for name, _ in positions}
+                exchanges = {name: await channel.get_exchange(name) for name in names}
+                every = [
+                    (exchanges[name], _message(message, identity))
+                    for message, (name, identity) in zip(messages, positions, strict=True)
+                ]
+                for first in range(0, len(every), AT_ONCE):
+                    some = every[first : first + AT_ONCE]
                     await asyncio.gather(
-                        *(
-                            exchanges[positions[number][0]].publish(
-                                _message(messages[number], positions[number][1]), routing_key=""
-                            )
-                            for number in some
-                        )
+                        *(exchange.publish(message, routing_key="") for exchange, message in some)
                     )
             return positions
 
@@ -165,8 +155,7 @@ class InRabbit:
         """Ask with a connection of its own. The client's errors become OSError."""
 
         async def asked() -> Result:
-            connection = await aio_pika.connect(self._url, timeout=TIMEOUT_SECONDS)
-            async with connection:
+            async with await aio_pika.connect(self._url, timeout=TIMEOUT_SECONDS) as connection:
                 return await ask(connection)
 
         try:
@@ -192,7 +181,7 @@ async def _ready(connection: AbstractConnection, queue: str) -> int:
 async def _marked(connection: AbstractConnection) -> int:
     """Send a message to the tap alone; return its offset."""
     mark = aio_pika.Message(b"", message_id=str(uuid.uuid4()), type=END)
-    async with _deliveries(connection, TAP, "next") as deliveries, connection.channel() as channel:
+    async with _deliveries(connection, "next") as deliveries, connection.channel() as channel:
         await channel.default_exchange.publish(mark, TAP)
         while True:
             message = await asyncio.wait_for(deliveries.get(), TIMEOUT_SECONDS)
@@ -201,12 +190,12 @@ async def _marked(connection: AbstractConnection) -> int:
 
 
 async def _between(
-    connection: AbstractConnection, stream: str, start: int, end: int
+    connection: AbstractConnection, start: int, end: int
 ) -> list[AbstractIncomingMessage]:
-    """Return the messages of a stream from an offset on, up to another."""
+    """Return the messages of the tap from an offset on, up to another."""
     found: list[AbstractIncomingMessage] = []
     if start < end:
-        async with _deliveries(connection, stream, start) as deliveries:
+        async with _deliveries(connection, start) as deliveries:
             while not found or _offset(found[-1]) < end - 1:
                 found.append(await asyncio.wait_for(deliveries.get(), TIMEOUT_SECONDS))
     return [one for one in found if start <= _offset(one) < end]
@@ -214,9 +203,9 @@ async def _between(
 
 @asynccontextmanager
 async def _deliveries(
-    connection: AbstractConnection, stream: str, start: str | int
+    connection: AbstractConnection, start: str | int
 ) -> AsyncIterator[asyncio.Queue[AbstractIncomingMessage]]:
-    """Consume a stream from an offset, or from `next` or `last`."""
+    """Consume the tap from an offset, or from `next`."""
     deliveries: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
 
     async def deliver(message: AbstractIncomingMessage) -> None:
@@ -225,14 +214,16 @@ async def _deliveries(
 
     async with connection.channel() as channel:
         await channel.set_qos(prefetch_count=AT_ONCE)
-        queue = await channel.declare_queue(stream, passive=True)
+        queue = await channel.declare_queue(TAP, passive=True)
         await queue.consume(deliver, arguments={OFFSET: start})
         yield deliveries
 
 
 def _message(message: Message, identity: str) -> aio_pika.Message:
-    headers = {name: value for name, value in message.headers if name != "content-type"}
-    content_type = dict(message.headers).get("content-type")
+    headers = dict(message.headers)
+    content_type = headers.pop(CONTENT_TYPE, None)
+    if message.key is not None:
+        headers[KEY] = message.key
     return aio_pika.Message(
         message.value or b"",
         headers={name: _text(value) for name, value in headers.items()},
@@ -257,29 +248,29 @@ def _offset(message: AbstractIncomingMessage) -> int:
 
 
 def _record(message: AbstractIncomingMessage) -> Record:
-    offset = _offset(message)
-    exact = [(name, _bytes(value)) for name, value in message.headers.items() if name != OFFSET]
-    headers = {name: (value or b"").decode(errors="replace") for name, value in exact}
-    # The dead letters are sent to their stream without an exchange.
-    channel, identity = (
-        (message.exchange, message.message_id or f"offset {offset}")
-        if message.exchange
-        else (DEAD_LETTERS, str(offset))
-    )
+    # What AMQP has as properties, the services have as headers.
+    properties = {CONTENT_TYPE: message.content_type, "correlation_id": message.correlation_id}
+    given = {name: value for name, value in properties.items() if value} | message.headers
+    exact = [
+        (name, _bytes(value))
+        for name, value in given.items()
+        if name not in {KEY, SENT_AT, OFFSET}  # these are not the sender's
+    ]
     return Record(
-        channel,
-        identity,
-        _published_at(message, headers),
+        message.exchange or "",
+        message.message_id or f"offset {_offset(message)}",
+        _published_at(message),
         message.body,
-        headers,
-        exact=exact,
+        {name: (value or b"").decode(errors="replace") for name, value in exact},
+        _bytes(message.headers.get(KEY)),
+        exact,
     )
 
 
-def _published_at(message: AbstractIncomingMessage, headers: Mapping[str, str]) -> float:
+def _published_at(message: AbstractIncomingMessage) -> float:
     """Unix seconds."""
-    if milliseconds := headers.get(SENT_AT):
-        return float(milliseconds) / 1000
+    if milliseconds := message.headers.get(SENT_AT):
+        return float(str(milliseconds)) / 1000
     return message.timestamp.timestamp() if message.timestamp else 0.0
 
 
