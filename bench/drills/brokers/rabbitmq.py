@@ -53,7 +53,7 @@ class InRabbit:
     def prepare(self) -> None:
         async def prepare(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
-                stream = {"x-queue-type": "stream"}
+                stream: dict[str, Any] = {"x-queue-type": "stream"}
                 await channel.declare_queue(TAP, durable=True, arguments=stream)
             for name in {*CONSUMERS, *PRODUCERS, DEAD_LETTERS}:
                 with suppress(ChannelNotFoundEntity):
