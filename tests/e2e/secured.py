@@ -1,4 +1,4 @@
-"""Each broker with TLS and a password for containers, beside or instead of the development setup."""
+"""Each broker with TLS and a password for containers."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
