@@ -107,7 +107,12 @@ async def _connected(address: str) -> AsyncIterator[JetStreamContext]:
         """Every call raises its own error."""
 
     client = await nats.connect(
-        f"nats://{address}", allow_reconnect=False, connect_timeout=5, error_cb=ignore
+        f"nats://{address}",
+        allow_reconnect=False,
+        max_reconnect_attempts=1,  # without it, two minutes pass before the first error
+        reconnect_time_wait=0,
+        connect_timeout=5,
+        error_cb=ignore,
     )
     try:
         yield client.jetstream(timeout=TIMEOUT_SECONDS)

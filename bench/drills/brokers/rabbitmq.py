@@ -99,10 +99,9 @@ class InRabbit:
             return found
 
         waiting = self._asked(ready)
-        if not any(waiting.values()):  # rabbitmqctl takes half a second
-            for queue, count in self._in_flight():
-                if queue in waiting:
-                    waiting[queue] += count
+        for queue, count in self._in_flight():
+            if queue in waiting:
+                waiting[queue] += count
         return {(queues[queue], ""): count for queue, count in waiting.items()}
 
     def _in_flight(self) -> list[tuple[str, int]]:
