@@ -9,10 +9,9 @@ IN_LIBRARY := cd '$(LIBRARY)' && $(UV) run --project '$(CURDIR)'
 # What is baked uses the same uv.
 export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
-# The trace backend of what is baked here: tempo, jaeger or zipkin.
-export TRACES ?= tempo
-# Its message broker: kafka, rabbitmq or nats.
+# What is baked here: its broker (kafka, rabbitmq or nats) and its trace backend (tempo, jaeger or zipkin).
 export BROKER ?= kafka
+export TRACES ?= tempo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev bake test e2e bench drills dashboards lint lint-library format audit git
@@ -20,20 +19,20 @@ export BROKER ?= kafka
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: bake ## Bake the default project into build/ and watch it work, without Docker
+demo: bake ## Bake the default project into build/ and watch it work, without Docker (BROKER=nats)
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' demo
 
-dev: bake ## Bake the default project into build/ and run it until Ctrl-C, without Docker
+dev: bake ## Bake the default project into build/ and run it until Ctrl-C, without Docker (BROKER=nats)
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' dev
 
-bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder, TRACES=jaeger, BROKER=nats)
+bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder, BROKER=nats, TRACES=jaeger)
 	@rm -rf '$(INTO)/order-flow'
-	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . trace_backend=$(TRACES) broker=$(BROKER)
+	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . broker=$(BROKER) trace_backend=$(TRACES)
 
 test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
-e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (TRACES=jaeger, BROKER=nats, ARGS="-k name")
+e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (BROKER=nats, TRACES=jaeger, ARGS="-k name")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	$(RUN) pytest tests/e2e $(ARGS)
 

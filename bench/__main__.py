@@ -1,7 +1,8 @@
 """Measure CPU time per message and hop, with variants interleaved in one run; report ratios.
 
-Needs a real Kafka (`docker compose up` in a baked project, or BROKER_URL). Measures the library of
-this repository. An OTLP receiver runs beside the variants and is not measured.
+Needs a real broker, such as that of `docker compose up` in a baked project. It can start NATS, and
+a RabbitMQ that is installed. Measures the library of this repository. An OTLP receiver runs beside
+the variants and is not measured.
 """
 
 import argparse
@@ -10,9 +11,13 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-VARIANT = Path(__file__).with_name("variant.py")
+from .pipelines import PIPELINES
+
+ROOT = Path(__file__).parents[1]
 
 # The recipe has only traces, so ours is compared with only traces; "ours+all" has all signals.
 TRACES_ONLY = {
@@ -50,20 +55,50 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of all variants (default 5)")
     parser.add_argument("--messages", type=int, default=3000, help="per run (default 3000)")
     parser.add_argument(
-        "--broker",
-        default=os.environ.get("BROKER_URL", "127.0.0.1:9092"),
-        help="a real Kafka (default BROKER_URL, or 127.0.0.1:9092)",
+        "--broker", choices=PIPELINES, default="kafka", help="the kind of broker (default kafka)"
+    )
+    parser.add_argument(
+        "--broker-url",
+        default=os.environ.get("BROKER_URL", ""),
+        metavar="HOST:PORT",
+        help="a real broker of this kind (default BROKER_URL; without it, starts NATS or an"
+        " installed RabbitMQ). RabbitMQ and NATS also take BROKER_USERNAME and BROKER_PASSWORD",
     )
     arguments = parser.parse_args()
 
     costs: dict[Run, list[float]] = {run: [] for run in RUNS}
-    with Receiver() as endpoint:
+    with server(arguments.broker, arguments.broker_url) as url, Receiver() as endpoint:
         for number in range(arguments.rounds):
             for run in RUNS if number % 2 == 0 else reversed(RUNS):
-                costs[run].append(measure(run, endpoint, arguments.broker, arguments.messages))
+                costs[run].append(measure(run, endpoint, arguments.broker, url, arguments.messages))
             print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
     report(costs)
     return 0
+
+
+@contextmanager
+def server(broker: str, url: str) -> Iterator[str]:
+    """The broker's address. Starts NATS, or a RabbitMQ that is installed, if there is none."""
+    if url:
+        yield url
+    elif broker == "nats":
+        from faststream_otel.nats.embedded import embedded_nats
+
+        with embedded_nats() as url:
+            yield url
+    elif broker == "rabbitmq":
+        from faststream_otel.rabbitmq.embedded import NoRabbit, embedded_rabbitmq
+
+        try:
+            with embedded_rabbitmq() as url:
+                yield url
+        except NoRabbit as error:
+            raise SystemExit(str(error)) from error
+    else:
+        raise SystemExit(
+            "make bench needs a real Kafka. Set its address, for example BROKER_URL=127.0.0.1:9092"
+            " for `docker compose up kafka` in a baked project."
+        )
 
 
 class Receiver:
@@ -91,12 +126,12 @@ with OtlpReceiver(capacity=1000) as receiver:
         self.process.communicate("")
 
 
-def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
+def measure(run: Run, endpoint: str, broker: str, url: str, messages: int) -> float:
     """CPU microseconds per message and hop."""
     name, tuned = run
     command = [
-        sys.executable, str(VARIANT), name,
-        f"--broker={broker}", f"--messages={messages}", *(["--tuned"] if tuned else []),
+        sys.executable, "-m", "bench.variant", name, f"--broker={broker}", f"--broker-url={url}",
+        f"--messages={messages}", *(["--tuned"] if tuned else []),
     ]  # fmt: skip
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
@@ -106,13 +141,14 @@ def measure(run: Run, endpoint: str, broker: str, messages: int) -> float:
     }
     done = subprocess.run(
         command,
+        cwd=ROOT,
         env=os.environ | variables,
         capture_output=True,
         text=True,
         timeout=180,
     )
     if done.returncode:
-        raise SystemExit(f"{name} failed at {broker}:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{name} failed with {broker} at {url}:\n{done.stderr[-2000:]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     seconds: float = answer["cpu_seconds"]
     return seconds / (messages * int(answer["hops"])) * 1e6

@@ -98,7 +98,9 @@ def variables() -> list[Builder[model.VariableModel]]:
     return [
         _choice("environment", "Environment", calls, "deployment_environment_name"),
         _choice("service", "Service", f"{calls}{{{chosen}}}", "service_name"),
-        _choice("destination", "Destination", f"{calls}{{{chosen}}}", "messaging_destination_name"),
+        _choice(
+            "destination", "Destination", f"{calls}{{{chosen}}}", "messaging_destination_template"
+        ),
     ]
 
 

@@ -5,7 +5,7 @@ of the running stack hold this list to what is scraped.
 """
 
 SERVICE = ["service_name", "service_namespace", "deployment_environment_name"]
-TOPIC = "messaging_destination_name"
+CHANNEL = "messaging_destination_template"
 GROUP = "messaging_consumer_group_name"
 
 
@@ -23,7 +23,7 @@ METRICS: dict[str, list[str]] = {
         traces_span_metrics_calls_total
         traces_span_metrics_duration_seconds_bucket
         """,
-        *SERVICE, "span_name", "span_kind", "status_code", TOPIC, GROUP,
+        *SERVICE, "span_name", "span_kind", "status_code", CHANNEL, GROUP,
         "messaging_operation_type", "error_type",
     ),
     **_named(
@@ -35,7 +35,7 @@ METRICS: dict[str, list[str]] = {
         "client", "server", "connection_type",
     ),
     # FastStream's own, scraped from the services.
-    **_named("faststream_published_messages_total", *SERVICE, TOPIC, "status"),
+    **_named("faststream_published_messages_total", *SERVICE, CHANNEL, "status"),
     **_named(
         """
         faststream_received_messages_in_process
@@ -43,20 +43,22 @@ METRICS: dict[str, list[str]] = {
         faststream_received_processed_messages_duration_seconds_bucket
         faststream_received_processed_messages_duration_seconds_sum
         """,
-        *SERVICE, TOPIC, "handler",
+        *SERVICE, CHANNEL, "handler",
     ),
-    **_named("faststream_received_processed_messages_total", *SERVICE, TOPIC, "handler", "status"),
+    **_named(
+        "faststream_received_processed_messages_total", *SERVICE, CHANNEL, "handler", "status"
+    ),
     # The telemetry package's, scraped from the services.
     **_named(
         "messaging_receive_delay_seconds_bucket messaging_receive_delay_seconds_count",
-        *SERVICE, TOPIC, GROUP,
+        *SERVICE, CHANNEL, GROUP,
     ),
     **_named(
         "messaging_flow_duration_seconds_bucket messaging_flow_duration_seconds_count",
-        *SERVICE, TOPIC, "outcome",
+        *SERVICE, CHANNEL, "outcome",
     ),
-    **_named("messaging_retries_total", *SERVICE, TOPIC),
-    **_named("messaging_dead_letters_total", *SERVICE, TOPIC, "error_type"),
+    **_named("messaging_retries_total", *SERVICE, CHANNEL),
+    **_named("messaging_dead_letters_total", *SERVICE, CHANNEL, "error_type"),
     # The process and the SDK, over OTLP from the services.
     **_named("process_cpu_time_seconds_total", *SERVICE, "instance", "cpu_mode"),
     **_named("process_memory_usage_bytes", *SERVICE, "instance"),
@@ -78,8 +80,8 @@ METRICS: dict[str, list[str]] = {
         """,
         *SERVICE, "instance",
     ),
-    # Kafka, asked by the Collector.
-    **_named("kafka_consumer_group_lag_sum", "deployment_environment_name", TOPIC, GROUP),
+    # The lag exporter's, which asks the broker.
+    **_named("messaging_consumer_lag", "deployment_environment_name", CHANNEL, GROUP),
     # The stack watches itself.
     **_named(
         """

@@ -45,7 +45,7 @@ LINKS = {
         "title": "Open the Service board",
         "url": f"/d/{PREFIX}service?var-service=${{__value.raw}}&{KEPT}",
     },
-    "messaging_destination_name": {
+    "messaging_destination_template": {
         "title": "Open the Messaging board",
         "url": f"/d/{PREFIX}messaging?var-destination=${{__value.raw}}&{KEPT}",
     },
@@ -227,7 +227,8 @@ def joined_table(
     """One row per set of labels, one column per query.
 
     Args:
-        labels: What each label is called, in their order; services and topics lead to their boards.
+        labels: What each label is called, in their order; services and channels lead to their
+            boards.
         columns: Unit and PromQL by what the column is called, in their order.
         sort_by: The column that begins with the highest value.
     """

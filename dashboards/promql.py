@@ -1,7 +1,7 @@
 """The pieces that the boards' PromQL is made of."""
 
 SERVICE = 'service_name=~"$service"'
-DESTINATION = 'messaging_destination_name=~"$destination"'
+DESTINATION = 'messaging_destination_template=~"$destination"'
 ENVIRONMENT = 'deployment_environment_name=~"$environment"'
 EVERYTHING_CHOSEN = (SERVICE, DESTINATION, ENVIRONMENT)
 """What "All" stands for, `.*`, also matches series that lack the label."""

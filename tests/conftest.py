@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tools
 from bakery import Bakery
-from matrix import Answers, matrix
+from matrix import Answers, matrix, pairs
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,12 @@ def answers(request: pytest.FixtureRequest) -> Answers:
 def project(bakery: Bakery, answers: Answers) -> Path:
     """A baked project for each row of the matrix."""
     return bakery.baked_once(answers, bakery.home / name_of(answers))
+
+
+@pytest.fixture(scope="session", params=pairs(), ids=name_of)
+def pair(bakery: Bakery, request: pytest.FixtureRequest) -> Path:
+    """A baked project for each broker with each trace backend."""
+    return bakery.baked_once(request.param, bakery.home / f"pair-{name_of(request.param)}")
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +67,6 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if tools.missing:
-        terminalreporter.section("not checked, for want of a tool")
+        terminalreporter.section("not checked, for want of a tool or a feature")
         for name, checks in tools.missing.items():
             terminalreporter.line(f"{name}: {', '.join(dict.fromkeys(checks))}")

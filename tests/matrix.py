@@ -1,6 +1,7 @@
 """The sets of answers to bake: as few as cover every value of every option."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 TEMPLATE = Path(__file__).parents[1]
@@ -12,6 +13,15 @@ OPTIONS: dict[str, list[str]] = {
 }
 
 Answers = dict[str, str]
+
+
+def pairs() -> list[Answers]:
+    """Every broker with every trace backend, for checks that are quick."""
+    options = ("broker", "trace_backend")
+    return [
+        dict(zip(options, values, strict=True))
+        for values in product(*(OPTIONS[option] for option in options))
+    ]
 
 
 def matrix() -> list[Answers]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from bakery import Bakery
-from matrix import TEMPLATE, Answers
+from matrix import OPTIONS, TEMPLATE, Answers
 from tools import docker_compose
 
 HOSTILE = {
@@ -156,15 +156,17 @@ def test_bad_answer_is_refused_before_anything_is_written(
     assert list(tmp_path.rglob("*")) == [into]
 
 
-def test_the_names_of_libraries_are_those_that_a_bake_installs(
-    default_project: Path, bakery: Bakery
+def test_the_names_of_libraries_are_those_that_bakes_install(
+    bakery: Bakery, tmp_path: Path
 ) -> None:
     """A project with such a name can't be installed beside the library, or hides its modules."""
-    printed = subprocess.run(
-        ["uv", "run", "--exact", "--quiet", "python", "-c", INSTALLED],
-        cwd=default_project, env=bakery.environment(),
-        stdout=subprocess.PIPE, check=True, encoding="utf-8",
-    ).stdout  # fmt: skip
+    printed = ""
+    for broker in OPTIONS["broker"]:
+        printed += subprocess.run(
+            ["uv", "run", "--exact", "--quiet", "python", "-c", INSTALLED],
+            cwd=bakery.bake({"broker": broker}, tmp_path / broker), env=bakery.environment(),
+            stdout=subprocess.PIPE, check=True, encoding="utf-8",
+        ).stdout  # fmt: skip
     names = {name for name in printed.split() if re.fullmatch("[a-z][a-z0-9_]*", name)}
     hook = (TEMPLATE / "hooks/pre_gen_project.py").read_text("utf-8")
     (listed,) = re.findall('LIBRARIES = """(.*?)"""', hook, re.DOTALL)

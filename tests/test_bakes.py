@@ -19,10 +19,6 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")  # with its default, as Compose r
 CONFIG_FOLDER = "observability/otel-collector/config"
 CONNECTION = (
     f"CONFIG_FOLDER={CONFIG_FOLDER}",
-    "KAFKA_BROKERS=a.example:9092,b.example:9092",
-    "BROKER_SASL_MECHANISM=SCRAM-SHA-512",
-    "BROKER_USERNAME=collector",
-    "BROKER_PASSWORD=0123",
     "OTLP_TOKEN=0123",
     "FORWARD_ENDPOINT=https://otlp.example",
 )
@@ -58,26 +54,27 @@ def test_every_overlay_is_a_value_of_an_option() -> None:
     assert laid == {(option, value) for option, value in asked if value != "none"}
 
 
-def test_nothing_of_the_template_is_left(project: Path) -> None:
-    assert not (project / "overlays").exists()
+def test_nothing_of_the_template_is_left(pair: Path) -> None:
+    assert not (pair / "overlays").exists()
+    assert not (pair / "env.example").exists()  # it is in .env.example
     left = [
-        f"{path.relative_to(project)}:{number}: {line.strip()}"
-        for path in text_files(project)
+        f"{path.relative_to(pair)}:{number}: {line.strip()}"
+        for path in text_files(pair)
         # Minified scripts have any sequence of characters in them; what is ours has short lines.
         if ".min." not in path.name and path.suffix not in {".js", ".css"}
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         if LEFT_OVER.search(line)
     ]
     assert left == []
-    assert [path for path in project.rglob("*") if "{{" in path.name] == []
+    assert [path for path in pair.rglob("*") if "{{" in path.name] == []
 
 
-def test_configuration_parses(project: Path) -> None:
-    for path in files(project, ".yaml", ".yml"):
+def test_configuration_parses(pair: Path) -> None:
+    for path in files(pair, ".yaml", ".yml"):
         list(yaml.compose_all(path.read_text("utf-8"), Loader=yaml.SafeLoader))
-    for path in files(project, ".toml"):
+    for path in files(pair, ".toml"):
         tomllib.loads(path.read_text("utf-8"))
-    for path in files(project, ".json"):
+    for path in files(pair, ".json"):
         json.loads(path.read_text("utf-8"))
 
 
@@ -106,19 +103,6 @@ def test_the_library_is_the_templates_to_the_byte(project: Path) -> None:
     ] == []
 
 
-BROKERS = re.compile(r"\b(confluent|kafka|nats|rabbit|redis)(?:mq)?\b", re.IGNORECASE)
-
-
-def test_no_other_broker_is_named_outside_of_the_library(project: Path, answers: Answers) -> None:
-    named = {
-        (broker.lower(), str(path.relative_to(project)))
-        for path in text_files(project)
-        if "libs" not in path.parts
-        for broker in BROKERS.findall(path.read_text("utf-8"))
-    }
-    assert {broker for broker, _ in named} == {answers["broker"]}, named
-
-
 def test_it_takes_the_library_that_it_holds(project: Path) -> None:
     """And releases of the same minor version, once its team deletes the folder."""
     (wanted,) = (
@@ -139,8 +123,8 @@ def test_make_alone_lists_every_target(project: Path, bakery: Bakery) -> None:
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "observability/compose.yaml"])
-def test_compose_accepts_it(project: Path, file: str, bakery: Bakery) -> None:
-    bakery.run(project, *docker_compose(f"Compose reads {file}"), "-f", file, "config", "--quiet")
+def test_compose_accepts_it(pair: Path, file: str, bakery: Bakery) -> None:
+    bakery.run(pair, *docker_compose(f"Compose reads {file}"), "-f", file, "config", "--quiet")
 
 
 def test_the_image_runs_the_python_that_was_chosen(project: Path, answers: Answers) -> None:
@@ -169,7 +153,6 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
     [
         {},
         {"TRACE_SAMPLING": "tail"},
-        *({"BROKER_SECURITY_PROTOCOL": one} for one in ("SSL", "SASL_PLAINTEXT", "SASL_SSL")),
         {"OTLP_TLS": "server", "OTLP_AUTH": "bearer"},
         {"OTLP_TLS": "mutual", "OTLP_AUTH": "basic"},
         {"FORWARD": "otlp"},
@@ -179,29 +162,16 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
 def test_the_collector_accepts_its_configuration(
     project: Path, chosen: dict[str, str], bakery: Bakery
 ) -> None:
-    """Merged as the compose files have it, with and without the broker's part."""
+    """Merged as the compose file has it."""
     collector = tool("otelcol-contrib", "the Collector reads its configuration")
-    for compose in ("compose.yaml", "compose.broker.yaml"):
-        text = (project / "observability" / compose).read_text("utf-8")
-        command = yaml.safe_load(text)["services"]["otel-collector"]["command"]
-        parts = [
-            VARIABLE.sub(lambda found: chosen.get(found[1], found[2]), part).replace(
-                "/etc/otelcol", CONFIG_FOLDER
-            )
-            for part in command
-        ]
-        bakery.run(project, "env", *CONNECTION, collector, "validate", *parts)
-
-
-def test_the_brokers_part_adds_to_the_collectors_command(project: Path) -> None:
-    """A list replaces the one before it: what stands in both must be the same."""
-    base, broker = (
-        yaml.safe_load((project / "observability" / compose).read_text("utf-8"))["services"][
-            "otel-collector"
-        ]["command"]
-        for compose in ("compose.yaml", "compose.broker.yaml")
-    )
-    assert broker[: len(base)] == base
+    text = (project / "observability/compose.yaml").read_text("utf-8")
+    parts = [
+        VARIABLE.sub(lambda found: chosen.get(found[1], found[2]), part).replace(
+            "/etc/otelcol", CONFIG_FOLDER
+        )
+        for part in yaml.safe_load(text)["services"]["otel-collector"]["command"]
+    ]
+    bakery.run(project, "env", *CONNECTION, collector, "validate", *parts)
 
 
 def test_prometheus_accepts_its_configuration(project: Path, bakery: Bakery) -> None:

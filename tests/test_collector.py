@@ -122,6 +122,46 @@ def test_what_is_not_personal_stays(collector: Collector) -> None:
     assert "redaction.masked.count" not in kept
 
 
+def test_a_channel_has_its_name_where_the_sender_gives_no_template(collector: Collector) -> None:
+    service = f"service-{secrets.token_hex(4)}"
+    name, template = "messaging.destination.name", "messaging.destination.template"
+    sent = [
+        {name: "orders", "mark": "plain"},
+        {name: "orders:payments", template: "orders", "mark": "both"},
+        {"mark": "neither"},
+    ]
+    collector.send_spans(
+        [span(attributes=attributes(one)) for one in sent], **{"service.name": service}
+    )
+    (line,) = lines_with(service, collector, "traces")
+    stored = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    values = [
+        {one["key"]: one["value"]["stringValue"] for one in each["attributes"]} for each in stored
+    ]
+    assert {one["mark"]: one.get(template) for one in values} == {
+        "plain": "orders", "both": "orders", "neither": None,
+    }  # fmt: skip
+
+    def counted(text: str) -> bool:
+        points = [
+            {one["key"]: one["value"].get("stringValue") for one in point["attributes"]}
+            for line in text.splitlines()
+            for resource in json.loads(line)["resourceMetrics"]
+            for scope in resource["scopeMetrics"]
+            for metric in scope["metrics"]
+            if metric["name"] == "traces.span.metrics.calls"
+            for point in metric["sum"]["dataPoints"]
+            if point["asInt"] == "2"
+        ]
+        return any(point["service.name"] == service for point in points) and all(
+            name not in point and point[template] == "orders"
+            for point in points
+            if point["service.name"] == service
+        )
+
+    collector.wait_for("metrics", counted)
+
+
 def test_long_texts_are_cut_off(collector: Collector) -> None:
     mark = f"mark-{secrets.token_hex(4)}"
     text = "ä" * 40_000  # two bytes each, so that a cut may come in the middle of one

@@ -51,10 +51,7 @@ def read_by_itself(root: Path) -> dict[str, Service]:
     content = yaml.safe_load(root.read_text("utf-8"))
     services: dict[str, Service] = {}
     for included in content.get("include", []):
-        paths = included["path"] if isinstance(included, dict) else [included]
-        for path in paths:
-            for name, service in read_by_itself(root.parent / path).items():
-                services[name] = services.get(name, {}) | service
+        services |= read_by_itself(root.parent / included)
     for name, service in content["services"].items():
         services[name] = extended(root, service)
     return services

@@ -1,16 +1,17 @@
-"""The pages of a baked project name only existing files, tests, variables and volumes."""
+"""Pages name only existing files, tests, variables and volumes."""
 
 import ast
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
 from bakery import Bakery
 from collector import running, span
-from matrix import TEMPLATE
+from matrix import QUESTIONS, TEMPLATE
 from tools import tool
 
 # What FastStream's page on tracing names, and the two things beyond it.
@@ -49,11 +50,11 @@ def roots(project: Path) -> list[Path]:
     return [project, services.parent, project / "libs/faststream-otel/src/faststream_otel"]
 
 
-def located(project: Path, name: str) -> Path:
+def located(folders: list[Path], name: str) -> Path:
     """The file with this name on a page."""
     if name.startswith("template:"):
         return TEMPLATE / name.removeprefix("template:")
-    return next((root / name for root in roots(project) if (root / name).is_file()), Path(name))
+    return next((root / name for root in folders if (root / name).is_file()), Path(name))
 
 
 def defined(tree: ast.AST, symbol: str) -> bool:
@@ -72,10 +73,10 @@ def defined(tree: ast.AST, symbol: str) -> bool:
     return False
 
 
-def wrong(project: Path, text: str) -> Iterator[str]:
+def wrong(folders: list[Path], text: str) -> Iterator[str]:
     """The names in a text that do not exist."""
     for name, symbol in REFERENCE.findall(text):
-        path = located(project, name)
+        path = located(folders, name)
         if not path.is_file():
             yield f"no file {name}"
         elif symbol and not defined(ast.parse(path.read_text("utf-8")), symbol):
@@ -84,7 +85,9 @@ def wrong(project: Path, text: str) -> Iterator[str]:
 
 def test_the_tracing_page_names_what_there_is(project: Path) -> None:
     assert [
-        f"{row[0]}: {what}" for row in rows(project) for what in wrong(project, "|".join(row[1:]))
+        f"{row[0]}: {what}"
+        for row in rows(project)
+        for what in wrong(roots(project), "|".join(row[1:]))
     ] == []
 
 
@@ -96,8 +99,8 @@ def test_a_wrong_name_is_noticed(project: Path) -> None:
         "`telemetry/provider.py` `telemetry/providers.py::Telemetry.end`"
         " `template:tests/test_docs.py::test_nothing`"
     )
-    assert list(wrong(project, good)) == []
-    assert list(wrong(project, bad)) == [
+    assert list(wrong(roots(project), good)) == []
+    assert list(wrong(roots(project), bad)) == [
         "no file telemetry/provider.py",
         "no Telemetry.end in telemetry/providers.py",
         "no test_nothing in template:tests/test_docs.py",
@@ -113,12 +116,15 @@ def test_each_thing_of_the_tracing_page_is_somewhere_and_shown_by_a_test(project
         assert tests, thing
 
 
-# --- docs/production.md, docs/without-a-collector.md and docs/joining.md
+# --- docs/production.md, docs/without-a-collector.md, docs/joining.md and docs/broker.md
 
 PAGES = ["docs/production.md", "docs/without-a-collector.md", "docs/joining.md"]
+BROKER_PAGE = "docs/broker.md"
+OVERLAYS_PAGES = [BROKER_PAGE, "docs/traces.md"]
 LIBRARY_PAGES = "libs/faststream-otel/docs"
 ALL_PAGES = [
     "README.md",
+    *OVERLAYS_PAGES,
     *(
         f"{folder}/{path.name}"
         for folder in ("docs", LIBRARY_PAGES)
@@ -126,8 +132,8 @@ ALL_PAGES = [
     ),
 ]
 VARIABLE = re.compile(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`|^ {4}([A-Z0-9_]+)=", re.MULTILINE)
-# In the file that the page adds.
-OF_THE_READER = {"COLLECTOR_NAME"}
+# In the file that a page adds, and of opentelemetry-distro.
+OF_THE_READER = {"COLLECTOR_NAME", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"}
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:yaml|py|toml))`")
 
 
@@ -146,7 +152,7 @@ def volumes(file: Path) -> set[str]:
     return set(yaml.safe_load(file.read_text("utf-8")).get("volumes") or {})
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, BROKER_PAGE])
 def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
     named = {name or block for name, block in VARIABLE.findall(text)} - OF_THE_READER
@@ -155,7 +161,7 @@ def test_a_page_names_variables_that_there_are(project: Path, page: str) -> None
     assert {name for name in named if not re.search(rf"\b{name}\b", known)} == set()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, BROKER_PAGE])
 def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
     text = (project / page).read_text("utf-8")
     named = set(PATH.findall(text)) - {"collector-name.yaml"}
@@ -172,16 +178,22 @@ def test_a_page_names_files_that_there_are(project: Path, page: str) -> None:
     assert gone == set()
 
 
-@pytest.mark.parametrize("page", ALL_PAGES)
-def test_a_link_leads_to_a_page_and_a_section(project: Path, page: str) -> None:
-    here = project / page
+def broken_links(here: Path) -> Iterator[str]:
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", here.read_text("utf-8")):
-        file, _, section = target.partition("#")
+        file, _, section = unquote(target).partition("#")
         path = here.parent / file if file else here
-        assert path.is_file(), target
+        if not path.is_file():
+            yield target
+            continue
         heads = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
-        assert not section or section in anchors, target
+        if section and section not in anchors:
+            yield target
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_a_link_leads_to_a_page_and_a_section(project: Path, page: str) -> None:
+    assert list(broken_links(project / page)) == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -277,3 +289,39 @@ def test_a_collectors_name_is_a_label_of_its_metrics(default_project: Path, tmp_
     ) as collector:
         collector.send_spans([span()], **{"service.name": "orders"})
         collector.wait_for("metrics", lambda text: label in text)
+
+
+# --- docs/brokers.md of this repository
+
+BROKERS_PAGE = TEMPLATE / "docs/brokers.md"
+BAKED = TEMPLATE / "{{cookiecutter.project_slug}}"
+FOLDERS = [
+    TEMPLATE,
+    BAKED / "libs/faststream-otel/src/faststream_otel",
+    BAKED / "libs/faststream-otel",
+    BAKED / "overlays/broker/kafka",
+]
+"""That a path on the page may begin in."""
+
+
+def test_the_brokers_page_names_what_there_is() -> None:
+    assert list(wrong(FOLDERS, BROKERS_PAGE.read_text("utf-8"))) == []
+    assert list(broken_links(BROKERS_PAGE)) == []
+
+
+def test_the_brokers_page_has_each_broker() -> None:
+    text = BROKERS_PAGE.read_text("utf-8")
+    brokers = QUESTIONS["_brokers"].values()
+    assert f"| | {' | '.join(one['name'] for one in brokers)} |" in text
+    for one in brokers:
+        assert f"\n### {one['name']}\n" in text
+        assert f"| {one['memory']} of {one['limit']} MiB |" in text
+
+
+def test_each_trap_is_shown_by_a_test() -> None:
+    _, _, traps = BROKERS_PAGE.read_text("utf-8").partition("\n## Traps\n")
+    traps, _, _ = traps.partition("\n## ")
+    table = [line for line in traps.splitlines() if re.match(r"\| \w", line)]
+    shown = [line for line in table if "::test_" in line.rsplit("|", 2)[1]]
+    assert shown
+    assert set(table) - set(shown) == {"| Trap | Here | Shown by |"}

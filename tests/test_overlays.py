@@ -14,7 +14,18 @@ from matrix import OPTIONS, TEMPLATE
 OVERLAYS = TEMPLATE / "{{cookiecutter.project_slug}}" / "overlays"
 
 RENDERED = {
-    "broker": {"pyproject.toml"},
+    "broker": {
+        ".devcontainer/devcontainer.json",
+        ".env.example",
+        "README.md",
+        "compose.yaml",
+        "docs/faststream-tracing.md",
+        "docs/production.md",
+        "docs/runbook.md",
+        "docs/security.md",
+        "docs/updating.md",
+        "pyproject.toml",
+    },
     "trace_backend": {
         ".devcontainer/devcontainer.json",
         ".env.example",

@@ -22,26 +22,26 @@ def counter(name: str, per_second: float, **labels: str) -> Series:
     return {"series": selector(name, labels), "values": f"0+{per_second * 60:g}x40"}
 
 
-def sent(service: str, topic: str, per_second: float) -> Series:
+def sent(service: str, channel: str, per_second: float) -> Series:
     return counter(
-        CALLS, per_second, service_name=service, messaging_destination_name=topic,
+        CALLS, per_second, service_name=service, messaging_destination_template=channel,
         span_kind="SPAN_KIND_PRODUCER", messaging_operation_type="send",
     )  # fmt: skip
 
 
-def processed(service: str, topic: str, group: str, per_second: float, status: str) -> Series:
+def processed(service: str, channel: str, group: str, per_second: float, status: str) -> Series:
     return counter(
-        CALLS, per_second, service_name=service, messaging_destination_name=topic,
+        CALLS, per_second, service_name=service, messaging_destination_template=channel,
         messaging_consumer_group_name=group, span_kind="SPAN_KIND_CONSUMER",
         messaging_operation_type="process", status_code=f"STATUS_CODE_{status}",
     )  # fmt: skip
 
 
-def received(service: str, topic: str, group: str, per_second: float) -> list[Series]:
+def received(service: str, channel: str, group: str, per_second: float) -> list[Series]:
     """Half of them within 100 ms, all within a second."""
     labels = {
         "service_name": service,
-        "messaging_destination_name": topic,
+        "messaging_destination_template": channel,
         "messaging_consumer_group_name": group,
     }
     buckets = {"0.1": per_second / 2, "1.0": per_second, "+Inf": per_second}
@@ -55,6 +55,7 @@ def selector(name: str, labels: dict[str, str]) -> str:
     return name + "{" + ", ".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
 
 
+LAG = {"messaging_destination_template": "orders", "messaging_consumer_group_name": "lake"}
 HAPPENED = [
     sent("shop", "orders", 1),
     # Two groups of one service, and one of another: each gets every message.
@@ -64,6 +65,8 @@ HAPPENED = [
     # Batches of ten.
     processed("lake", "orders", "lake", 0.1, "UNSET"),
     *received("lake", "orders", "lake", 1),
+    {"series": selector("messaging_consumer_lag", LAG | {"state": "ready"}), "values": "3x40"},
+    {"series": selector("messaging_consumer_lag", LAG | {"state": "in_flight"}), "values": "2x40"},
     # There, but idle: a node without an edge would be noise.
     processed("desk", "returns", "desk.returns", 0, "UNSET"),
 ]
@@ -72,20 +75,20 @@ NODES = {
     ("shop", "service", "1/s", "", GREEN),  # it only publishes: nothing that could have failed
     ("desk", "service", "2/s", "5 % failed", RED),
     ("lake", "service", "0.1/s", "0 % failed", GREEN),
-    ("orders", "topic", "1/s", "", ORANGE),
+    ("orders", "channel", "1/s", "5 waiting", ORANGE),
 }
 """Title, kind, first line, second line, colour."""
 
 EDGES = {
-    ("service:shop", "topic:orders", "1/s", "", GREEN),
-    ("topic:orders", "service:desk", "1/s, 10 % failed", "", RED),
-    ("topic:orders", "service:desk", "1/s", "", GREEN),
-    ("topic:orders", "service:lake", "1/s", "p95 910 ms", GREEN),
+    ("service:shop", "channel:orders", "1/s", "", GREEN),
+    ("channel:orders", "service:desk", "1/s, 10 % failed", "", RED),
+    ("channel:orders", "service:desk", "1/s", "", GREEN),
+    ("channel:orders", "service:lake", "1/s", "p95 910 ms", GREEN),
 }
 """Source, target, first line, second line, colour."""
 
 
-def test_services_and_topics_are_drawn_with_every_consumer_group(tmp_path: Path) -> None:
+def test_services_and_channels_are_drawn_with_every_consumer_group(tmp_path: Path) -> None:
     nodes, edges = (ask(query, tmp_path) for query in queries())
     assert {fields(node, "title", "subtitle") for node in nodes} == NODES
     assert {fields(edge, "source", "target") for edge in edges} == EDGES
@@ -102,7 +105,7 @@ def queries() -> list[str]:
     """Return the query of the nodes and that of the edges."""
     (text,) = (text for path, text in files().items() if path.stem == "faststream-topology")
     panels = {panel["title"]: panel for panel in json.loads(text)["panels"]}
-    targets = {one["refId"]: one["expr"] for one in panels["Services and topics"]["targets"]}
+    targets = {one["refId"]: one["expr"] for one in panels["Services and channels"]["targets"]}
     return [targets["nodes"], targets["edges"]]
 
 

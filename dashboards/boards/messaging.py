@@ -30,11 +30,11 @@ from ..promql import (
     total,
 )
 
-TOPIC = "messaging_destination_name"
+CHANNEL = "messaging_destination_template"
 GROUP = "messaging_consumer_group_name"
 
-BY_TOPIC = "{{messaging_destination_name}}"
-BY_GROUP = "{{messaging_destination_name}} → {{messaging_consumer_group_name}}"
+BY_CHANNEL = "{{messaging_destination_template}}"
+BY_GROUP = "{{messaging_destination_template}} → {{messaging_consumer_group_name}}"
 
 NO_TROUBLE = "None in this time range"
 
@@ -62,8 +62,8 @@ def published() -> timeseries.Panel:
         "Messages that services published per second, by destination and outcome.",
         PER_SECOND,
         series(
-            total(rate(chosen("faststream_published_messages_total")), TOPIC, "status"),
-            f"{BY_TOPIC}, {{{{status}}}}",
+            total(rate(chosen("faststream_published_messages_total")), CHANNEL, "status"),
+            f"{BY_CHANNEL}, {{{{status}}}}",
         ),
     )
 
@@ -74,7 +74,7 @@ def consumed() -> timeseries.Panel:
         "Messages received per second, by destination and consumer group; each group gets all.",
         PER_SECOND,
         series(
-            total(rate(chosen("messaging_receive_delay_seconds_count")), TOPIC, GROUP), BY_GROUP
+            total(rate(chosen("messaging_receive_delay_seconds_count")), CHANNEL, GROUP), BY_GROUP
         ),
     )
 
@@ -82,24 +82,24 @@ def consumed() -> timeseries.Panel:
 def lag() -> timeseries.Panel:
     return time_series(
         "Lag",
-        "Messages that wait in a topic for a consumer group. A line that only rises is a group that"
-        " does not keep up, or is not there.",
+        "Messages that a consumer group has not acknowledged. A line that only rises is a group"
+        " that does not keep up, or is not there.",
         COUNT,
         series(
-            total(select("kafka_consumer_group_lag_sum", DESTINATION, ENVIRONMENT), TOPIC, GROUP),
+            total(select("messaging_consumer_lag", DESTINATION, ENVIRONMENT), CHANNEL, GROUP),
             BY_GROUP,
         ),
-        empty="The broker tells no lag: is there a consumer group?",
+        empty="No lag is known: is the broker up, and the lag exporter?",
     )
 
 
 def waiting() -> timeseries.Panel:
     return time_series(
-        "Time in the topic, 95th percentile",
+        "Time in the channel, 95th percentile",
         "From publication to receipt, by destination and consumer group.",
         SECONDS,
         series(
-            quantile(0.95, chosen("messaging_receive_delay_seconds_bucket"), TOPIC, GROUP),
+            quantile(0.95, chosen("messaging_receive_delay_seconds_bucket"), CHANNEL, GROUP),
             BY_GROUP,
         ),
     )
@@ -107,7 +107,7 @@ def waiting() -> timeseries.Panel:
 
 def waiting_heat_map() -> heatmap.Panel:
     return heat_map(
-        "Time in the topic",
+        "Time in the channel",
         "How many messages waited how long between publication and receipt.",
         series(
             total(f"increase({chosen('messaging_receive_delay_seconds_bucket')}[{WINDOW}])", "le"),
@@ -123,7 +123,7 @@ def processing() -> timeseries.Panel:
         "From receipt until the results are published, retries included, by destination and"
         " consumer group; a batch counts once. A dot is a sample: it leads to its trace.",
         SECONDS,
-        series(quantile(0.95, spans, TOPIC, GROUP), BY_GROUP, exemplars=True),
+        series(quantile(0.95, spans, CHANNEL, GROUP), BY_GROUP, exemplars=True),
     )
 
 
@@ -134,8 +134,10 @@ def in_process() -> timeseries.Panel:
         "Messages being handled at the same time: on average, from the time that was spent on them,"
         " and at the moment of the scrape, which also shows those that never end.",
         COUNT,
-        series(total(rate(spent), TOPIC), f"{BY_TOPIC}, on average"),
-        series(total(chosen("faststream_received_messages_in_process"), TOPIC), f"{BY_TOPIC}, now"),
+        series(total(rate(spent), CHANNEL), f"{BY_CHANNEL}, on average"),
+        series(
+            total(chosen("faststream_received_messages_in_process"), CHANNEL), f"{BY_CHANNEL}, now"
+        ),
     )
 
 
@@ -145,8 +147,8 @@ def processing_outcomes() -> timeseries.Panel:
         "Messages that handlers finished per second, by what became of them.",
         PER_SECOND,
         series(
-            total(rate(chosen("faststream_received_processed_messages_total")), TOPIC, "status"),
-            f"{BY_TOPIC}, {{{{status}}}}",
+            total(rate(chosen("faststream_received_processed_messages_total")), CHANNEL, "status"),
+            f"{BY_CHANNEL}, {{{{status}}}}",
         ),
         stacked=True,
     )
@@ -158,8 +160,8 @@ def size() -> timeseries.Panel:
         "Bytes of a received message's body; a batch counts as one.",
         BYTES,
         series(
-            quantile(0.95, chosen("faststream_received_messages_size_bytes_bucket"), TOPIC),
-            BY_TOPIC,
+            quantile(0.95, chosen("faststream_received_messages_size_bytes_bucket"), CHANNEL),
+            BY_CHANNEL,
         ),
     )
 
@@ -169,7 +171,7 @@ def retries() -> timeseries.Panel:
         "Retries",
         "Attempts beyond the first, by destination. A message that the last one fails, too, goes to"
         " the dead letters.",
-        series(total(grown(chosen("messaging_retries_total")), TOPIC), BY_TOPIC),
+        series(total(grown(chosen("messaging_retries_total")), CHANNEL), BY_CHANNEL),
         empty=NO_TROUBLE,
     )
 
@@ -177,10 +179,10 @@ def retries() -> timeseries.Panel:
 def dead_letters() -> timeseries.Panel:
     return counts(
         "Dead letters",
-        "Messages given up, by the topic that they came from and the type of their error.",
+        "Messages given up, by the channel that they came from and the type of their error.",
         series(
-            total(grown(chosen("messaging_dead_letters_total")), TOPIC, "error_type"),
-            f"{BY_TOPIC}, {{{{error_type}}}}",
+            total(grown(chosen("messaging_dead_letters_total")), CHANNEL, "error_type"),
+            f"{BY_CHANNEL}, {{{{error_type}}}}",
         ),
         empty=NO_TROUBLE,
     )
@@ -192,6 +194,6 @@ def errors() -> timeseries.Panel:
     return counts(
         "Errors, by type",
         "Messages, or batches, whose processing failed for good, by the type of the exception.",
-        series(total(grown(failed), TOPIC, "error_type"), f"{BY_TOPIC}, {{{{error_type}}}}"),
+        series(total(grown(failed), CHANNEL, "error_type"), f"{BY_CHANNEL}, {{{{error_type}}}}"),
         empty=NO_TROUBLE,
     )

@@ -34,7 +34,7 @@ from ..promql import (
     total,
 )
 
-TOPIC = "messaging_destination_name"
+CHANNEL = "messaging_destination_template"
 FLOW = "{{service_namespace}} {{deployment_environment_name}}"
 ALLOWED = "(1 - flow:objective:ratio)"
 """The share of flows that may be bad."""
@@ -142,13 +142,13 @@ def bad_flows() -> timeseries.Panel:
     failed = _chosen("count", 'outcome="failed"')
     succeeded = _chosen("count", 'outcome="succeeded"')
     in_time = _chosen("bucket", 'outcome="succeeded"', 'le="5.0"')
-    late = f"{total(rate(succeeded), TOPIC)} - {total(rate(in_time), TOPIC)}"
+    late = f"{total(rate(succeeded), CHANNEL)} - {total(rate(in_time), CHANNEL)}"
     return time_series(
         "Bad flows, by where they ended",
         "Flows that failed, and flows that succeeded too late (after five seconds), per second.",
         PER_SECOND,
-        series(total(rate(failed), TOPIC), "{{messaging_destination_name}}, failed"),
-        series(late, "{{messaging_destination_name}}, late"),
+        series(total(rate(failed), CHANNEL), "{{messaging_destination_template}}, failed"),
+        series(late, "{{messaging_destination_template}}, late"),
         empty=NO_FLOWS,
         stacked=True,
     )
@@ -180,8 +180,8 @@ def by_destination() -> timeseries.Panel:
         "Flows that ended per second, by the destination of their last message and how they ended.",
         PER_SECOND,
         series(
-            total(rate(_chosen("count")), TOPIC, "outcome"),
-            "{{messaging_destination_name}}, {{outcome}}",
+            total(rate(_chosen("count")), CHANNEL, "outcome"),
+            "{{messaging_destination_template}}, {{outcome}}",
         ),
         empty=NO_FLOWS,
     )

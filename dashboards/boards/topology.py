@@ -1,4 +1,4 @@
-"""Who talks to whom: services and topics as nodes, and services alone.
+"""Who talks to whom: services and channels as nodes, and services alone.
 
 A node graph reads its fields from two tables, each the answer to one query: labels become fields.
 PromQL makes those labels, also those that hold a number: `count_values` turns values into labels.
@@ -40,7 +40,7 @@ from ..promql import (
 )
 
 SERVICE = "service_name"
-TOPIC = "messaging_destination_name"
+CHANNEL = "messaging_destination_template"
 GROUP = "messaging_consumer_group_name"
 
 SENDS = 'messaging_operation_type="send"'
@@ -55,31 +55,32 @@ GREEN, ORANGE, RED = "#73BF69", "#FF9830", "#F2495C"
 MUCH = 0.05
 """From which share of failures on a node or an edge is red."""
 
-CONSUMER = (SERVICE, TOPIC, GROUP)
-PUBLISHER = (SERVICE, TOPIC)
+CONSUMER = (SERVICE, CHANNEL, GROUP)
+PUBLISHER = (SERVICE, CHANNEL)
 
 
 def board() -> Dashboard:
     return board_with(
         "topology",
         "Topology",
-        "Which service publishes to which topic, who consumes it, and where does it fail or"
+        "Which service publishes to which channel, who consumes it, and where does it fail or"
         " wait? Rates are averages over the time range; point at a node to read its edges.",
-        Row(17, [services_and_topics()]),
+        Row(17, [services_and_channels()]),
         Row(8, [publishers(), consumers()], [9, 15]),
         Row(12, [services()]),
     )
 
 
-def services_and_topics() -> nodegraph.Panel:
+def services_and_channels() -> nodegraph.Panel:
     return _linked(
         graph(
-            "Services and topics",
-            "Services publish to topics, topics go to every consumer group. On a service: requests"
-            " and messages per second, and the share that failed; on a topic: messages per second,"
-            " and how many wait. On an edge: messages per second, the share that failed and the"
-            " 95th percentile of the time in the topic. Orange: some failed; red: 5 % or more.",
-            nodes=f"{_service_nodes()}\nor\n{_topic_nodes()}",
+            "Services and channels",
+            "Services publish to channels, channels go to every consumer group. On a service:"
+            " requests and messages per second, and the share that failed; on a channel: messages"
+            " per second, and how many wait. On an edge: messages per second, the share that failed"
+            " and the 95th percentile of the time in the channel. Orange: some failed; red: 5 % or"
+            " more.",
+            nodes=f"{_service_nodes()}\nor\n{_channel_nodes()}",
             edges=f"{_publish_edges()}\nor\n{_consume_edges()}",
         )
     )
@@ -102,8 +103,8 @@ def publishers() -> table.Panel:
     durations = select(DURATION, *EVERYTHING_CHOSEN, SENDS)
     return joined_table(
         "Who publishes",
-        "Each edge from a service to a topic. p95: the 95th percentile, of what it took to send.",
-        {SERVICE: "Service", TOPIC: "Topic"},
+        "Each edge from a service to a channel. p95: the 95th percentile, of what it took to send.",
+        {SERVICE: "Service", CHANNEL: "Channel"},
         {
             "Rate": (PER_SECOND, sent),
             "p95 sending": (SECONDS, _p95(durations, *PUBLISHER)),
@@ -117,9 +118,10 @@ def consumers() -> table.Panel:
     durations = select(DURATION, *EVERYTHING_CHOSEN, PROCESSES)
     return joined_table(
         "Who consumes",
-        "Each edge from a topic to a consumer group of a service. A batch fails, and is processed,"
-        " as one. p95: the 95th percentile, of the time in the topic and of the processing.",
-        {TOPIC: "Topic", GROUP: "Consumer group", SERVICE: "Service"},
+        "Each edge from a channel to a consumer group of a service. A batch fails, and is"
+        " processed, as one. p95: the 95th percentile, of the time in the channel and of the"
+        " processing.",
+        {CHANNEL: "Channel", GROUP: "Consumer group", SERVICE: "Service"},
         {
             "Rate": (PER_SECOND, total(rate(RECEIVED, RANGE), *CONSUMER)),
             "Failed": (SHARE, share(total(_calls(PROCESSES, FAILED), *CONSUMER), processed)),
@@ -148,23 +150,23 @@ def _service_nodes() -> str:
     return _node(nodes, "service", SERVICE, board="service", variable="service")
 
 
-def _topic_nodes() -> str:
+def _channel_nodes() -> str:
     """Whatever is published to or consumed from."""
-    sent, processed = total(_calls(SENDS), TOPIC), total(_calls(PROCESSES), TOPIC)
-    active = f"({total(_calls(MESSAGES), TOPIC)} > 0)"
-    failed = share(total(_calls(PROCESSES, FAILED), TOPIC), processed)
-    waiting = total(select("kafka_consumer_group_lag_sum", DESTINATION, ENVIRONMENT), TOPIC)
-    nodes = _counted(f"{sent} > 0 or {active}", "mainstat", TOPIC)
-    nodes = _say(nodes, "secondarystat", waiting, {"(.+)": "$1 waiting"}, TOPIC, every=active)
-    nodes = _coloured(nodes, failed, TOPIC, every=active)
-    return _node(nodes, "topic", TOPIC, board="messaging", variable="destination")
+    sent, processed = total(_calls(SENDS), CHANNEL), total(_calls(PROCESSES), CHANNEL)
+    active = f"({total(_calls(MESSAGES), CHANNEL)} > 0)"
+    failed = share(total(_calls(PROCESSES, FAILED), CHANNEL), processed)
+    waiting = total(select("messaging_consumer_lag", DESTINATION, ENVIRONMENT), CHANNEL)
+    nodes = _counted(f"{sent} > 0 or {active}", "mainstat", CHANNEL)
+    nodes = _say(nodes, "secondarystat", waiting, {"(.+)": "$1 waiting"}, CHANNEL, every=active)
+    nodes = _coloured(nodes, failed, CHANNEL, every=active)
+    return _node(nodes, "channel", CHANNEL, board="messaging", variable="destination")
 
 
 def _publish_edges() -> str:
     sent = f"({total(_calls(SENDS), *PUBLISHER)} > 0)"
     failed = share(total(_calls(SENDS, FAILED), *PUBLISHER), sent)
     edges = _rate_and_failed(sent, failed, *PUBLISHER)
-    return _edge(edges, ("service:$1", SERVICE), ("topic:$1", TOPIC))
+    return _edge(edges, ("service:$1", SERVICE), ("channel:$1", CHANNEL))
 
 
 def _consume_edges() -> str:
@@ -181,7 +183,7 @@ def _consume_edges() -> str:
         *CONSUMER,
         every=processed,
     )
-    return _edge(edges, ("topic:$1", TOPIC), ("service:$1", SERVICE), GROUP)
+    return _edge(edges, ("channel:$1", CHANNEL), ("service:$1", SERVICE), GROUP)
 
 
 def _graph_nodes() -> str:

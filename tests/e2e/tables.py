@@ -71,7 +71,7 @@ SIGNALS = [
     ("payments", 'faststream_received_processed_messages_total{app_name="payments"}'),
     ("shipping", 'faststream_received_processed_messages_total{app_name="shipping"}'),
     ("notifications", 'faststream_received_processed_messages_total{app_name="notifications"}'),
-    # The Collector pairs what the broker keeps apart.
+    # The Collector pairs what Kafka keeps apart.
     ("payments", 'traces_service_graph_request_total{client="orders",server="payments"}'),
     ("shipping", 'traces_service_graph_request_total{client="payments",server="shipping"}'),
     # The stack watches itself.
@@ -82,7 +82,4 @@ SIGNALS = [
 DURATIONS = 'traces_span_metrics_duration_seconds_bucket{service_name="payments"}'
 
 SCRAPED = {"services": 5, "otel-collector": 1, "prometheus": 1, "loki": 1}
-"""How many healthy targets each of Prometheus's jobs has, beside the trace store with its one.
-
-Among the services is the exporter of consumer lag.
-"""
+"""How many healthy targets each of Prometheus's jobs has, beside the trace store with its one."""

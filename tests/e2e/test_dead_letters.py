@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .apis import Loki, Prometheus, Span
+from .apis import Loki, Span
 from .conftest import Order
 from .poll import poll_until
 from .stack import Stack
@@ -109,10 +109,3 @@ def test_it_is_off_the_list_and_its_successor_on_it(
     assert (old["id"], old["state"]) == (dead_letter["id"], "replayed")
     (successor,) = of_trace(stack, replayed)
     assert successor["message_id"] != dead_letter["message_id"]
-
-
-def test_the_reader_shows_in_no_consumer_group(
-    dead_letter: dict[str, Any], prometheus: Prometheus
-) -> None:
-    groups = poll_until(lambda: prometheus.series("messaging_consumer_lag"), "consumer groups")
-    assert not [one for one in groups if "dead" in one["messaging_consumer_group_name"]]

@@ -15,6 +15,7 @@ PICTURED = {
     "http",
     "kafka",
     "messages",
+    "nats",
     "service",
     "settings",
     "telemetry",

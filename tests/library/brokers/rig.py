@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -78,14 +78,8 @@ class Rig:
     @asynccontextmanager
     async def running(self, features: Features) -> AsyncIterator["Rig"]:
         """Start, and wait until all consumers are attached."""
-        if Features.CHANNELS in features:
-            await self.broker.create_channels(list(self._handlers))
-        try:
-            await self.broker.faststream.start()
-            await until(self.broker.joined, "all consumers to be attached")
+        async with running(self.broker, list(self._handlers), features):
             yield self
-        finally:
-            await self.broker.faststream.stop()
 
     async def delivered(self, channel: str, number: int) -> list[StreamMessage[Any]]:
         """Wait for this many messages, and return all that were delivered."""
@@ -96,6 +90,10 @@ class Rig:
     async def raws(self, channel: str, number: int) -> list[Raw]:
         """Like `delivered`, but the raw messages."""
         return [self.broker.raw(one) for one in await self.delivered(channel, number)]
+
+    async def idle(self, channel: str) -> None:
+        """Wait until every message of a channel is acknowledged."""
+        await idle(self.broker, channel)
 
     def _watch(self, msg: Any, /, *, context: Any) -> BaseMiddleware[Any, Any]:
         return _Watch(self, msg, context)
@@ -110,6 +108,30 @@ class _Watch(BaseMiddleware[Any, Any]):
         self._rig.seen[self._rig.broker.channel(msg)].append(msg)
         async with self._rig.broker.in_flight(msg):
             return await call_next(msg)
+
+
+@asynccontextmanager
+async def running(
+    broker: Broker, channels: Collection[str], features: Features
+) -> AsyncIterator[None]:
+    """Create the channels and start the broker, and wait until all consumers are attached."""
+    if Features.CHANNELS in features:
+        await broker.create_channels(channels)
+    try:
+        await broker.faststream.start()
+        await until(broker.joined, "all consumers to be attached")
+        yield
+    finally:
+        await broker.faststream.stop()
+
+
+async def idle(broker: Broker, channel: str) -> None:
+    """Wait until the consumer of a channel has acknowledged every message."""
+
+    async def nothing_waits() -> bool:
+        return not (await broker.progress())[channel].waiting
+
+    await until(nothing_waits, f"all messages of {channel} to be acknowledged")
 
 
 async def until(check: Callable[[], Any], what: str, seconds: float = 20) -> None:

@@ -93,11 +93,7 @@ async def test_an_acknowledged_message_is_not_redelivered(rig: Rig) -> None:
     await rig.publish(channel, "one", "two", key="same")
     first, second = await rig.raws(channel, 2)
     assert first.id != second.id
-
-    async def done() -> bool:
-        return not (await rig.broker.progress())[channel].waiting
-
-    await until(done, "both to be acknowledged")
+    await rig.idle(channel)
     assert len(rig.seen[channel]) == 2
 
 

@@ -4,8 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from faststream_otel.messages.broker import Progress
+from faststream_otel.messages.broker import Progress, Unreachable
 
+from ..ports import refusing_port
+from .conftest import Find
+from .features import Features, Row
 from .rig import Rig, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -41,11 +44,7 @@ async def test_a_consumer_with_a_running_handler_has_waiting_messages(rig: Rig) 
 
     go_on.set()
     await rig.delivered(channel, 2)
-
-    async def done() -> bool:
-        return not (await progress()).waiting
-
-    await until(done, "both to be acknowledged")
+    await rig.idle(channel)
     assert (await progress()).reached not in (idle.reached, busy.reached)
 
 
@@ -53,7 +52,7 @@ async def test_lag_counts_unacknowledged_messages(rig: Rig) -> None:
     channel, go_on = rig.named("lag"), asyncio.Event()
 
     async def lag() -> tuple[int, int]:
-        found = [one for one in await rig.broker.lag() if one.channel == channel]
+        found = [one for one in await rig.broker.lag(rig.broker.groups()) if one.channel == channel]
         return sum(one.ready for one in found), sum(one.in_flight for one in found)
 
     assert await lag() == (0, 0)
@@ -71,5 +70,39 @@ async def test_lag_counts_unacknowledged_messages(rig: Rig) -> None:
         return await lag() == (0, 0)
 
     await until(none_left, "no lag")
-    groups: dict[str, Any] = {one.channel: one.group for one in await rig.broker.lag()}
+    groups: dict[str, Any] = {
+        one.channel: one.group for one in await rig.broker.lag(rig.broker.groups())
+    }
     assert rig.service in groups[channel]
+
+
+async def test_lag_is_known_while_no_consumer_runs(row: Row, find: Find) -> None:
+    url, features = find(Features(0))
+    running = Rig(row, url)
+    channel = running.named("left")
+    running.subscribe(channel)
+    async with running.running(features):
+        await running.publish(channel, "handled", key="same")
+        await running.delivered(channel, 1)
+        await running.idle(channel)
+        groups = {one.group for one in await running.broker.lag()}
+    for number in range(3):
+        await row.publish(url, channel, b"%d" % number, b"key", [])
+
+    fresh = Rig(row, url, running.service)
+    fresh.subscribe(channel)
+    for _ in range(2):  # reading it changes nothing
+        found = await fresh.broker.lag()
+        assert sum(one.ready for one in found) == 3
+        assert sum(one.in_flight for one in found) == 0
+        assert {one.channel for one in found} == {channel}
+        assert {one.group for one in found} == groups
+
+
+async def test_an_unreachable_broker_has_no_lag_but_a_reason(row: Row) -> None:
+    with refusing_port() as port:
+        rig = Rig(row, f"127.0.0.1:{port}")
+        rig.subscribe("any")
+        with pytest.raises(Unreachable) as raised:
+            await rig.broker.lag()
+    assert str(raised.value)

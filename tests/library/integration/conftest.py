@@ -77,13 +77,13 @@ def start(kafka: str, tmp_path: Path) -> Iterator[Start]:
             }
             env |= {"BROKER_URL": kafka, "PORT": str(port), **variables}
             output = tmp_path / f"{port}.log"
-            return started.enter_context(_ended(Process(command, port, output, env)))
+            return started.enter_context(ended(Process(command, port, output, env)))
 
         yield run
 
 
 @contextmanager
-def _ended(process: Process) -> Iterator[Process]:
+def ended(process: Process) -> Iterator[Process]:
     try:
         yield process
     finally:

@@ -44,7 +44,9 @@ def counting(broker: str) -> tuple[Service, asyncio.Queue[int]]:
 
 
 async def ready(service: Service) -> int:
-    found = [one for one in await service.broker.lag() if one.channel == "numbers"]
+    found = [
+        one for one in await service.broker.lag(service.broker.groups()) if one.channel == "numbers"
+    ]
     assert {one.group for one in found} == {"counting.numbers"}
     assert len({one.partition for one in found}) == len(found) > 1
     return sum(one.ready for one in found)
@@ -67,19 +69,19 @@ async def test_lag_counts_what_was_not_acknowledged(kafka: str) -> None:
         assert service.broker.joined()
     await send(kafka, 5)
     assert await ready(service) == 1
-    assert sum(one.position or 0 for one in await service.broker.lag()) == 4
+    assert sum(one.position or 0 for one in await service.broker.lag(service.broker.groups())) == 4
 
 
 async def test_a_channel_that_does_not_exist_has_no_lag(kafka: str) -> None:
     service, _ = counting(kafka)
-    assert {one.channel for one in await service.broker.lag()} == {"numbers"}
+    assert {one.channel for one in await service.broker.lag(service.broker.groups())} == {"numbers"}
 
 
 async def test_a_broker_that_is_away_is_said_to_be() -> None:
     with refusing_port() as port:
         service, _ = counting(f"127.0.0.1:{port}")
         with pytest.raises(Unreachable):
-            await service.broker.lag()
+            await service.broker.lag(service.broker.groups())
 
 
 @pytest.fixture
@@ -121,3 +123,36 @@ def test_the_command_prints_each_group(
         "channel": "numbers", "group": "counting.numbers", "in_flight": 0, "position": 0,
         "partition": "1",
     }  # fmt: skip
+
+
+def test_a_group_of_others_is_named(
+    project: str, kafka: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(send(kafka, 1, 2))
+    groups = ("--group", "numbers=theirs", "--group", "numbers=counting.numbers")
+    assert main(["--app", project, "lag", *groups]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["numbers", "counting.numbers", "2", "0"],
+        ["numbers", "theirs", "2", "0"],
+    ]
+    with pytest.raises(SystemExit):
+        main(["--app", project, "lag", "--group", "theirs"])
+    assert "theirs is not like orders.placed=billing" in capfd.readouterr().err
+
+
+def test_groups_of_others_need_no_services(
+    kafka: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "adopting").mkdir()
+    (tmp_path / "adopting" / "settings.py").write_text(
+        "from faststream_otel.kafka import KafkaSettings as Settings\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BROKER_URL", kafka)
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert main(["--app", "adopting", "lag", "--group", "numbers=theirs"]) == 0
+    assert "theirs" in capfd.readouterr().out

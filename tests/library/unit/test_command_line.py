@@ -42,7 +42,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
         ("json", "there is no module json.settings here"),
     ],
 )
-@pytest.mark.parametrize("command", ["channels", "dead-letters", "lag"])
+@pytest.mark.parametrize("command", ["channels", "dead-letters", "lag", "lag-exporter"])
 def test_a_bad_app_is_a_line_with_a_good_value(
     capsys: pytest.CaptureFixture[str], app: str, reason: str, command: str
 ) -> None:
@@ -63,7 +63,10 @@ def test_the_missing_part_of_a_project_is_named(
     assert "lacking.settings has no Settings" in line(capsys)
 
 
-@pytest.mark.parametrize(("command", "needed"), [("channels", "channels.py"), ("lag", "services/")])
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [("channels", "channels.py"), ("lag", "services/"), ("lag-exporter", "services/")],
+)
 def test_what_a_command_needs_of_the_project_is_named(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -184,7 +187,16 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     listed = capsys.readouterr().out
-    for command in ("channels", "dead-letters", "replay", "discard", "lag", "trace", "dev"):
+    for command in (
+        "channels",
+        "dead-letters",
+        "replay",
+        "discard",
+        "lag",
+        "lag-exporter",
+        "trace",
+        "dev",
+    ):
         assert f"\n    {command}" in listed
 
 

@@ -143,25 +143,30 @@ class Service:
         Raises:
             SystemExit: It ended for another reason, which the log has.
         """
-        # After an orderly shutdown uvicorn raises the signal again, for the previous handler. This
-        # one ignores it: the exit code is 0, instead of death by SIGTERM.
-        signal.signal(signal.SIGTERM, lambda *_: None)
         self.watchdog.ends_with_process = True
-        uvicorn.run(
-            self.app,
-            host=self.settings.host,
-            port=self.settings.port,
-            http=Connection,  # enforces the limits below
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_keep_alive=IDLE_SECONDS,
-            server_header=False,
-            log_config=None,
-            access_log=False,  # every request has a span
-            timeout_graceful_shutdown=HTTP_DRAIN_SECONDS,
-        )
+        serve(self.app, self.settings)
         if self.faststream.failed or self.faststream.shutdown.failed or self.watchdog.reason:
             sys.exit(EXIT_CODE)
+
+
+def serve(app: Any, settings: Settings) -> None:
+    """Serve an ASGI application at HOST and PORT until SIGTERM or SIGINT."""
+    # After an orderly shutdown uvicorn raises the signal again, for the previous handler. This one
+    # ignores it: the exit code is 0, instead of death by SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=Connection,  # enforces the limits below
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
+        server_header=False,
+        log_config=None,
+        access_log=False,  # every request has a span
+        timeout_graceful_shutdown=HTTP_DRAIN_SECONDS,
+    )
 
 
 class Application(AsgiFastStream):

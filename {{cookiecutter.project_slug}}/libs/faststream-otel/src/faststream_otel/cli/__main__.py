@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     prepare_environment()
     # After the line above: these import OpenTelemetry, which reads the environment.
-    from . import channels, dead_letters, development
+    from . import channels, dead_letters, development, lag
 
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # like `python -m`, for a project that is not installed
@@ -38,6 +38,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     channels.add_to(commands)
+    lag.add_to(commands)
     dead_letters.add_to(commands)
     for name, text in development.COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)

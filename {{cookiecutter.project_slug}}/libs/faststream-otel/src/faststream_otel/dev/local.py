@@ -4,14 +4,16 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import httpx
 
+from ..cli.app import App
+from ..settings import BadSetting
 from .project import Project, UserError
 from .receiver import OtlpReceiver
 from .supervisor import Command, Supervisor, service_ports
@@ -21,6 +23,10 @@ FOLDER = ".dev"
 LOG = f"{FOLDER}/services.log"
 ENVIRONMENT = f"{FOLDER}/environment.json"
 """Holds the variables of a run for other commands, while it lasts."""
+
+
+class NoEmbeddedBroker(UserError):
+    """The server of the embedded broker is not installed. The text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,12 @@ class Local:
         return "".join(f"\n  {name} | {line}" for line in lines)
 
 
-def embedded_broker(project: Project) -> AbstractContextManager[str]:
-    """Run a broker for the project's services inside this process; yields its address.
+@contextmanager
+def embedded_broker(project: Project) -> Iterator[str]:
+    """Run a broker for the project's services, with their channels; yields its address.
 
     Raises:
+        NoEmbeddedBroker: Its server is not installed.
         UserError: There is no embedded broker of that kind.
     """
     name = project.broker
@@ -78,8 +86,15 @@ def embedded_broker(project: Project) -> AbstractContextManager[str]:
             f"There is no embedded broker {name}: set `broker` in pyproject.toml,"
             " [tool.faststream-otel], to an existing one, such as kafka."
         ) from error
-    broker: AbstractContextManager[str] = getattr(module, f"embedded_{name}")()
-    return broker
+    channels: Collection[str] = ()
+    with suppress(BadSetting):  # a project without a list of channels creates them in its own way
+        channels = App(project.package).channels()
+    with ExitStack() as running:
+        try:
+            address = running.enter_context(getattr(module, f"embedded_{name}")(channels))
+        except FileNotFoundError as error:
+            raise NoEmbeddedBroker(str(error)) from error
+        yield address
 
 
 @contextmanager
@@ -90,6 +105,7 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
         show: Called with news of the services, one line at a time.
 
     Raises:
+        NoEmbeddedBroker: The broker's server is not installed.
         UserError: A port is taken, or the project lacks something.
     """
     variable = project.entrance_port

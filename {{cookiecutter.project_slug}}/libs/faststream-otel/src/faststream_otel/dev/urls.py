@@ -7,7 +7,12 @@ from rich.console import Console
 from .project import Project
 
 PORT = re.compile(r"^#?(\w+)_PORT=(\d+)$", re.MULTILINE)
-TITLES = {"OTLP_GRPC": "OTLP/gRPC", "OTLP_HTTP": "OTLP/HTTP"}
+TITLES = {
+    "RABBITMQ": "RabbitMQ",
+    "NATS": "NATS",
+    "OTLP_GRPC": "OTLP/gRPC",
+    "OTLP_HTTP": "OTLP/HTTP",
+}
 NOTES = {
     "GRAFANA": "user admin; password: see .env",
     "ALERTMANAGER": "with COMPOSE_PROFILES=alertmanager",

@@ -16,10 +16,10 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
-from ..messages.validation import BatchPublisherError, MessageSerializer
+from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
 from . import _aiokafka
 from .dead_letters import KafkaDeadLetters
@@ -57,6 +57,7 @@ class Kafka(KafkaMessages):
     """
 
     system = "kafka"
+    stores_by_group = False
     unreachable: tuple[type[Exception], ...] = UNREACHABLE
     # aiokafka logs every failed attempt to reach the broker, several times a second. Child loggers
     # are listed because they do not inherit filters.
@@ -144,7 +145,7 @@ class Kafka(KafkaMessages):
         return decorate
 
     def publisher(self, channel: str, schema: Any | None) -> Publisher:
-        return _CheckedPublisher(self, self.faststream.publisher(channel, schema=schema))
+        return CheckedPublisher(self.check, self.faststream.publisher(channel, schema=schema))
 
     def in_memory(self, *others: "Kafka") -> AbstractAsyncContextManager[object]:
         from faststream.kafka import TestKafkaBroker
@@ -167,12 +168,14 @@ class Kafka(KafkaMessages):
         key: str | None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        async with self.confirmation():
+        async with self.confirmation(getattr(publisher, "topic", "")):
             await publisher.publish(
                 body, key=None if key is None else key.encode(), headers=dict(headers or {})
             )
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         admin = AIOKafkaAdminClient(**client_options(self._settings))
         async with broker_errors(self._settings):
             try:
@@ -220,8 +223,10 @@ class Kafka(KafkaMessages):
         )
         return dict(zip(consumers, found, strict=True))
 
-    async def lag(self) -> list[Lag]:
-        groups = [(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+    def groups(self) -> list[Group]:
+        return [Group(channel, subscriber.group_id) for channel, subscriber in self._subscribers()]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
 
     def dead_letters(self) -> KafkaDeadLetters:
@@ -233,22 +238,6 @@ class Kafka(KafkaMessages):
             for channel in subscriber.topic_names:
                 if channel in self._members:
                     yield channel, subscriber
-
-
-class _CheckedPublisher:
-    """FastStream's publisher, but it refuses to decorate a batch handler."""
-
-    def __init__(self, broker: Kafka, made: Any) -> None:
-        self._broker = broker
-        self._made = made
-
-    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
-        decorated: Callable[..., Any] = self._made(handler)
-        self._broker.check()
-        return decorated
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._made, name)
 
 
 @dataclass(eq=False)

@@ -1,14 +1,14 @@
 """The lag of Kafka's consumer groups."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from ..messages.broker import Lag, Unreachable
+from ..messages.broker import Group, Lag, Unreachable
 from .security import REQUEST_TIMEOUT_MS, broker_errors, client_options
 from .settings import KafkaSettings
 
@@ -17,11 +17,8 @@ ATTEMPTS = 10
 RETRY_SECONDS = 0.5
 
 
-async def lag(settings: KafkaSettings, groups: Sequence[tuple[str, str]]) -> list[Lag]:
+async def lag(settings: KafkaSettings, groups: Collection[Group]) -> list[Lag]:
     """See `Broker.lag`. For Kafka, all messages that are not committed count as ready.
-
-    Args:
-        groups: The topic and the name of each group. A topic that does not exist has no lag.
 
     Raises:
         Unreachable: The text says why.
@@ -36,44 +33,44 @@ async def lag(settings: KafkaSettings, groups: Sequence[tuple[str, str]]) -> lis
         try:
             await admin.start()
             await consumer.start()
-            # All topics: a broker may create a topic that a client asks for by name.
-            partitions = {
-                topic["topic"]: [
-                    TopicPartition(topic["topic"], one["partition"]) for one in topic["partitions"]
-                ]
-                for topic in await admin.describe_topics()
-            }
-            return [
-                one
-                for topic, group in groups
-                if topic in partitions
-                for one in await _of_group(admin, consumer, group, partitions[topic])
-            ]
+            return await _lag(admin, consumer, groups)
         finally:
             await consumer.stop()
             await admin.close()
 
 
-async def _of_group(
-    admin: AIOKafkaAdminClient,
-    consumer: AIOKafkaConsumer,
-    group: str,
-    partitions: Sequence[TopicPartition],
+async def _lag(
+    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, groups: Collection[Group]
 ) -> list[Lag]:
-    first = await consumer.beginning_offsets(partitions)
-    end = await consumer.end_offsets(partitions)
-    committed = await _committed(admin, group, partitions)
+    # All topics: a broker may create a topic that a client asks for by name.
+    partitions = {
+        topic["topic"]: [
+            TopicPartition(topic["topic"], one["partition"]) for one in topic["partitions"]
+        ]
+        for topic in await admin.describe_topics()
+    }
+    committed = {
+        group: await _committed(admin, group.name, partitions[group.channel])
+        for group in groups
+        if group.channel in partitions
+    }
+    # After the committed offsets, which may grow meanwhile.
+    every = list({one: None for found in committed.values() for one in found})
+    first = await consumer.beginning_offsets(every) if every else {}
+    end = await consumer.end_offsets(every) if every else {}
     return [
         Lag(
-            one.topic,
-            group,
+            group.channel,
+            group.name,
             # A committed offset of -1 means none. Messages that retention has deleted do not count.
-            ready=end[one] - max(committed[one].offset, first[one]),
+            # An offset beyond the end is of an earlier topic of this name.
+            ready=max(end[one] - max(of.offset, first[one]), 0),
             in_flight=0,
-            position=max(committed[one].offset, 0),
+            position=max(of.offset, 0),
             partition=str(one.partition),
         )
-        for one in partitions
+        for group, found in committed.items()
+        for one, of in found.items()
     ]
 
 
@@ -90,6 +87,6 @@ async def _committed(
         else:
             # If the request fails for the whole group, aiokafka returns an empty result.
             if found.keys() >= {*partitions}:
-                return dict(found)
+                return {one: found[one] for one in partitions}
         await asyncio.sleep(RETRY_SECONDS)
     raise Unreachable(f"it does not return the committed offsets of group {group}")

@@ -79,7 +79,7 @@ class KafkaMessages:
         return nullcontext()
 
     @asynccontextmanager
-    async def confirmation(self) -> AsyncIterator[None]:
+    async def confirmation(self, channel: str = "") -> AsyncIterator[None]:
         try:
             # The client's own time-out is 40 s. A shorter one would also apply to its requests to
             # join a consumer group, which may take longer.
@@ -87,7 +87,11 @@ class KafkaMessages:
                 with publish_errors():
                     yield
         except TimeoutError as error:
-            raise Unavailable(f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
+            # The client asks again and again for a topic that does not exist.
+            hint = f"; does {channel} exist? `faststream-otel channels` creates it"
+            raise Unavailable(
+                f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s{hint if channel else ''}"
+            ) from error
 
     def acknowledgement(self) -> Exception:
         return RejectMessage()
@@ -104,7 +108,7 @@ class KafkaMessages:
         headers: dict[str, str],
         correlation_id: str | None,
     ) -> None:
-        async with self.confirmation():
+        async with self.confirmation(channel):
             await self.faststream.publish(
                 body, channel, key=key, correlation_id=correlation_id, headers=headers
             )

@@ -11,6 +11,9 @@ one is missing, the library works without it.
   results could be lost. Without: it is not refused.
 - `_start_broker` of an application: to wait for a broker that is unreachable at the start. Without:
   FastStream tries to connect once, and the service keeps running without consumers.
+- `_connect` and `_connection_kwargs` of `NatsBroker`, in `faststream_otel/nats/broker.py`: for a
+  client that gives up if no server answers at the start, and sends no password unencrypted.
+  Without: FastStream's own client, which does neither.
 
 Not private, but not documented by FastStream either: `faststream.prometheus.consts`, `.container`
 and `.types`, `faststream.kafka.subscriber.usecase`, the `provider` modules, and `calls` of

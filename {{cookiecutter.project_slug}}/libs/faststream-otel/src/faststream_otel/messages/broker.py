@@ -7,7 +7,7 @@ from, such as a Kafka topic. An id is an opaque text.
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from faststream import PublishCommand
 from faststream.message import StreamMessage
@@ -68,6 +68,15 @@ class Progress:
     attached: bool
     waiting: bool
     reached: object
+
+
+class Group(NamedTuple):
+    """A consumer group, by the names that telemetry has."""
+
+    channel: str
+    """The channel that it consumes."""
+    name: str
+    """`messaging.consumer.group.name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,8 @@ class Broker(Messages, Protocol):
 
     system: str
     """`messaging.system`."""
+    stores_by_group: bool
+    """Whether the broker stores a message only for the consumer groups that exist by then."""
     unreachable: tuple[type[Exception], ...]
     """Exceptions that the client raises while the broker is unreachable."""
     noisy_loggers: Mapping[str, str]
@@ -229,8 +240,14 @@ class Broker(Messages, Protocol):
             Unavailable, TooLarge: See `confirmation`.
         """
 
-    async def create_channels(self, channels: Collection[str]) -> None:
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
         """Create the channels that do not exist yet, and the channel of the dead letters.
+
+        Args:
+            channels: Without that of the dead letters.
+            groups: Consumer groups to create too, if `stores_by_group`.
 
         Raises:
             Unreachable: The text says why.
@@ -251,10 +268,14 @@ class Broker(Messages, Protocol):
     async def progress(self) -> Mapping[str, Progress]:
         """The progress of each consumer, by channel; no progress if the broker does not answer."""
 
-    async def lag(self) -> list[Lag]:
-        """The lag of each consumer group of the service, even if none of its consumers runs.
+    def groups(self) -> list[Group]:
+        """The consumer groups of the service. Needs no connection."""
 
-        It joins no group, and needs no running service.
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
+        """The lag of consumer groups, of any service, even if none of their consumers runs.
+
+        It joins no group, and needs no running service, nor `build`. A group whose channel does not
+        exist has no lag.
 
         Raises:
             Unreachable: The text says why.

@@ -213,6 +213,10 @@ class MessagingPrometheusMiddleware:
             known = self._published[destination] = _Published(self._container, labels)
         return known
 
+    def sent_headers(self) -> Mapping[str, str]:
+        """Headers to add to a publication, for a broker that stores no time of publication."""
+        return {}
+
     def __call__(self, msg: Any | None, /, *, context: ContextRepo) -> "_MeasuredMessage":
         return _MeasuredMessage(msg, self, context)
 
@@ -328,7 +332,11 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
             flow.passed_on = True
         started = flow.since if flow else time.time()
         # A copy: the dictionary belongs to the caller, or several publishers share it.
-        cmd.headers = {**cmd.headers, FLOW_STARTED: str(int(started * 1000))}
+        cmd.headers = {
+            **cmd.headers,
+            **self._shared.sent_headers(),
+            FLOW_STARTED: str(int(started * 1000)),
+        }
         provider = self._provider
         if provider is None or cmd.publish_type is PublishType.REPLY:
             return await call_next(cmd)

@@ -9,6 +9,7 @@ attribute on pydantic's error. If pydantic refuses that one day, a message that 
 retried before it goes to the dead letters.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -71,3 +72,24 @@ class BatchPublisherError(SetupError):
             " message by message, and what the handler then returns would be lost. Publish from"
             " within the handler instead: await service.send(publisher, event)."
         )
+
+
+class CheckedPublisher:
+    """FastStream's publisher, but it refuses to decorate a batch handler.
+
+    Args:
+        check: Called after each decoration. Raises BatchPublisherError.
+        made: FastStream's publisher.
+    """
+
+    def __init__(self, check: Callable[[], None], made: Any) -> None:
+        self._check = check
+        self._made = made
+
+    def __call__(self, handler: Callable[..., Any], /) -> Callable[..., Any]:
+        decorated: Callable[..., Any] = self._made(handler)
+        self._check()
+        return decorated
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)

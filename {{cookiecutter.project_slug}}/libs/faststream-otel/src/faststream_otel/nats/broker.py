@@ -1,0 +1,389 @@
+"""Implements `Broker` for NATS: a stream per channel, a durable pull consumer per service.
+
+`create_channels` makes the streams, a service its consumers when it starts. What exists is never
+changed, so that somebody may configure it otherwise.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from faststream import AckPolicy
+from faststream.exceptions import IncorrectState
+from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats.schemas.js_stream import is_subject_match_wildcard
+from faststream.nats.subscriber.usecases import BatchPullStreamSubscriber
+from nats.aio.client import Client as NatsClient
+from nats.errors import Error
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.errors import NotFoundError
+from prometheus_client import CollectorRegistry
+
+from ..messages._faststream import publishers_of
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.dead_letters import DEAD_LETTERS
+from ..messages.prometheus import MessagingMetrics
+from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
+from ..settings import BadSetting
+from ..telemetry.missing import warn_missing
+from ._natspy import Client
+from .dead_letters import NatsDeadLetters
+from .lag import lag
+from .messages import (
+    ACK_WAIT_SECONDS,
+    MAX_DEAD_LETTER_BYTES,
+    MAX_MESSAGE_BYTES,
+    PUBLISH_TIMEOUT_SECONDS,
+    UNREACHABLE,
+    NatsMessages,
+    NoChannel,
+    parse,
+    stream_of,
+    with_key,
+)
+from .prometheus import NatsPrometheusMiddleware
+from .security import broker_security, client_options, connected, servers, why
+from .settings import NatsSettings
+from .telemetry import NatsTelemetryMiddleware
+
+MAX_BATCH = 100
+RETENTION_SECONDS = 7 * 86_400
+"""Of a channel's messages."""
+# Longer: dead letters wait for people.
+DEAD_LETTER_RETENTION_SECONDS = 30 * 86_400
+ANSWER_SECONDS = 2
+"""Time in which a reachable server answers."""
+PULL_SECONDS = 5.0
+RECONNECT_PAUSE_SECONDS = 0.2
+GONE_PAUSE_SECONDS = 1.0
+"""Between two attempts to fetch messages from a consumer that is gone."""
+
+NOT_OURS = (
+    "a service without a server does not log why, and BROKER_TLS does not protect its password"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Nats(NatsMessages):
+    """See `faststream_otel.messages.broker.Broker`.
+
+    Raises:
+        BadSetting: A `BROKER_*` variable is wrong, or contradicts another.
+    """
+
+    system = "nats"
+    stores_by_group = False
+    unreachable: tuple[type[Exception], ...] = UNREACHABLE
+    # nats-py logs every failed attempt to reach the server.
+    noisy_loggers: Mapping[str, str] = {"nats": "ERROR", "nats.aio.client": ""}
+
+    def __init__(self, settings: NatsSettings) -> None:
+        super().__init__()
+        client_options(settings)  # raises BadSetting
+        self._settings = settings
+        self._servers = servers(settings)
+        self._members: dict[str, _Member] = {}
+        self._service = ""
+
+    @property
+    def url(self) -> str:
+        return ",".join(map(str, self._servers))
+
+    def build(
+        self, service: str, middlewares: Sequence[Any], *, drain_seconds: float, busy: Busy
+    ) -> None:
+        self._service = service
+        self._broker = _Broker(
+            [f"nats://{server}" for server in self._servers],
+            members=self._members,
+            name=service,
+            security=broker_security(self._settings),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            # Otherwise it takes minutes to notice a server that has vanished.
+            ping_interval=5,
+            flush_timeout=PUBLISH_TIMEOUT_SECONDS,
+            graceful_timeout=drain_seconds,
+            # A message that could not be sent to the dead letters is redelivered rather than lost.
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=parse,
+            serializer=MessageSerializer(),
+            middlewares=middlewares,
+            logger=logging.getLogger("faststream.messages"),
+            # "Received" and "Processed" take a fifth of a message's time; the trace shows both.
+            log_level=logging.DEBUG,
+        )
+
+    def telemetry(self, providers: Mapping[str, Any]) -> NatsTelemetryMiddleware:
+        # The first server stands for the cluster, so that all spans have the same name.
+        first = self._servers[0]
+        return NatsTelemetryMiddleware(
+            **providers, server_address=first.host, server_port=first.port
+        )
+
+    def prometheus(
+        self, registry: CollectorRegistry, metrics: MessagingMetrics, service: str
+    ) -> NatsPrometheusMiddleware:
+        return NatsPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)
+
+    def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
+        stream = stream_of(channel)
+        durable = f"{stream_of(self._service)}-{stream}"
+        self._members.setdefault(channel, _Member(stream, durable))
+        made = self.faststream.subscriber(
+            channel,
+            # `create_channels` creates the streams before any service starts. FastStream would
+            # change one that exists.
+            stream=JStream(stream, declare=False),
+            durable=durable,
+            # Takes effect only if the consumer does not exist yet.
+            config=ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_deliver=-1),
+            pull_sub=PullSub(MAX_BATCH, batch=True, timeout=0.2)
+            if batch
+            else PullSub(1, timeout=PULL_SECONDS),  # one at a time, in order
+            # Otherwise the header `reply_to` would choose where the handler's result is sent.
+            no_reply=True,
+        )
+
+        def decorate(handler: Callable[..., Any]) -> Any:
+            decorated = made(handler)
+            self.check()
+            return decorated
+
+        return decorate
+
+    def publisher(self, channel: str, schema: Any | None) -> Publisher:
+        made = self.faststream.publisher(
+            channel,
+            schema=schema,
+            # Without a stream, nothing would confirm a message.
+            stream=JStream(stream_of(channel), declare=False),
+            timeout=PUBLISH_TIMEOUT_SECONDS,
+        )
+        return CheckedPublisher(self.check, made)
+
+    def in_memory(self, *others: "Nats") -> AbstractAsyncContextManager[object]:
+        from faststream.nats import TestNatsBroker
+
+        brokers = (broker.faststream for broker in (self, *others))
+        return TestNatsBroker(*brokers, connect_only=False)
+
+    def check(self) -> None:
+        """Check all handlers, even those that were decorated with FastStream's broker."""
+        for subscriber in self.faststream.subscribers:
+            for call in subscriber.calls:
+                if isinstance(subscriber, BatchPullStreamSubscriber) and publishers_of(
+                    call.handler
+                ):
+                    raise BatchPublisherError(call.name)
+
+    async def publish(
+        self,
+        publisher: Publisher,
+        body: Any,
+        *,
+        key: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        async with self.confirmation():
+            encoded = None if key is None else key.encode()
+            await publisher.publish(body, headers=with_key(dict(headers or {}), encoded))
+
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
+        async with connected(self._settings, "channels") as stream:
+            for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
+                await _create_stream(stream, channel)
+
+    async def why_unreachable(self, error: Exception) -> str:
+        return why(self._settings, error)
+
+    def joined(self) -> bool:
+        return (
+            all(
+                subscriber.running and self._members[channel].attached
+                for channel, subscriber in self._subscribers()
+            )
+            and (client := self._client()) is not None
+            and client.is_connected
+        )
+
+    async def answers(self) -> bool:
+        client = self._client()
+        if client is None or not client.is_connected:
+            return False
+        try:
+            await client.rtt(ANSWER_SECONDS)
+        except UNREACHABLE:
+            return False
+        return True
+
+    async def answers_new_client(self) -> bool:
+        # A running client never reads BROKER_URL again, so it does not find a cluster that moved.
+        try:
+            async with connected(self._settings, self._service):
+                return True
+        except (Unreachable, BadSetting):  # a certificate file was deleted meanwhile
+            return False
+
+    async def progress(self) -> Mapping[str, Progress]:
+        consumers = [channel for channel, _ in self._subscribers()]
+        found = await asyncio.gather(*(self._progress(self._members[one]) for one in consumers))
+        return dict(zip(consumers, found, strict=True))
+
+    def groups(self) -> list[Group]:
+        return [
+            Group(channel, self._members[channel].durable) for channel, _ in self._subscribers()
+        ]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
+        return await lag(self._settings, groups)
+
+    def dead_letters(self) -> NatsDeadLetters:
+        return NatsDeadLetters(self._settings)
+
+    def _client(self) -> Client | None:
+        try:
+            client: Any = self.faststream.connection
+        except IncorrectState:
+            return None
+        return client  # type: ignore[no-any-return]
+
+    async def _progress(self, member: "_Member") -> Progress:
+        client = self._client()
+        if client is None:
+            return Progress(attached=False, waiting=True, reached=None)
+        try:
+            info = await client.jetstream().consumer_info(
+                member.stream, member.durable, timeout=PUBLISH_TIMEOUT_SECONDS
+            )
+        except NotFoundError:  # somebody has deleted the consumer, or the stream
+            return Progress(attached=False, waiting=True, reached=None)
+        except UNREACHABLE:
+            return Progress(attached=True, waiting=True, reached="no answer")
+        # Redeliveries move neither.
+        reached = tuple(one and one.stream_seq for one in (info.delivered, info.ack_floor))
+        waiting = bool(info.num_pending or info.num_ack_pending)
+        return Progress(attached=True, waiting=waiting, reached=reached)
+
+    def _subscribers(self) -> Iterator[tuple[str, Any]]:
+        subscribers: Sequence[Any] = self.faststream.subscribers
+        for subscriber in subscribers:
+            if (channel := subscriber.subject.template) in self._members:
+                yield channel, subscriber
+
+
+@dataclass
+class _Member:
+    """One consumer of the service, and whether the server still knew it when last asked."""
+
+    stream: str
+    durable: str
+    attached: bool = True
+
+
+class _Broker(NatsBroker):
+    """FastStream's broker, with a client that gives up if it cannot connect at the start."""
+
+    def __init__(self, *arguments: Any, members: Mapping[str, _Member], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._members = members
+
+    async def _connect(self) -> NatsClient:
+        options = getattr(self, "_connection_kwargs", None)
+        if options is None:
+            warn_missing("FastStream", "`_connection_kwargs`", NOT_OURS)
+            return await super()._connect()
+        client = Client()
+        await client.connect(**options)
+        self.config.connect(client)
+        return client
+
+    async def start(self) -> None:
+        await self.connect()
+        stream = self.connection.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
+        for channel, member in self._members.items():
+            try:
+                await stream.stream_info(member.stream)
+            except NotFoundError as error:
+                raise NoChannel(channel) from error
+        await super().start()
+        subscribers: Sequence[Any] = self.subscribers
+        for subscriber in subscribers:
+            channel = subscriber.subject.template
+            if channel in self._members:
+                member = self._members[channel]
+                member.attached = True
+                subscriber.subscription = _Pull(subscriber.subscription, self.connection, member)
+
+
+class _Pull:
+    """A pull subscription that pauses while there is nothing to pull from.
+
+    FastStream's loop retries at once if the consumer is gone: it would use a quarter of a CPU, and
+    if the client is closed, block the event loop.
+    """
+
+    def __init__(
+        self, made: JetStreamContext.PullSubscription, client: NatsClient, member: _Member
+    ) -> None:
+        self._made, self._client, self._member = made, client, member
+
+    async def fetch(self, batch: int, timeout: float | None) -> list[Any]:  # noqa: ASYNC109 (nats-py's)
+        if not self._client.is_connected:
+            # The client would send each request after it has reconnected, and get more messages
+            # than one handler is free for.
+            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+            raise NatsTimeoutError
+        try:
+            messages = await self._made.fetch(batch, timeout)
+        except TimeoutError:
+            self._member.attached = True
+            raise
+        except Error as error:
+            if self._member.attached:
+                logger.warning(
+                    "The consumer %s of the stream %s is gone: %s",
+                    self._member.durable, self._member.stream, error,
+                )  # fmt: skip
+            self._member.attached = False
+            await asyncio.sleep(GONE_PAUSE_SECONDS)
+            raise NatsTimeoutError from error
+        self._member.attached = True
+        return messages
+
+    async def unsubscribe(self) -> None:
+        await self._made.unsubscribe()
+
+
+async def _create_stream(stream: JetStreamContext, channel: str) -> None:
+    name = stream_of(channel)
+    try:
+        found = await stream.stream_info(name)
+    except NotFoundError:
+        pass
+    else:
+        subjects = found.config.subjects or []
+        if not any(is_subject_match_wildcard(channel, subject) for subject in subjects):
+            raise Unreachable(
+                f"its stream {name} stores {', '.join(subjects) or 'no subject'}, not the channel"
+                f" {channel}: rename the channel, or add its subject to the stream"
+            )
+        return
+    limits: dict[str, Any] = {"max_age": RETENTION_SECONDS, "max_msg_size": MAX_MESSAGE_BYTES}
+    if channel == DEAD_LETTERS:
+        limits = {
+            "max_age": DEAD_LETTER_RETENTION_SECONDS,
+            "max_msg_size": MAX_DEAD_LETTER_BYTES,
+            "deny_delete": True,
+        }
+    await stream.add_stream(
+        StreamConfig(name=name, subjects=[channel], allow_direct=True, **limits)
+    )

@@ -1,0 +1,55 @@
+"""Retry and dead letters for any FastStream broker for NATS."""
+
+from typing import Any
+
+from faststream.nats import NatsBroker
+
+from ..messages.own_broker import OwnBrokerRetryMiddleware
+from .messages import NatsMessages, parse
+
+
+class NatsRetryMiddleware(OwnBrokerRetryMiddleware):
+    """Retries a failing handler in process, then publishes its message to `dead-letters`.
+
+    Put it last in the broker's `middlewares`, and pass its options to the broker:
+
+        retry = NatsRetryMiddleware()
+        broker = NatsBroker(
+            "nats://localhost:4222",
+            middlewares=[NatsTelemetryMiddleware(**telemetry.providers), retry],
+            **retry.broker_options,
+        )
+
+    The stream `dead-letters` has to exist: `faststream-otel channels` creates it.
+    `OwnBrokerRetryMiddleware` lists the arguments.
+    """
+
+    @property
+    def broker_options(self) -> dict[str, Any]:
+        """See `OwnBrokerRetryMiddleware`.
+
+        `parser`: a message's id is its number in the stream. By itself FastStream takes it from a
+        header, or makes up another one for each delivery.
+        """
+        return super().broker_options | {"parser": parse}
+
+    def _messages(self, broker: NatsBroker | None) -> NatsMessages:
+        return NatsMessages(broker)
+
+    def _channel(self, subscriber: Any) -> str:
+        return str(getattr(getattr(subscriber, "subject", None), "template", ""))
+
+    def _weakness(self, subscriber: Any) -> str:
+        found = super()._weakness(subscriber)
+        if not found and getattr(subscriber, "stream", None) is None:
+            return (
+                "has no stream, so it cannot acknowledge: core NATS delivers a message once, to who"
+                " is there. Messages that are published while the service is down, or in flight"
+                " when it ends, are lost. Pass for example stream='orders', durable='my-service'."
+            )
+        if not found and not subscriber.config.durable_name:
+            return (
+                "has no durable consumer. Messages that are in flight when the service ends are"
+                " lost. Pass for example durable='my-service'."
+            )
+        return found

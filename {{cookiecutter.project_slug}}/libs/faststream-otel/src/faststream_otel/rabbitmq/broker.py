@@ -1,0 +1,235 @@
+"""Implements `Broker` for RabbitMQ: an exchange per channel, a quorum queue per consumer of it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from aio_pika.exceptions import ChannelNotFoundEntity
+from faststream import AckPolicy
+from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
+from prometheus_client import CollectorRegistry
+
+from ..messages._faststream import publishers_of
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.prometheus import MessagingMetrics
+from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
+from ..settings import BadSetting
+from . import _pika
+from .channels import QUORUM_QUEUE, create_dead_letters, create_exchange, create_queue
+from .consumers import MAX_BATCH, Consumer
+from .dead_letters import RabbitDeadLetters
+from .lag import lag, standing
+from .messages import KEY, UNREACHABLE, Codec, RabbitMessages, exchange, parse
+from .prometheus import RabbitPrometheusMiddleware
+from .security import CONNECT_SECONDS, broker_security, client_options, connected, server, why_refused
+from .settings import RabbitSettings
+from .telemetry import RabbitTelemetryMiddleware
+
+RECONNECT_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+"""Time in which a reachable broker answers."""
+
+
+class Rabbit(RabbitMessages):
+    """See `faststream_otel.messages.broker.Broker`.
+
+    Raises:
+        BadSetting: A `BROKER_*` variable is wrong, or contradicts another.
+    """
+
+    system = "rabbitmq"
+    stores_by_group = True
+    unreachable: tuple[type[Exception], ...] = (ConnectionError, OSError)
+    # Both log every failed attempt to reach the broker.
+    noisy_loggers: Mapping[str, str] = {
+        "aio_pika": "CRITICAL",
+        "aio_pika.robust_connection": "",
+        "aiormq": "CRITICAL",
+        "aiormq.connection": "",
+    }
+
+    def __init__(self, settings: RabbitSettings) -> None:
+        super().__init__()
+        client_options(settings)  # raises BadSetting
+        self._settings = settings
+        self._server = server(settings)
+        self._consumers: dict[str, Consumer] = {}
+        self._service = ""
+
+    @property
+    def url(self) -> str:
+        return str(self._server)
+
+    def build(
+        self, service: str, middlewares: Sequence[Any], *, drain_seconds: float, busy: Busy
+    ) -> None:
+        _pika.apply()
+        self._service = service
+        self._broker = RabbitBroker(
+            host=self._server.host,
+            port=self._server.port,
+            virtualhost=self._settings.broker_virtual_host,
+            security=broker_security(self._settings),
+            # Shared by all that is published. Each consumer has a channel of its own: RabbitMQ
+            # closes a channel at an error.
+            default_channel=Channel(on_return_raises=True),
+            timeout=CONNECT_SECONDS,
+            reconnect_interval=RECONNECT_SECONDS,
+            app_id=service,
+            graceful_timeout=drain_seconds,
+            # A message that could not be sent to the dead letters is redelivered rather than lost.
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=parse,
+            codec=Codec(),
+            serializer=MessageSerializer(),
+            middlewares=middlewares,
+            logger=logging.getLogger("faststream.messages"),
+            # "Received" and "Processed" take a fifth of a message's time; the trace shows both.
+            log_level=logging.DEBUG,
+        )
+
+    def telemetry(self, providers: Mapping[str, Any]) -> RabbitTelemetryMiddleware:
+        return RabbitTelemetryMiddleware(
+            **providers, server_address=self._server.host, server_port=self._server.port
+        )
+
+    def prometheus(
+        self, registry: CollectorRegistry, metrics: MessagingMetrics, service: str
+    ) -> RabbitPrometheusMiddleware:
+        return RabbitPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)
+
+    def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
+        queue = f"{self._service}.{channel}"
+        consumer = self._consumers[channel] = Consumer(queue, batch=batch)
+        made = self.faststream.subscriber(
+            RabbitQueue(queue, queue_type=QueueType.QUORUM, durable=True, arguments=QUORUM_QUEUE),
+            exchange(channel),
+            # Not more at once than one handler takes; so one consumer keeps their order.
+            channel=Channel(prefetch_count=MAX_BATCH if batch else 1),
+            # Otherwise the property `reply_to` would choose where the handler's result is sent.
+            no_reply=True,
+        )
+        consumer.attach(made)
+
+        def decorate(handler: Callable[..., Any]) -> Any:
+            decorated = made(handler)
+            self.check()
+            return decorated
+
+        return decorate
+
+    def publisher(self, channel: str, schema: Any | None) -> Publisher:
+        made = self.faststream.publisher(
+            exchange=exchange(channel), persist=True, mandatory=True, schema=schema
+        )
+        return CheckedPublisher(self.check, made)
+
+    def in_memory(self, *others: "Rabbit") -> AbstractAsyncContextManager[object]:
+        from .memory import InMemory
+
+        brokers = (self, *others)
+        batches = [
+            subscriber
+            for broker in brokers
+            for channel, subscriber in broker._subscribers()
+            if broker._consumers[channel].batch
+        ]
+        return InMemory(*(broker.faststream for broker in brokers), batches=batches)
+
+    def check(self) -> None:
+        """Check all handlers, even those that were decorated with FastStream's broker."""
+        for channel, subscriber in self._subscribers():
+            for call in subscriber.calls:
+                if self._consumers[channel].batch and publishers_of(call.handler):
+                    raise BatchPublisherError(call.name)
+
+    async def publish(
+        self,
+        publisher: Publisher,
+        body: Any,
+        *,
+        key: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        async with self.confirmation():
+            sent = {**(headers or {}), **({} if key is None else {KEY: key})}
+            await publisher.publish(body, headers=sent)
+
+    async def create_channels(
+        self, channels: Collection[str], groups: Collection[Group] = ()
+    ) -> None:
+        async with (
+            connected(self._settings, "channels") as connection,
+            connection.channel() as opened,
+        ):
+            for channel in channels:
+                await create_exchange(opened, channel)
+            await create_dead_letters(opened)
+            for group in groups:
+                await create_queue(opened, group.name, group.channel)
+
+    async def why_unreachable(self, error: Exception) -> str:
+        return await why_refused(self._settings) or str(error) or type(error).__name__
+
+    def joined(self) -> bool:
+        return all(_pika.is_attached(subscriber) for _, subscriber in self._subscribers())
+
+    async def answers(self) -> bool:
+        if not self.faststream.running:
+            return False
+        try:
+            connection = await self.faststream.connect()
+            if connection.transport is None:
+                return False
+            # Opening a channel is a question and its answer.
+            opened = await connection.transport.connection.channel(
+                publisher_confirms=False, timeout=ANSWER_SECONDS
+            )
+            await opened.close()
+        except UNREACHABLE:
+            return False
+        return True
+
+    async def answers_new_client(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), connected(self._settings, self._service):
+                return True
+        except (Unreachable, BadSetting, TimeoutError):  # a certificate file was deleted meanwhile
+            return False
+
+    async def progress(self) -> Mapping[str, Progress]:
+        consumers = dict(self._subscribers())
+        found = await asyncio.gather(*(self._progress(*one) for one in consumers.items()))
+        return dict(zip(consumers, found, strict=True))
+
+    def groups(self) -> list[Group]:
+        return [Group(channel, consumer.queue) for channel, consumer in self._consumers.items()]
+
+    async def lag(self, groups: Collection[Group]) -> list[Lag]:
+        return await lag(self._settings, groups)
+
+    def dead_letters(self) -> RabbitDeadLetters:
+        return RabbitDeadLetters(self._settings)
+
+    async def _progress(self, channel: str, subscriber: Any) -> Progress:
+        consumer = self._consumers[channel]
+        if not _pika.is_attached(subscriber):
+            return Progress(attached=False, waiting=True, reached=None)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await self.faststream.connect()
+                ready, _ = await standing(connection, consumer.queue)
+        except ChannelNotFoundEntity:  # somebody has deleted it
+            return Progress(attached=False, waiting=True, reached=None)
+        except UNREACHABLE:  # includes TimeoutError, which is an OSError
+            return Progress(attached=True, waiting=True, reached="no answer")
+        waiting = ready > 0 or consumer.settled < consumer.received
+        return Progress(attached=True, waiting=waiting, reached=consumer.settled)
+
+    def _subscribers(self) -> Iterator[tuple[str, Any]]:
+        subscribers: Sequence[Any] = self.faststream.subscribers
+        for subscriber in subscribers:
+            if (channel := subscriber.exchange.name) in self._consumers:
+                yield channel, subscriber

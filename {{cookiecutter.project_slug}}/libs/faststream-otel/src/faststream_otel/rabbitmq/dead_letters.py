@@ -1,0 +1,271 @@
+"""Implements `DeadLetterStore` for RabbitMQ, in the stream of the dead letters.
+
+There is one log. An id is an offset in the stream.
+
+AMQP tells neither the end of a stream, nor the offset of a message that it confirmed. So a store
+follows the stream from its last records on: it finds what it has appended by a message id, and
+knows the end after a short silence.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import ChannelNotFoundEntity
+from opentelemetry.semconv.attributes import server_attributes as server_of
+
+from ..messages.broker import Headers, Unreachable
+from ..messages.dead_letters import DEAD_LETTERS
+from ..messages.dead_letters.dead_letter import DeadLetter, Record
+from ..telemetry import semconv as messaging
+from ..telemetry.values import Attributes, decoded
+from .channels import create_dead_letters
+from .messages import (
+    CONTENT_TYPE,
+    CORRELATION_ID,
+    KEY,
+    MAX_DEAD_LETTER_BYTES,
+    MAX_MESSAGE_BYTES,
+    check_size,
+    confirmation,
+    header,
+    key_of,
+    published_at,
+    raw_headers,
+)
+from .security import broker_errors, connected, server
+from .settings import RabbitSettings
+from .telemetry import RabbitConventions, attribute_text
+
+CLIENT = "dead-letters"
+OFFSET = "x-stream-offset"
+PREFETCH = 50
+SILENCE_SECONDS = 0.2
+"""After so long without a record, the last one was the end of the stream."""
+FIRST_SECONDS = 1.0
+"""After so long without any record, the stream is empty."""
+STALLED_SECONDS = 15.0
+"""Reading fails after this time without a record, if the stream has more."""
+
+_ID = re.compile("0|[1-9][0-9]{0,17}")
+
+
+class RabbitDeadLetters:
+    """See `faststream_otel.messages.dead_letters.store.DeadLetterStore`."""
+
+    def __init__(self, settings: RabbitSettings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._connection: AbstractConnection
+        self._channel: AbstractChannel
+        self._tail: _Tail | None = None
+
+    async def __aenter__(self) -> Self:
+        self._connection = await self._stack.enter_async_context(
+            connected(self._settings, CLIENT)
+        )
+        try:
+            async with broker_errors(self._settings):
+                self._channel = await self._connection.channel(on_return_raises=True)
+                await create_dead_letters(self._channel)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def exists(self, channel: str) -> bool:
+        async with broker_errors(self._settings):
+            probe = await self._connection.channel()  # RabbitMQ closes it if there is none
+            try:
+                await probe.get_exchange(channel, ensure=True)
+            except ChannelNotFoundEntity:
+                return False
+            await probe.close()
+            return True
+
+    def order(self, id: str) -> tuple[str, int]:
+        if _ID.fullmatch(id) is None:
+            raise ValueError(f"{id} is not an offset in the stream {DEAD_LETTERS}, such as 12")
+        return DEAD_LETTERS, int(id)
+
+    async def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:
+        offset = 0
+        if start is not None:
+            if DEAD_LETTERS not in start:
+                return
+            offset = self.order(start[DEAD_LETTERS])[1]
+        async with broker_errors(self._settings):
+            end = await (await self._following()).end()
+            if offset > end:
+                return
+            async for message in _read(self._connection, offset):
+                at = _offset(message)
+                if offset <= at <= end:
+                    yield _record(message)
+                if at >= end:
+                    return
+
+    async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
+        async with broker_errors(self._settings):
+            tail = await self._following()
+            id = str(uuid4())
+            found = tail.expect(id)
+            async with confirmation(DEAD_LETTERS):
+                await self._publish(DEAD_LETTERS, _message(body, dict(headers), id))
+            return str(await asyncio.wait_for(found, STALLED_SECONDS))
+
+    async def send(
+        self, channel: str, dead_letter: DeadLetter, headers: Headers
+    ) -> "asyncio.Future[object]":
+        body = dead_letter.body or b""
+        check_size(body, MAX_DEAD_LETTER_BYTES if channel == DEAD_LETTERS else MAX_MESSAGE_BYTES)
+        sent: dict[str, Any] = {name: header(value) for name, value in headers}
+        if dead_letter.record.key is not None:
+            sent[KEY] = header(dead_letter.record.key)
+        message = _message(body, sent, str(uuid4()))
+        return asyncio.create_task(self._confirmed(channel, message))  # the client keeps the order
+
+    async def _confirmed(self, channel: str, message: Message) -> object:
+        async with confirmation(channel):
+            return await self._publish(channel, message)
+
+    def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
+        address = server(self._settings)
+        span: Attributes = {
+            messaging.MESSAGING_SYSTEM: RabbitConventions.system,
+            messaging.MESSAGING_OPERATION_NAME: "send",
+            messaging.MESSAGING_OPERATION_TYPE: "send",
+            messaging.MESSAGING_DESTINATION_NAME: channel,
+            messaging.MESSAGING_DESTINATION_TEMPLATE: channel,
+            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(dead_letter.body or b""),
+            server_of.SERVER_ADDRESS: address.host,
+            server_of.SERVER_PORT: address.port,
+        }
+        if conversation := dead_letter.record.text.get(CORRELATION_ID):
+            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = attribute_text(conversation)
+        link: Attributes = {
+            messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,
+            messaging.MESSAGING_MESSAGE_ID: dead_letter.id,
+        }
+        return span, link
+
+    async def _publish(self, channel: str, message: Message) -> None:
+        exchange = await self._channel.get_exchange(channel, ensure=False)
+        await exchange.publish(message, "")
+
+    async def _following(self) -> "_Tail":
+        if self._tail is None:
+            self._tail = _Tail()
+            await self._tail.follow(self._connection)
+        return self._tail
+
+
+class _Tail:
+    """Follows the stream from its last records on."""
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._first = asyncio.Event()
+        self._expected: dict[str, asyncio.Future[int]] = {}
+
+    async def follow(self, connection: AbstractConnection) -> None:
+        await _consume(connection, "last", self._received)
+
+    def expect(self, id: str) -> "asyncio.Future[int]":
+        """A future of the offset of the message with this id."""
+        found = self._expected[id] = asyncio.get_running_loop().create_future()
+        return found
+
+    async def end(self) -> int:
+        """The offset of the last record; -1 if there is none."""
+        try:
+            await asyncio.wait_for(self._first.wait(), FIRST_SECONDS)
+        except TimeoutError:
+            return -1
+        await asyncio.sleep(SILENCE_SECONDS)
+        return self._last
+
+    async def _received(self, message: AbstractIncomingMessage) -> None:
+        await message.ack()
+        self._last = max(self._last, _offset(message))
+        self._first.set()
+        found = self._expected.pop(message.message_id or "", None)
+        if found and not found.done():
+            found.set_result(_offset(message))
+
+
+async def _consume(connection: AbstractConnection, offset: int | str, received: Any) -> Any:
+    """Consume the stream from an offset on. Returns the channel."""
+    channel = await connection.channel()
+    await channel.set_qos(prefetch_count=PREFETCH)
+    stream = await channel.get_queue(DEAD_LETTERS, ensure=False)
+    await stream.consume(received, arguments={OFFSET: offset})
+    return channel
+
+
+async def _read(
+    connection: AbstractConnection, offset: int
+) -> AsyncGenerator[AbstractIncomingMessage, None]:
+    messages: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    channel = await _consume(connection, offset, messages.put)
+    try:
+        while True:
+            try:
+                message = await asyncio.wait_for(messages.get(), STALLED_SECONDS)
+            except TimeoutError:
+                raise Unreachable(f"it stopped sending records of {DEAD_LETTERS}") from None
+            await message.ack()
+            yield message
+    finally:
+        await channel.close()
+
+
+def _message(body: bytes, headers: dict[str, Any], id: str) -> Message:
+    content_type, correlation = headers.pop(CONTENT_TYPE, None), headers.pop(CORRELATION_ID, None)
+    return Message(
+        body,
+        headers=headers,
+        content_type=_short(content_type),
+        correlation_id=_short(correlation),
+        message_id=id,
+        timestamp=datetime.now(UTC),
+        delivery_mode=DeliveryMode.PERSISTENT,
+    )
+
+
+def _short(value: str | bytearray | None) -> str | None:
+    """A property's text, which AMQP limits to 255 bytes."""
+    if value is None:
+        return None
+    text = decoded(bytes(value)) if isinstance(value, bytearray) else value
+    return text.encode()[:255].decode(errors="ignore")
+
+
+def _offset(message: AbstractIncomingMessage) -> int:
+    value: Any = message.headers[OFFSET]
+    return int(value)
+
+
+def _record(message: AbstractIncomingMessage) -> Record:
+    return Record(
+        str(_offset(message)),
+        published_at(message),
+        key_of(message),
+        message.body,
+        raw_headers(message),
+    )

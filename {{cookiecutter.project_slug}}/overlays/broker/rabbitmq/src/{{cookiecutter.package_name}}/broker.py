@@ -1,0 +1,5 @@
+"""The broker that the services talk over: RabbitMQ."""
+
+from faststream_otel.rabbitmq import RabbitSettings as BrokerSettings
+
+__all__ = ("BrokerSettings",)
