@@ -16,6 +16,7 @@ PICTURED = {
     "kafka",
     "messages",
     "nats",
+    "rabbitmq",
     "service",
     "settings",
     "telemetry",

@@ -23,7 +23,7 @@ SOURCE = LIBRARY / "src/faststream_otel"
 PYPROJECT = tomllib.loads((LIBRARY / "pyproject.toml").read_text("utf-8"))
 VERSION = PYPROJECT["project"]["version"]
 
-EXTRAS = ["", "kafka", "nats", "http", "cli", "dev"]
+EXTRAS = ["", "kafka", "nats", "rabbitmq", "http", "cli", "dev"]
 """Each has the modules of the folder of its name; the first one, which is none, has the rest."""
 NEED_MORE = ("kafka.embedded", "nats.embedded", "testing")
 """Modules that need something beside the extra of their folder: `dev`, and pytest."""
@@ -31,6 +31,7 @@ BROUGHT = {
     "": set[str](),
     "kafka": {"aiokafka"},
     "nats": {"nats", "nkeys"},
+    "rabbitmq": {"aio_pika", "aiormq", "pamqp"},
     "http": {"fastapi", "starlette"},
     "cli": {"rich", "typer"},
     "dev": {"confluent_kafka", "rich", "typer", "watchfiles"},

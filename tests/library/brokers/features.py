@@ -34,6 +34,8 @@ class Features(Flag):
     """Keeps the order of messages with the same key."""
     BATCHES = auto()
     """Delivers messages that are waiting as one batch, though they were published one by one."""
+    IN_FLIGHT = auto()
+    """Lag counts messages that are being handled."""
     RESTARTS = auto()
     """`start` yields a `servers.Process`, which can be restarted and frozen."""
     NAMES_CHANNELS = auto()
@@ -75,7 +77,7 @@ class Row:
     secured: Callable[[], AbstractContextManager[Secured]] | None = None
 
 
-KAFKA = Features.KEYS | Features.ANY_HEADERS | Features.NO_BODY
+KAFKA = Features.KEYS | Features.ANY_HEADERS | Features.NO_BODY | Features.IN_FLIGHT
 
 BROKERS = {
     "kafka": Row(
@@ -105,7 +107,11 @@ BROKERS = {
         servers=[
             Server(
                 servers.embedded_nats,
-                Features.CHANNELS | Features.SIZE | Features.KEYS | Features.BATCHES,
+                Features.CHANNELS
+                | Features.SIZE
+                | Features.KEYS
+                | Features.BATCHES
+                | Features.IN_FLIGHT,
             ),
         ],
     ),

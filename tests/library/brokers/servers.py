@@ -24,7 +24,7 @@ from faststream.kafka import KafkaBroker
 from faststream_otel.kafka import embedded
 from faststream_otel.messages.broker import Headers
 from faststream_otel.nats.embedded import embedded_nats as nats_of_the_wheel
-from faststream_otel.rabbitmq.embedded import NoRabbit, server_command
+from faststream_otel.rabbitmq.embedded import server_command
 
 from ..ports import free_port
 
@@ -301,7 +301,7 @@ def _rabbitmq(port: int, configuration: str) -> Iterator[Process]:
         ports = range(port, port + 3)
         try:
             command, environment = server_command(Path(folder), ports, configuration)
-        except NoRabbit as error:
+        except FileNotFoundError as error:
             raise Missing("rabbitmq-server") from error
         with _Rabbit(port, command, Path(folder, "output"), environment).running() as server:
             yield server
@@ -309,6 +309,12 @@ def _rabbitmq(port: int, configuration: str) -> Iterator[Process]:
 
 class _Rabbit(Process):
     """Its command ends before the server does."""
+
+    def kill(self) -> None:
+        # A quorum queue stays without a leader if its only node crashes within a second of its
+        # creation.
+        time.sleep(2)
+        super().kill()
 
     def _end(self, number: int) -> None:
         super()._end(number)

@@ -6,13 +6,15 @@ the module that uses the part says more. The other tests remove the parts.
 
 import asyncio
 import inspect
+import ssl
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 from fast_depends.library.serializer import OptionItem
@@ -22,7 +24,10 @@ from faststream.kafka import KafkaBroker, TestKafkaBroker
 from faststream_otel import connections
 from faststream_otel.connections import Connection
 from faststream_otel.messages import _faststream
+from faststream_otel.messages.broker import Unreachable
 from faststream_otel.messages.validation import MessageSerializer, is_about_message
+from faststream_otel.nats import NatsSettings
+from faststream_otel.nats import _natspy as natspy
 from faststream_otel.telemetry import _opentelemetry
 from faststream_otel.telemetry.missing import warn_missing
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -205,6 +210,26 @@ def starts_with_ours() -> bool:
     return steps == ["before", "brokers", "after"]
 
 
+def connects_to_nats_with_ours() -> bool:
+    broker: Any = NatsSettings(broker_url="127.0.0.1:1").broker()
+    broker.build("tested", [], drain_seconds=1, busy=lambda _: 1.0)
+    refused = patch.object(natspy.Client, "connect", side_effect=Unreachable)
+    with refused as connect, suppress(Unreachable):
+        asyncio.run(broker.faststream.connect())
+    return bool(connect.call_args.kwargs["servers"] == ["nats://127.0.0.1:1"])
+
+
+def has_the_parts_of_nats() -> bool:
+    client = natspy.Client()
+    client._server_info = {"tls_required": True}
+    client.options |= {
+        "tls": ssl.create_default_context(), "tls_handshake_first": False, "verbose": False,
+        "pedantic": False, "name": None, "no_echo": False,
+    }  # fmt: skip
+    message = client._build_message(1, b"s", b"$JS.ACK.x", b"", {"Status": "503"})
+    return client._connect_command().startswith(b"CONNECT") and message.headers == {"status": "503"}
+
+
 def sees_connections_wait() -> bool:
     async def serve() -> bool:
         config = Config(application, limit_concurrency=5, log_config=None)
@@ -290,6 +315,16 @@ PARTS = [
         "faststream", "_start_broker of an application",
         "a service whose broker is unreachable at the start keeps running without consumers",
         starts_with_ours,
+    ),
+    Part(
+        "faststream", "_connect and _connection_kwargs of NatsBroker",
+        "a service that finds no NATS server waits for ever and does not log why",
+        connects_to_nats_with_ours,
+    ),
+    Part(
+        "nats-py", "_connect_command and _build_message of its Client, and its _server_info",
+        "BROKER_TLS does not protect the password, a header Status makes a message come for ever",
+        has_the_parts_of_nats,
     ),
     Part(
         "uvicorn", "attributes and methods of H11Protocol",
@@ -427,3 +462,14 @@ async def test_a_different_uvicorn_protocol_keeps_its_own_limits(
         transport.abort.assert_not_called()
     assert len(state.connections) == 3
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_a_nats_broker_without_the_connection_options_logs_that_its_client_is_not_ours(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker: Any = NatsSettings(broker_url="127.0.0.1:1").broker()
+    broker.build("tested", [], drain_seconds=1, busy=lambda _: 1.0)
+    monkeypatch.delattr(broker.faststream, "_connection_kwargs")
+    with pytest.raises(AttributeError):  # as FastStream's own way would with such a part missing
+        await broker.faststream.connect()
+    assert "_connection_kwargs" in caplog.text

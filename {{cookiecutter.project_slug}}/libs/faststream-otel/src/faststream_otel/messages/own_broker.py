@@ -61,9 +61,12 @@ class OwnBrokerRetryMiddleware(ABC):
     def _channel(self, subscriber: Any) -> str:
         """What a FastStream subscriber consumes, for a log record."""
 
+    def _acknowledges_first(self, subscriber: Any) -> bool:
+        return getattr(subscriber, "ack_policy", None) is AckPolicy.ACK_FIRST
+
     def _weakness(self, subscriber: Any) -> str:
         """Why a subscriber can lose messages in spite of retries; empty if it cannot."""
-        if getattr(subscriber, "ack_policy", None) is AckPolicy.ACK_FIRST:
+        if self._acknowledges_first(subscriber):
             return (
                 "acknowledges a message before it is handled. The message is lost if the process"
                 " ends meanwhile, or if the broker does not accept its dead letter. Pass"

@@ -4,7 +4,8 @@ pyproject.toml keeps nats-py below the next major version. If a part is missing,
 once, and the client does without.
 
 - `Client._connect_command` and `._server_info`: to send no password to a server that does not
-  encrypt the connection. Without: BROKER_TLS does not protect from such a server.
+  encrypt the connection. Without the first, BROKER_TLS does not protect from such a server; without
+  the second, the client refuses every server.
 - `Client._build_message`: to receive a message with a header `Status`. Without: nats-py takes it
   for an answer of the server, and it is delivered again without end.
 """
@@ -120,7 +121,8 @@ class Client(NatsClient):
                 await self.close()
 
     def _connect_command(self) -> bytes:
-        encrypted = self._server_info.get("tls_required") or self.options["tls_handshake_first"]
+        info = getattr(self, "_server_info", {})
+        encrypted = info.get("tls_required") or self.options.get("tls_handshake_first")
         if self.options.get("tls") and not encrypted:
             raise SecureConnWantedError
         return super()._connect_command()

@@ -140,7 +140,7 @@ class NatsMessages:
         number = sequence(first)
         return Raw(
             channel=first.subject,
-            id="" if number is None else str(number),
+            id=message.message_id if number is None else str(number),
             key=key_of(first),
             body=first.data,
             headers=own_headers(first),

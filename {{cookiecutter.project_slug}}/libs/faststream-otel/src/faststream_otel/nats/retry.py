@@ -39,6 +39,11 @@ class NatsRetryMiddleware(OwnBrokerRetryMiddleware):
     def _channel(self, subscriber: Any) -> str:
         return str(getattr(getattr(subscriber, "subject", None), "template", ""))
 
+    def _acknowledges_first(self, subscriber: Any) -> bool:
+        # FastStream leaves it to nats-py for a push subscription.
+        by_client = getattr(subscriber, "extra_options", {}).get("manual_ack") is False
+        return by_client or super()._acknowledges_first(subscriber)
+
     def _weakness(self, subscriber: Any) -> str:
         found = super()._weakness(subscriber)
         if not found and getattr(subscriber, "stream", None) is None:

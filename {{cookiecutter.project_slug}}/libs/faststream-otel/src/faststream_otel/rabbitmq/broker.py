@@ -8,7 +8,7 @@ from typing import Any
 
 from aio_pika.exceptions import ChannelNotFoundEntity
 from faststream import AckPolicy
-from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
+from faststream.rabbit import Channel, RabbitBroker
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
@@ -17,13 +17,20 @@ from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
 from . import _pika
-from .channels import QUORUM_QUEUE, create_dead_letters, create_exchange, create_queue
+from .channels import create_dead_letters, create_exchange, create_queue, service_queue
 from .consumers import MAX_BATCH, Consumer
 from .dead_letters import RabbitDeadLetters
 from .lag import lag, standing
 from .messages import KEY, UNREACHABLE, Codec, RabbitMessages, exchange, parse
 from .prometheus import RabbitPrometheusMiddleware
-from .security import CONNECT_SECONDS, broker_security, client_options, connected, server, why_refused
+from .security import (
+    CONNECT_SECONDS,
+    broker_security,
+    client_options,
+    connected,
+    server,
+    why_refused,
+)
 from .settings import RabbitSettings
 from .telemetry import RabbitTelemetryMiddleware
 
@@ -104,7 +111,7 @@ class Rabbit(RabbitMessages):
         queue = f"{self._service}.{channel}"
         consumer = self._consumers[channel] = Consumer(queue, batch=batch)
         made = self.faststream.subscriber(
-            RabbitQueue(queue, queue_type=QueueType.QUORUM, durable=True, arguments=QUORUM_QUEUE),
+            service_queue(queue),
             exchange(channel),
             # Not more at once than one handler takes; so one consumer keeps their order.
             channel=Channel(prefetch_count=MAX_BATCH if batch else 1),
@@ -130,19 +137,18 @@ class Rabbit(RabbitMessages):
         from .memory import InMemory
 
         brokers = (self, *others)
-        batches = [
-            subscriber
-            for broker in brokers
-            for channel, subscriber in broker._subscribers()
-            if broker._consumers[channel].batch
-        ]
+        batches = [one for broker in brokers for one in broker.batch_subscribers()]
         return InMemory(*(broker.faststream for broker in brokers), batches=batches)
+
+    def batch_subscribers(self) -> list[Any]:
+        """FastStream's subscribers whose handlers take batches."""
+        return [one for channel, one in self._subscribers() if self._consumers[channel].batch]
 
     def check(self) -> None:
         """Check all handlers, even those that were decorated with FastStream's broker."""
-        for channel, subscriber in self._subscribers():
+        for subscriber in self.batch_subscribers():
             for call in subscriber.calls:
-                if self._consumers[channel].batch and publishers_of(call.handler):
+                if publishers_of(call.handler):
                     raise BatchPublisherError(call.name)
 
     async def publish(
@@ -153,7 +159,7 @@ class Rabbit(RabbitMessages):
         key: str | None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        async with self.confirmation():
+        async with self.confirmation(publisher.exchange.name):  # type: ignore[attr-defined]
             sent = {**(headers or {}), **({} if key is None else {KEY: key})}
             await publisher.publish(body, headers=sent)
 

@@ -1,7 +1,8 @@
-"""What a service's consumers get from RabbitMQ, and batches, which neither it nor FastStream has."""
+"""What a service's consumers get from RabbitMQ, and batches, which it does not have."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -55,10 +56,8 @@ class Consumer:
         Not in the task of a message, which the client cancels when it loses its connection.
         """
         while self._waiting:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), BATCH_SECONDS)
-            except TimeoutError:
-                pass
             collected, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             if len(self._waiting) < MAX_BATCH:
                 self._full.clear()

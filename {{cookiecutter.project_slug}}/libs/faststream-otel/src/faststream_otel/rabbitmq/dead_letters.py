@@ -68,9 +68,7 @@ class RabbitDeadLetters:
         self._tail: _Tail | None = None
 
     async def __aenter__(self) -> Self:
-        self._connection = await self._stack.enter_async_context(
-            connected(self._settings, CLIENT)
-        )
+        self._connection = await self._stack.enter_async_context(connected(self._settings, CLIENT))
         try:
             async with broker_errors(self._settings):
                 self._channel = await self._connection.channel(on_return_raises=True)
@@ -142,7 +140,8 @@ class RabbitDeadLetters:
 
     async def _confirmed(self, channel: str, message: Message) -> object:
         async with confirmation(channel):
-            return await self._publish(channel, message)
+            await self._publish(channel, message)
+        return None
 
     def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
         address = server(self._settings)

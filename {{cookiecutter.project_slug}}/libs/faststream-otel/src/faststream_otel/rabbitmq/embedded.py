@@ -3,6 +3,7 @@
 No package registry has RabbitMQ, so it cannot come with this library.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -10,48 +11,68 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ..messages.addresses import Addresses
+from .settings import RabbitSettings
 
 START_SECONDS = 60.0
 DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's program in the PATH is for its system service only."""
 
 
-class NoRabbit(Exception):
-    """RabbitMQ neither runs nor is installed."""
-
-
 @contextmanager
-def embedded_rabbitmq() -> Iterator[str]:
+def embedded_rabbitmq(channels: Collection[str] = ()) -> Iterator[str]:
     """Yield the address of a RabbitMQ, "host:port".
 
     It is that of BROKER_URL, if set. Otherwise it starts the installed `rabbitmq-server` on free
     ports of 127.0.0.1, with its data in a temporary folder.
 
+    Args:
+        channels: Channels to create at once, and with them that of the dead letters. Services
+            create their queues when they start.
+
     Raises:
-        NoRabbit: There is neither.
+        BadSetting, Unreachable: BROKER_URL is set, and cannot be read or does not answer.
+        FileNotFoundError: There is neither.
         RuntimeError: The server did not start; with its output.
     """
-    if url := os.environ.get("BROKER_URL"):
-        yield str(Addresses("rabbitmq", 5672).parse(url)[0])
+    if os.environ.get("BROKER_URL"):
+        with _created(RabbitSettings(), channels) as address:
+            yield address
         return
-    with tempfile.TemporaryDirectory(prefix="rabbitmq-") as folder, _ports(3) as ports:
-        command, environment = server_command(Path(folder), ports)
-        with _running(command, environment, Path(folder), ports[0]):
-            yield f"127.0.0.1:{ports[0]}"
+    with _folder() as folder:
+        ports = _ports(3)
+        command, environment = server_command(folder, ports)
+        with _running(command, environment, folder, ports[0]):
+            settings = RabbitSettings.model_construct(broker_url=f"127.0.0.1:{ports[0]}")
+            with _created(settings, channels) as address:
+                yield address
+
+
+@contextmanager
+def _created(settings: RabbitSettings, channels: Collection[str]) -> Iterator[str]:
+    broker = settings.broker()
+    if channels:
+        asyncio.run(broker.create_channels(channels))
+    yield broker.url
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # A server that was just killed may still write.
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def installed() -> Path:
-    """The program `rabbitmq-server`. Raises NoRabbit."""
+    """The program `rabbitmq-server`. Raises FileNotFoundError."""
     found = shutil.which("rabbitmq-server")
     if found is None:
-        raise NoRabbit(
-            "There is no RabbitMQ here: install rabbitmq-server, or start one and set BROKER_URL"
-            " (no package registry has it)."
+        raise FileNotFoundError(
+            "There is no RabbitMQ here, and no package registry has it: install rabbitmq-server, or"
+            " start one and set BROKER_URL, for example BROKER_URL=localhost:5672"
         )
     return DEBIAN if DEBIAN.exists() else Path(found)
 
@@ -68,7 +89,7 @@ def server_command(
         configuration: Lines of rabbitmq.conf in place of the plain listener.
 
     Raises:
-        NoRabbit: It is not installed.
+        FileNotFoundError: It is not installed.
     """
     client, distribution, epmd = ports
     (folder / "rabbitmq.conf").write_text(
@@ -93,15 +114,13 @@ def server_command(
     return command, environment
 
 
-@contextmanager
-def _ports(number: int) -> Iterator[list[int]]:
+def _ports(number: int) -> list[int]:
     """Free ports of 127.0.0.1."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
-        found = [one.getsockname()[1] for one in sockets]
-    yield found
+        return [one.getsockname()[1] for one in sockets]
 
 
 @contextmanager

@@ -30,9 +30,7 @@ class InMemory(TestRabbitBroker):
 
 
 class _Producer(FakeProducer):
-    def __init__(
-        self, broker: RabbitBroker, brokers: Any, batches: Collection[Any]
-    ) -> None:
+    def __init__(self, broker: RabbitBroker, brokers: Any, batches: Collection[Any]) -> None:
         super().__init__(broker, brokers)
         self._batches = batches
 

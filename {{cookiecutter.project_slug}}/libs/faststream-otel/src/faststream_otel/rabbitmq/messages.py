@@ -90,10 +90,9 @@ def publish_errors(channel: str = "") -> Iterator[None]:
     try:
         yield
     except PublishError as error:
-        name = channel or error.message.delivery.exchange
         raise Unroutable(
-            f"no queue takes messages of {name}: no service that consumes it was started, and"
-            " `faststream-otel channels` did not create its queue"
+            f"no queue takes messages{of}, so they would be lost: start a service that consumes"
+            " them, or run `faststream-otel channels`, which creates the queues of all services"
         ) from error
     except ChannelNotFoundEntity as error:
         raise Unroutable(
@@ -116,7 +115,8 @@ async def confirmation(channel: str = "") -> AsyncIterator[None]:
             with publish_errors(channel):
                 yield
     except TimeoutError as error:
-        raise Unavailable(f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
+        of = f" for {channel}" if channel else ""
+        raise Unavailable(f"no answer{of} within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
 
 
 _max_bytes = ContextVar("max_bytes", default=MAX_MESSAGE_BYTES)
@@ -147,15 +147,16 @@ class RabbitBatch(StreamMessage[Any]):
 
     def __init__(self, each: Sequence[StreamMessage[Any]]) -> None:
         super().__init__(None, None)
-        self._hold(each)
+        self.hold(each)
 
     def only(self, one: StreamMessage[Any]) -> "RabbitBatch":
         """A batch of one of the messages."""
         single = copy.copy(self)
-        single._hold([one])
+        single.hold([one])
         return single
 
-    def _hold(self, each: Sequence[StreamMessage[Any]]) -> None:
+    def hold(self, each: Sequence[StreamMessage[Any]]) -> None:
+        """Replace the messages."""
         self.each = each
         self.raw_message = tuple(one.raw_message for one in each)
         self.body = [one.body for one in each]
@@ -280,8 +281,8 @@ class RabbitMessages:
     def in_flight(self, message: StreamMessage[Any]) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
-    def confirmation(self) -> AbstractAsyncContextManager[None]:
-        return confirmation()
+    def confirmation(self, channel: str = "") -> AbstractAsyncContextManager[None]:
+        return confirmation(channel)
 
     def acknowledgement(self) -> Exception:
         return RejectMessage()
@@ -300,7 +301,9 @@ class RabbitMessages:
     ) -> None:
         limit = MAX_DEAD_LETTER_BYTES if channel == DEAD_LETTERS else MAX_MESSAGE_BYTES
         check_size(body, limit)
-        size = len(key or b"") + sum(len(name) + len(text.encode()) for name, text in headers.items())
+        size = len(key or b"") + sum(
+            len(name) + len(text.encode()) for name, text in headers.items()
+        )
         if size > MAX_HEADER_BYTES:
             raise TooLarge(f"the headers have {size} bytes, the limit is {MAX_HEADER_BYTES}")
         sent: dict[str, Any] = {n: v for n, v in headers.items() if n not in _PROPERTIES}

@@ -76,9 +76,7 @@ def client_options(settings: RabbitSettings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(
-    settings: RabbitSettings, client: str
-) -> AsyncIterator["AbstractConnection"]:
+async def connected(settings: RabbitSettings, client: str) -> AsyncIterator["AbstractConnection"]:
     """A new connection, which shows this name in RabbitMQ's management.
 
     Raises:
@@ -159,7 +157,10 @@ def _text(error: BaseException) -> str:
 def _problems(settings: RabbitSettings) -> Iterator[str]:
     password = bool(settings.broker_password.get_secret_value())
     if password and not settings.broker_username:
-        yield "BROKER_PASSWORD is set without BROKER_USERNAME: set for example BROKER_USERNAME=services"
+        yield (
+            "BROKER_PASSWORD is set without BROKER_USERNAME: set for example"
+            " BROKER_USERNAME=services"
+        )
     if settings.broker_username and not password:
         yield "BROKER_USERNAME is set without BROKER_PASSWORD: set BROKER_PASSWORD to its password"
     if not settings.broker_tls:
