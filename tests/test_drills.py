@@ -1,10 +1,13 @@
 """The drills find losses: checked with made-up records and spans."""
 
 import json
+import os
 import pkgutil
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -18,14 +21,33 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from e2e.apis import Span, Tempo
+from matrix import TEMPLATE
 from ports import free_ports
 
 from bench.drills import report
-from bench.drills.accounting import Headers, Placed, Record, Store, changed, follow, look_up
+from bench.drills.accounting import (
+    Headers,
+    Placed,
+    Record,
+    Store,
+    Unread,
+    changed,
+    follow,
+    look_up,
+)
+from bench.drills.brokers.kafka import InKafka
 from bench.drills.faults import __path__ as drills
 from bench.drills.flow import ENDS
 from bench.drills.intake import Intake
-from bench.drills.promises import PROMISES, Figures, Interruption, Promise, broken
+from bench.drills.promises import (
+    BROKER,
+    PROMISES,
+    Figures,
+    Interruption,
+    Promise,
+    broken,
+    drills_for,
+)
 from bench.drills.site import Run, add_trial
 from bench.drills.traces import InTempo, spans_found
 
@@ -37,9 +59,9 @@ def parent(trace: str, span: str) -> dict[str, str]:
     return {"traceparent": f"00-{trace}-{span:0>16}-01"}
 
 
-def record(topic: str, kind: str, span: str, offset: int, **headers: str) -> Record:
+def record(channel: str, kind: str, span: str, offset: int, **headers: str) -> Record:
     value = json.dumps({"order_id": kind, "version": 1}).encode()
-    return Record(topic, 0, offset, TIME, value, parent(TRACE[kind], span) | headers)
+    return Record(channel, f"0/{offset}", TIME, value, parent(TRACE[kind], span) | headers)
 
 
 LETTER = {
@@ -57,12 +79,7 @@ RECORDS = [
     record("shipments.dispatched", "good", "a3", 0),
     record("dead-letters", "failing", "c3", 0, **LETTER),
 ]
-COMMITTED = {
-    ("orders.placed", 0): 3,
-    ("payments.authorized", 0): 2,
-    ("payments.declined", 0): 1,
-    ("shipments.dispatched", 0): 1,
-}
+UNREAD = {("orders.placed", ""): 0, ("shipments.dispatched", ""): 0}
 ORDERS = [Placed(kind, trace, kind, TIME) for kind, trace in TRACE.items()]
 
 
@@ -118,13 +135,17 @@ def figures(
     records: list[Record] = RECORDS,
     spans: list[Span] = SPANS,
     orders: list[Placed] = ORDERS,
-    committed: dict[tuple[str, int], int] = COMMITTED,
+    unread: Unread = UNREAD,
     interruptions: tuple[Interruption, ...] = (),
 ) -> Figures:
-    messages = follow(orders, records, committed, COMMITTED)
+    messages = follow(orders, records, unread)
     return Figures(
-        3, 50.0, messages, look_up(orders, records, committed, Store(spans)), interruptions
+        3, 50.0, messages, look_up(orders, records, unread, stored(spans)), interruptions
     )
+
+
+def stored(spans: list[Span]) -> Store:
+    return Store(InKafka("").id_of, spans)
 
 
 def test_nothing_is_lost_where_all_is_there() -> None:
@@ -141,22 +162,33 @@ def test_each_span_that_is_missing_is_found(left_out: Span) -> None:
     assert "spans lost" in broken(Promise("none"), found)[0]
 
 
-@pytest.mark.parametrize("topic", ["orders.placed", *(one for one in ENDS if one != "trial.done")])
-def test_an_order_that_is_in_no_topic_or_comes_to_no_end_is_lost(topic: str) -> None:
-    kept = [one for one in RECORDS if one.topic != topic]
+@pytest.mark.parametrize(
+    "channel", ["orders.placed", *(one for one in ENDS if one != "trial.done")]
+)
+def test_an_order_that_is_in_no_topic_or_comes_to_no_end_is_lost(channel: str) -> None:
+    kept = [one for one in RECORDS if one.channel != channel]
     assert figures(kept).messages.lost
     assert "orders lost" in broken(Promise("none"), figures(kept))[0]
 
 
 def test_an_order_that_was_never_acknowledged_must_end_too() -> None:
-    kept = [one for one in RECORDS if one.topic != "shipments.dispatched"]
+    kept = [one for one in RECORDS if one.channel != "shipments.dispatched"]
     assert figures(kept, orders=ORDERS[1:]).messages.lost == ["good"]
 
 
-def test_a_message_beyond_the_committed_offset_is_unread() -> None:
-    found = figures(committed={**COMMITTED, ("shipments.dispatched", 0): 0})
+def test_an_unacknowledged_message_is_unread_and_its_span_is_not_expected() -> None:
+    unhandled = [one for one in SPANS if one.name != "process shipments.dispatched"]
+    found = figures(spans=unhandled, unread={**UNREAD, ("shipments.dispatched", ""): 1})
     assert found.messages.unread == {"notifications.shipments.dispatched": 1}
     assert "unread" in broken(Promise("none"), found)[0]
+    assert not found.spans.missing
+
+
+def test_the_last_messages_of_a_partition_are_the_unread_ones() -> None:
+    spans = [one for one in SPANS if one.name != "process orders.placed" or one.span_id[-2] != "c"]
+    assert {one.trace_id for one in figures(spans=spans).spans.missing} == {TRACE["failing"]}
+    assert not figures(spans=spans, unread={("orders.placed", ""): 1}).spans.missing
+    assert figures(spans=spans, unread={("orders.placed", "1"): 1}).spans.missing
 
 
 def test_an_order_that_ends_where_its_kind_does_not_is_astray() -> None:
@@ -171,7 +203,7 @@ def test_a_duplicate_may_be_there_only_if_it_was_in_flight() -> None:
     assert "twice" in broken(Promise("none"), figures(records))[0]
     for what, start, fits in (
         ("payments", TIME + 1, True),
-        ("kafka", TIME + 1, True),
+        (BROKER, TIME + 1, True),
         ("shipping", TIME + 1, False),  # which did not send it
         ("payments", TIME + 100, False),
     ):
@@ -208,17 +240,17 @@ EXACTLY = '[["n",{"base64":"/w=="}],["n",null],["t","1"]]'
 def test_a_dead_letter_that_changes_the_message_is_found(
     letter: dict[str, Any], parts: list[str]
 ) -> None:
-    message = Record("orders.placed", 0, 0, TIME, b"{", {}, None, GIVEN)
-    whole = Record("dead-letters", 0, 0, TIME, b"{", {"dead-letter.headers": EXACTLY})
+    message = Record("orders.placed", "0", TIME, b"{", {}, None, GIVEN)
+    whole = Record("dead-letters", "0", TIME, b"{", {"dead-letter.headers": EXACTLY})
     assert changed(replace(whole, **letter), message) == parts
 
 
 def test_headers_that_are_text_are_in_the_dead_letter_itself() -> None:
-    message = Record("orders.placed", 0, 0, TIME, b"{", exact=[("content-type", b"j"), ("t", b"1")])
+    message = Record("orders.placed", "0", TIME, b"{", exact=[("content-type", b"j"), ("t", b"1")])
     own = [("traceparent", b"new"), ("dead-letter.channel", b"orders.placed")]
     for content_type, parts in ((b"j", []), (b"", ["headers"])):
         there = [("content-type", content_type), ("t", b"1"), *own]
-        letter = Record("dead-letters", 0, 0, TIME, b"{", exact=there)
+        letter = Record("dead-letters", "0", TIME, b"{", exact=there)
         assert changed(letter, message) == parts
 
 
@@ -236,7 +268,7 @@ def test_a_killed_process_may_take_with_it_only_what_it_had_not_exported() -> No
 
 def test_a_span_that_is_read_again_may_have_more_links() -> None:
     batch = next(one for one in SPANS if one.links)
-    store = Store([replace(batch, links=[]), batch])
+    store = stored([replace(batch, links=[]), batch])
     assert store.linked(batch.links[0]) == [replace(batch, links=[])]
 
 
@@ -377,7 +409,7 @@ def test_the_batches_of_messages_are_found_soon_after_them_or_late() -> None:
     traces = InTempo("")
     traces._tempo = tempo
 
-    store = Store(traces.linking({**senders, odd: TIME + 200, late: TIME + 200}, TIME + 1000))
+    store = stored(traces.linking({**senders, odd: TIME + 200, late: TIME + 200}, TIME + 1000))
     for sender in (*senders, odd):
         assert soon.span_id in {one.span_id for one in store.linked(sender)}
     assert [one.span_id for one in store.linked(late)] == [later.span_id]
@@ -462,8 +494,8 @@ def test_spans_are_waited_for_as_long_as_some_come(
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     monkeypatch.setattr("time.sleep", lambda seconds: clock.append(clock.pop() + seconds))
     traces = Trickle(most)
-    run = Run(SimpleNamespace(traces=traces))  # type: ignore[arg-type]
-    found = run._spans(ORDERS, RECORDS, COMMITTED, patience=3)
+    run = Run(SimpleNamespace(traces=traces, channels=InKafka("")))  # type: ignore[arg-type]
+    found = run._spans(ORDERS, RECORDS, UNREAD, patience=3)
     assert len(found.missing) == len(SPANS) - most
     assert clock[0] >= 2 * (len(SPANS) - 1)
 
@@ -474,11 +506,35 @@ def test_a_run_without_any_order_proves_nothing() -> None:
 
 def test_the_table_shows_a_broken_promise() -> None:
     kept, lost = figures(), figures(spans=SPANS[1:])
-    assert report.row(Promise("a fault"), kept).endswith("| kept |\n")
-    assert "**broken**: 1 spans lost" in report.row(Promise("a fault"), lost)
+    assert report.row("kafka", Promise("a fault"), kept).endswith("| kept |\n")
+    assert "**broken**: 1 spans lost" in report.row("kafka", Promise("a fault"), lost)
     columns = report.HEAD.splitlines()[0].count("|")
-    assert report.row(Promise("a fault"), kept).count("|") == columns
-    assert report.failed(Promise("a fault"), OSError("x")).count("|") == columns
+    assert report.row("kafka", Promise("a fault"), kept).count("|") == columns
+    assert report.failed("kafka", Promise("a fault"), OSError("x")).count("|") == columns
+
+
+def test_drills_of_the_default_broker_include_those_of_all_others() -> None:
+    every = drills_for("another", default="one")
+    assert {"kill", "poison", "broker_down"} <= {*every} < {*drills_for("one", default="one")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "broker", "said"),
+    [
+        (["memory"], "nats", "memory: only with BROKER=kafka"),
+        (["kil"], "nats", "no drill is called kil"),
+        ([], "redis", "BROKER=redis is no broker"),
+    ],
+)
+def test_a_drill_that_is_not_for_the_broker_is_refused(
+    arguments: list[str], broker: str, said: str
+) -> None:
+    environment = {**os.environ, "BROKER": broker, "PYTHONPATH": "tests"}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.drills", *arguments],
+        cwd=TEMPLATE, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
 def test_every_drill_has_its_promise() -> None:

@@ -42,7 +42,7 @@ def test_a_third_each_is_valid_wrong_in_one_place_and_rubbish(drawn: list[Input]
     kinds = Counter(one.name.split()[0] for one in drawn)
     assert kinds["valid"] == COUNT // 3
     assert kinds["field"] + kinds["header"] == COUNT // 3
-    assert {one.topic for one in drawn} == set(EVENTS)
+    assert {one.channel for one in drawn} == set(EVENTS)
 
 
 def test_headers_are_of_any_kind(drawn: list[Input]) -> None:
@@ -63,7 +63,7 @@ def test_each_has_the_fate_that_its_contract_gives_it(drawn: list[Input], contra
     for one in drawn:
         try:
             event = json.loads(one.value or b"")
-            getattr(contracts, CONTRACTS[one.topic]).model_validate(event)
+            getattr(contracts, CONTRACTS[one.channel]).model_validate(event)
         except (ValueError, ValidationError, RecursionError):
             assert one.fate in {"dead letter", "either"}, one
         else:

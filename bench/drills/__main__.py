@@ -6,15 +6,20 @@ import sys
 import tempfile
 from pathlib import Path
 
+from e2e.brokers import chosen_broker
+from matrix import OPTIONS
+
 from . import site
-from .promises import PROMISES
+from .promises import PROMISES, drills_for
 from .runner import run_all
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make drills ARGS=…", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="drill", help="by default all; see --list")
-    parser.add_argument("--list", action="store_true", help="list the drills, and exit")
+    parser.add_argument(
+        "names", nargs="*", metavar="drill", help="by default all of the broker; see --list"
+    )
+    parser.add_argument("--list", action="store_true", help="list the broker's drills, and exit")
     parser.add_argument("--rate", type=float, default=50, help="orders per second (default 50)")
     parser.add_argument("--quick", action="store_true", help="shorten long outages")
     parser.add_argument(
@@ -27,11 +32,23 @@ def main() -> int:
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - PROMISES.keys():
         parser.error(f"no drill is called {', '.join(sorted(unknown))}; see --list")
+    try:
+        broker = chosen_broker()
+    except ValueError as error:
+        parser.error(str(error))
+    default = OPTIONS["broker"][0]
+    possible = drills_for(broker, default)
+    if impossible := set(chosen.names) - {*possible}:
+        parser.error(
+            f"{', '.join(sorted(impossible))}: only with BROKER={default}; see --list for the"
+            f" drills of {broker}"
+        )
     if chosen.rate <= 0 or chosen.messages <= 0:
         parser.error("--rate and --messages must be above zero")
     if chosen.list:
-        for name, promise in PROMISES.items():
-            print(f"{name:<20}{promise.fault}")
+        for name in possible:
+            brokers = "every broker" if PROMISES[name].every_broker else default
+            print(f"{name:<20}{brokers:<14}{PROMISES[name].fault}")
         return 0
 
     # On SIGTERM, for example by a timeout, clean up as after Ctrl-C.
@@ -44,7 +61,8 @@ def main() -> int:
             for missing in ground.stack.prepare_images():
                 print(f"Not tested by this run: {missing}", file=sys.stderr)
             ground.stack.up()
-            return run_all(ground, chosen.names or [*PROMISES])
+            ground.channels.prepare()
+            return run_all(ground, chosen.names or possible)
         except AssertionError as error:
             print(ground.stack.last_logs(), file=sys.stderr)
             print(f"The stack failed: {error}", file=sys.stderr)

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,9 +15,12 @@ from .flow import BATCHES, CONSUMERS, DEAD_LETTERS, ENDS, INJECTED, PRODUCERS, S
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
-Partition = tuple[str, int]
-"""A topic and one of its partitions."""
-Offsets = Mapping[Partition, int]
+Partition = tuple[str, str]
+"""A channel and one of its partitions, which is empty if the broker has none."""
+Unread = Mapping[Partition, int]
+"""Number of messages that a consumer has not acknowledged: the last of their partition."""
+Position = tuple[str, str]
+"""A channel and the id of a message in it. The id is opaque: each broker has its own."""
 Header = tuple[str, bytes | None]
 Headers = Sequence[Header]
 """As the broker has them: ordered, with repeated names, values of any bytes or null."""
@@ -40,11 +43,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class Record:
-    """A message in its topic."""
+    """A message in its channel."""
 
-    topic: str
-    partition: int
-    offset: int
+    channel: str
+    id: str
+    """As spans and dead letters have it; only these compare it."""
     at: float
     """Unix seconds, by its sender's clock."""
     value: bytes
@@ -52,6 +55,7 @@ class Record:
     """As text; of a repeated name the last value."""
     key: bytes | None = None
     exact: Headers = ()
+    partition: str = ""
 
     @cached_property
     def body(self) -> Any:
@@ -72,18 +76,16 @@ class Record:
         return (found[1], found[2]) if found and int(found[1], 16) and int(found[2], 16) else None
 
     @property
-    def position(self) -> tuple[str, int, int]:
-        return self.topic, self.partition, self.offset
+    def position(self) -> Position:
+        return self.channel, self.id
 
     @property
-    def origin(self) -> tuple[str, int, int]:
+    def origin(self) -> Position:
         """The position of a dead letter's message, by its headers; empty without them."""
-        headers = self.headers
-        try:
-            partition, offset = map(int, headers["dead-letter.message-id"].split("/"))
-            return headers["dead-letter.channel"], partition, offset
-        except (KeyError, ValueError):
-            return "", 0, 0
+        return (
+            self.headers.get("dead-letter.channel", ""),
+            self.headers.get("dead-letter.message-id", ""),
+        )
 
     @property
     def kept(self) -> Headers:
@@ -101,9 +103,9 @@ class Record:
         """The service that sent it; empty for a message of a drill."""
         if INJECTED in self.headers:
             return ""
-        if self.topic == DEAD_LETTERS:
+        if self.channel == DEAD_LETTERS:
             return CONSUMERS.get(self.headers.get("dead-letter.channel", ""), "")
-        return PRODUCERS.get(self.topic, "")
+        return PRODUCERS.get(self.channel, "")
 
 
 def changed(dead_letter: Record, message: Record) -> list[str]:
@@ -142,14 +144,14 @@ class Missing:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A second record of an order in the same topic."""
+    """A second record of an order in the same channel."""
 
     first: Record
     again: Record
 
     def __str__(self) -> str:
-        topic, *positions = self.first.topic, *self.first.position[1:], *self.again.position[1:]
-        return "order {} in {} at {}/{} and {}/{}".format(self.first.order_id, topic, *positions)
+        first, again = self.first, self.again
+        return f"order {first.order_id} in {first.channel} at {first.id} and {again.id}"
 
 
 @dataclass(frozen=True)
@@ -162,11 +164,11 @@ class Messages:
     dead_letters: int
     lost: list[str]
     duplicates: list[Duplicate]
-    """All records after the first of an order in a topic."""
+    """All records after the first of an order in a channel."""
     astray: list[str]
     """Orders that reached an end of another kind."""
     unread: dict[str, int]
-    """Records that a consumer group has not committed, by group."""
+    """Messages that a consumer group has not acknowledged, by group."""
 
 
 @dataclass(frozen=True)
@@ -177,34 +179,32 @@ class Spans:
     missing: list[Missing]
 
 
-def follow(
-    orders: Sequence[Placed], records: Iterable[Record], committed: Offsets, ends: Offsets
-) -> Messages:
+def follow(orders: Sequence[Placed], records: Iterable[Record], unread: Unread) -> Messages:
     """Follow each order from its acknowledgement to its end.
 
     Args:
-        orders: The acknowledged orders. Others in the topics must reach an end too.
-        records: Of all topics, from before the first order was placed.
-        committed: Of each consumed partition: the next offset that its group will read.
-        ends: Of each partition: the offset after the last record.
+        orders: The acknowledged orders. Others in the channels must reach an end too.
+        records: Of all channels, from before the first order was placed.
+        unread: What no consumer has acknowledged.
     """
     ordered: dict[str, dict[str, Record]] = defaultdict(dict)
     duplicates: list[Duplicate] = []
     dead_letters = 0
     for record in sorted(records, key=lambda record: record.at):
-        dead_letters += record.topic == DEAD_LETTERS
+        dead_letters += record.channel == DEAD_LETTERS
         if not record.order_id:
             continue
-        first = ordered[record.order_id].setdefault(record.topic, record)
+        first = ordered[record.order_id].setdefault(record.channel, record)
         if first is not record:
             duplicates.append(Duplicate(first, record))
     kinds = {order.order_id: order.kind for order in orders}
-    placed = {order for order, topics in ordered.items() if any(one in topics for one in STARTS)}
-    reached = {order: ENDS.keys() & topics.keys() for order, topics in ordered.items()}
-    unread: Counter[str] = Counter()
-    for (topic, partition), end in ends.items():
-        if topic in CONSUMERS and committed.get((topic, partition), 0) < end:
-            unread[group(topic)] += end - committed.get((topic, partition), 0)
+    placed = {
+        order for order, channels in ordered.items() if any(one in channels for one in STARTS)
+    }
+    reached = {order: ENDS.keys() & channels.keys() for order, channels in ordered.items()}
+    behind: Counter[str] = Counter()
+    for (channel, _), count in unread.items():
+        behind[group(channel)] += count
     return Messages(
         acknowledged=len(orders),
         handled=sum(bool(reached[order]) for order in placed),
@@ -217,21 +217,28 @@ def follow(
         astray=sorted(
             order
             for order, kind in kinds.items()
-            if {ENDS[topic] for topic in reached.get(order, ())} - {kind}
+            if {ENDS[channel] for channel in reached.get(order, ())} - {kind}
         ),
-        unread=dict(unread),
+        unread=dict(+behind),
     )
 
 
 class Store:
-    """Spans read from a trace store, indexed by what a record knows of them."""
+    """Spans read from a trace store, indexed by what a record knows of them.
 
-    def __init__(self, spans: Iterable[Span] = ()) -> None:
+    Args:
+        id_of: Returns the id of the message that a span handled, by its attributes.
+    """
+
+    def __init__(
+        self, id_of: Callable[[Mapping[str, Any]], str], spans: Iterable[Span] = ()
+    ) -> None:
+        self._id_of = id_of
         self._spans: dict[tuple[str, str], Span] = {}
         self._children: dict[tuple[str, str], list[Span]] = defaultdict(list)
         self._servers: dict[str, list[Span]] = defaultdict(list)
         self._linked: dict[tuple[str, str], list[Span]] = defaultdict(list)
-        self._positions: dict[tuple[str, int, int], list[Span]] = defaultdict(list)
+        self._positions: dict[Position, list[Span]] = defaultdict(list)
         self.add(spans)
 
     def __iter__(self) -> Iterator[Span]:
@@ -251,9 +258,9 @@ class Store:
                 self._servers[span.trace_id].append(span)
             for link in span.links:
                 self._linked[link].append(span)
-            position = _position(span)
-            if position:
-                self._positions[position].append(span)
+            channel = str(span.attributes.get("messaging.destination.template", ""))
+            if channel and (identity := self._id_of(span.attributes)):
+                self._positions[channel, identity].append(span)
 
     def has(self, sender: tuple[str, str]) -> bool:
         return sender in self._spans
@@ -263,7 +270,7 @@ class Store:
         span = self._spans.get(sender)
         return self._spans.get((span.trace_id, span.parent_id)) if span else None
 
-    def at(self, position: tuple[str, int, int]) -> list[Span]:
+    def at(self, position: Position) -> list[Span]:
         """Return the spans that handled the record at this position."""
         return self._positions.get(position, [])
 
@@ -286,8 +293,8 @@ class Store:
 
     def processes(self, record: Record) -> list[Span]:
         """Return the spans of the record's handling: one for each time that it was delivered."""
-        service = CONSUMERS[record.topic]
-        if record.topic in BATCHES:
+        service = CONSUMERS[record.channel]
+        if record.channel in BATCHES:
             found = self._linked.get(record.sender, []) if record.sender else []
         elif record.sender:
             found = self._children.get(record.sender, [])
@@ -296,26 +303,14 @@ class Store:
         return [span for span in found if span.service == service and span.kind == "CONSUMER"]
 
 
-def _position(span: Span) -> tuple[str, int, int] | None:
-    attributes = span.attributes
-    try:
-        return (
-            str(attributes["messaging.destination.template"]),
-            int(attributes["messaging.destination.partition.id"]),
-            int(attributes["messaging.kafka.offset"]),
-        )
-    except KeyError:
-        return None
-
-
 def look_up(
-    orders: Sequence[Placed], records: Sequence[Record], committed: Offsets, store: Store
+    orders: Sequence[Placed], records: Sequence[Record], unread: Unread, store: Store
 ) -> Spans:
     """Find the spans of everything that was handled.
 
     Expected are, for each order the span of its request; for each record the one that sent it and,
-    when it is below a committed offset, the one that handled it, with what the example does inside:
-    the call to the card's provider and each further attempt.
+    unless it is unread, the one that handled it, with what the example does inside: the call to the
+    card's provider and each further attempt.
     """
     results: dict[tuple[str, str], float] = {}
     traces: dict[tuple[str, str], str] = {}
@@ -325,7 +320,9 @@ def look_up(
         results[key] = max(results.get(key, 0.0), record.at)
         if record.sender:
             traces[key] = record.sender[0]
-        outcomes[record.order_id].add(record.topic)
+        outcomes[record.order_id].add(record.channel)
+    positions = {record.position: record for record in records}
+    unhandled = _last(records, unread)
 
     expected = 0
     missing: list[Missing] = []
@@ -340,39 +337,53 @@ def look_up(
         expect(len(store.server(trace)), 1, "orders", "POST /orders", trace, order.at)
     for record in records:
         trace = record.sender[0] if record.sender else ""
-        if record.producer and record.topic in {*PRODUCERS, DEAD_LETTERS}:
+        if record.producer and record.channel in {*PRODUCERS, DEAD_LETTERS}:
             sent = bool(record.sender and store.has(record.sender))
-            expect(sent, 1, record.producer, f"send {record.topic}", trace, record.at)
-        if record.topic == DEAD_LETTERS and record.producer and record.sender:
-            _expect_attempts(record, store, expect)
-        if record.topic not in CONSUMERS:
+            expect(sent, 1, record.producer, f"send {record.channel}", trace, record.at)
+        if record.channel == DEAD_LETTERS and record.producer and record.sender:
+            _expect_attempts(record, positions, store, expect)
+        if record.channel not in CONSUMERS:
             continue
-        if record.offset >= committed.get((record.topic, record.partition), 0):
-            continue  # not handled, and counted as unread
-        if record.topic in BATCHES and not record.sender:
+        if record.position in unhandled:
+            continue  # counted as unread
+        if record.channel in BATCHES and not record.sender:
             continue  # nothing to link to
-        service = CONSUMERS[record.topic]
+        service = CONSUMERS[record.channel]
         at = results.get((record.order_id, service), record.at)
         # Without a trace in the message, use that of its results.
         trace = trace or traces.get((record.order_id, service), "")
         processes = store.processes(record)
-        expect(len(processes), 1, service, f"process {record.topic}", trace, at)
-        if record.topic == "orders.placed" and "payments" in {
-            PRODUCERS.get(topic) for topic in outcomes[record.order_id]
+        expect(len(processes), 1, service, f"process {record.channel}", trace, at)
+        if record.channel == "orders.placed" and "payments" in {
+            PRODUCERS.get(channel) for channel in outcomes[record.order_id]
         }:
             calls = sum(len(store.children(process, "authorize card")) for process in processes)
             expect(calls, 1, service, "authorize card", trace, at)
     return Spans(expected, missing)
 
 
-def _expect_attempts(dead_letter: Record, store: Store, expect: Any) -> None:
+def _last(records: Sequence[Record], counts: Unread) -> set[Position]:
+    """Return the positions of the last so many records of each partition."""
+    left = dict(counts)
+    found: set[Position] = set()
+    for record in reversed(records):
+        partition = record.channel, record.partition
+        if left.get(partition, 0) > 0:
+            left[partition] -= 1
+            found.add(record.position)
+    return found
+
+
+def _expect_attempts(
+    dead_letter: Record, records: Mapping[Position, Record], store: Store, expect: Any
+) -> None:
     """Expect a span for each attempt after the first."""
-    topic, partition, offset = dead_letter.origin
+    channel, identity = dead_letter.origin
     again = int(dead_letter.headers.get("dead-letter.attempts", "1")) - 1
-    if topic in BATCHES or again < 1:
+    if channel in BATCHES or again < 1:
         return
-    origin = Record(topic, partition, offset, dead_letter.at, dead_letter.value)
-    processes = store.processes(origin)
-    attempts = sum(len(store.children(process, f"retry {topic}")) for process in processes)
+    unknown = Record(channel, identity, dead_letter.at, dead_letter.value)
+    processes = store.processes(records.get(dead_letter.origin, unknown))
+    attempts = sum(len(store.children(process, f"retry {channel}")) for process in processes)
     trace = dead_letter.sender[0] if dead_letter.sender else ""
-    expect(attempts, again, dead_letter.producer, f"retry {topic}", trace, dead_letter.at)
+    expect(attempts, again, dead_letter.producer, f"retry {channel}", trace, dead_letter.at)

@@ -1,4 +1,4 @@
-"""The example's topics: their producers, their consumers, and where orders begin and end."""
+"""The example's channels: their producers, their consumers, and where orders begin and end."""
 
 PRODUCERS = {
     "orders.placed": "orders",
@@ -7,7 +7,7 @@ PRODUCERS = {
     "shipments.dispatched": "shipping",
     "trial.done": "trial",
 }
-"""Each topic's one producer. A dead letter comes from the consumer of the topic that it names."""
+"""Each channel's one producer. A dead letter comes from the consumer of the channel it names."""
 
 CONSUMERS = {
     "orders.placed": "payments",
@@ -16,10 +16,10 @@ CONSUMERS = {
     "shipments.dispatched": "notifications",
     "trial.given": "trial",
 }
-"""Each topic's one consumer; its group is called `<service>.<topic>`."""
+"""Each channel's one consumer; its group is called `<service>.<channel>`."""
 
 BATCHES = {"payments.declined", "shipments.dispatched"}
-"""Topics that are consumed in batches: the batch's span links to each message."""
+"""Channels that are consumed in batches: the batch's span links to each message."""
 
 DEAD_LETTERS = "dead-letters"
 
@@ -42,6 +42,6 @@ INJECTED = "drill"
 """Header of messages that a drill sent, instead of a service of the example."""
 
 
-def group(topic: str) -> str:
-    """Return the consumer group of a topic's consumer."""
-    return f"{CONSUMERS[topic]}.{topic}"
+def group(channel: str) -> str:
+    """Return the consumer group of a channel's consumer."""
+    return f"{CONSUMERS[channel]}.{channel}"

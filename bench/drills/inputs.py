@@ -22,14 +22,14 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Input:
-    """A message for a topic.
+    """A message for a channel.
 
     Attributes:
         name: Its fault, or `valid`.
         order_id: Set if handling the message publishes another one with this id.
     """
 
-    topic: str
+    channel: str
     name: str
     fate: Fate
     value: bytes | None
@@ -40,20 +40,22 @@ class Input:
 def inputs(count: int, seed: int) -> Iterator[Input]:
     """Draw `count` inputs: of every three, one is valid, one has one fault, one is rubbish."""
     draw = random.Random(seed)
-    topics = [*EVENTS]
+    channels = [*EVENTS]
     for number in range(count):
-        topic = topics[number // 3 % len(topics)]
+        channel = channels[number // 3 % len(channels)]
         match number % 3:
             case 0:
-                yield _valid(draw, topic)
+                yield _valid(draw, channel)
             case 1:
                 yield (
-                    _wrong_header(draw, topic) if draw.random() < 0.5 else _wrong_field(draw, topic)
+                    _wrong_header(draw, channel)
+                    if draw.random() < 0.5
+                    else _wrong_field(draw, channel)
                 )
             case _ if draw.random() < 0.05:
-                yield _other_encoding(draw, topic)
+                yield _other_encoding(draw, channel)
             case _:
-                yield _rubbish(draw, topic)
+                yield _rubbish(draw, channel)
 
 
 def _order(draw: random.Random) -> Event:
@@ -90,7 +92,7 @@ EVENTS: dict[str, Callable[[random.Random], Event]] = {
     "payments.declined": _part(reason=lambda draw: "limit_exceeded"),
     "shipments.dispatched": _part(carrier=_text, tracking_id=_text),
 }
-"""A valid event of each topic that the example consumes."""
+"""A valid event of each channel that the example consumes."""
 
 _WRONG_ORDER: dict[str, list[Any]] = {
     "amount_cents": [0, -1, 100_000_001, 1.5, 10**40],
@@ -131,19 +133,19 @@ _HEADERS: dict[str, list[bytes]] = {
 _JSON: Header = ("content-type", b"application/json")
 
 
-def _valid(draw: random.Random, topic: str) -> Input:
-    event = EVENTS[topic](draw)
+def _valid(draw: random.Random, channel: str) -> Input:
+    event = EVENTS[channel](draw)
     trace, span = f"{draw.getrandbits(128) or 1:032x}", f"{draw.getrandbits(64) or 1:016x}"
     headers = [_JSON]
     if draw.random() < 0.8:
         headers.append(("traceparent", f"00-{trace}-{span}-01".encode()))
     if draw.random() < 0.1:
         event["unheard_of"] = _text(draw)  # as from a later minor version: ignored
-    return Input(topic, "valid", "handled", _json(draw, event), headers, event["order_id"])
+    return Input(channel, "valid", "handled", _json(draw, event), headers, event["order_id"])
 
 
-def _wrong_header(draw: random.Random, topic: str) -> Input:
-    event = EVENTS[topic](draw)
+def _wrong_header(draw: random.Random, channel: str) -> Input:
+    event = EVENTS[channel](draw)
     fate: Fate
     if draw.random() < 0.1:
         name, fate = "content-type", "either"
@@ -155,26 +157,26 @@ def _wrong_header(draw: random.Random, topic: str) -> Input:
         headers = [_JSON]
     for _ in range(draw.choice([1, 1, 2])):
         headers.insert(draw.randint(0, len(headers)), (name, draw.choice([*values, None])))
-    return Input(topic, f"header {name}", fate, _json(draw, event), headers, event["order_id"])
+    return Input(channel, f"header {name}", fate, _json(draw, event), headers, event["order_id"])
 
 
-def _wrong_field(draw: random.Random, topic: str) -> Input:
-    event = EVENTS[topic](draw)
+def _wrong_field(draw: random.Random, channel: str) -> Input:
+    event = EVENTS[channel](draw)
     # Without a version, an event has the first one.
     name = draw.choice([one for one in event if one != "version" or draw.random() < 0.5])
     wrong = copy.copy(_NEVER)
     wrong += _WRONG_EVENT.get(name, [])
-    if topic == "orders.placed":
+    if channel == "orders.placed":
         wrong += _WRONG_ORDER.get(name, [])
     if name != "version" and draw.random() < 0.2:
         del event[name]
     else:
         event[name] = draw.choice(wrong)
-    return Input(topic, f"field {name}", "dead letter", _json(draw, event), [_JSON])
+    return Input(channel, f"field {name}", "dead letter", _json(draw, event), [_JSON])
 
 
-def _rubbish(draw: random.Random, topic: str) -> Input:
-    event = _json(draw, EVENTS[topic](draw))
+def _rubbish(draw: random.Random, channel: str) -> Input:
+    event = _json(draw, EVENTS[channel](draw))
     value = draw.choice(
         [
             b"",
@@ -196,13 +198,13 @@ def _rubbish(draw: random.Random, topic: str) -> Input:
         )
         for _ in range(draw.randint(0, 4))
     ]
-    return Input(topic, "rubbish", "dead letter", value, headers)
+    return Input(channel, "rubbish", "dead letter", value, headers)
 
 
-def _other_encoding(draw: random.Random, topic: str) -> Input:
-    event = EVENTS[topic](draw)
+def _other_encoding(draw: random.Random, channel: str) -> Input:
+    event = EVENTS[channel](draw)
     value = json.dumps(event).encode(draw.choice(["utf-16", "utf-32", "utf-8-sig"]))
-    return Input(topic, "other encoding", "either", value, [_JSON], event["order_id"])
+    return Input(channel, "other encoding", "either", value, [_JSON], event["order_id"])
 
 
 def _json(draw: random.Random, event: Event) -> bytes:

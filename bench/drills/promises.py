@@ -8,6 +8,8 @@ from typing import Literal
 from .accounting import Duplicate, Messages, Missing, Spans
 from .flow import CONSUMERS
 
+BROKER = "broker"
+"""What an interruption of the broker is called, whichever it is."""
 IN_FLIGHT_SECONDS = 2.0
 """Messages sent this long before an interruption may have been in flight."""
 EXPORT_SECONDS = 7.0
@@ -23,27 +25,31 @@ class Promise:
     """Which records may be duplicated."""
     missing: Literal["none", "unexported", "any"] = "none"
     """Which spans may be missing: none, those that a killed process had not exported, or any."""
+    every_broker: bool = False
+    """Whether the drill runs with every broker; if not, with the template's default one only."""
 
 
 IN_FLIGHT = "none lost; twice only what was in flight"
 
 PROMISES = {
-    "sigterm": Promise("SIGTERM to each service", IN_FLIGHT, duplicates="in flight"),
+    "sigterm": Promise("SIGTERM to each service", IN_FLIGHT, duplicates="in flight",
+                       every_broker=True),
     "stop": Promise("`docker compose stop` and `start` of each service", IN_FLIGHT,
-                    duplicates="in flight"),
+                    duplicates="in flight", every_broker=True),
     "restart": Promise("`docker compose restart` of all services at once", IN_FLIGHT,
-                       duplicates="in flight"),
+                       duplicates="in flight", every_broker=True),
     "rolling": Promise("each replica restarted one by one, 1 of each service", IN_FLIGHT,
-                       duplicates="in flight"),
+                       duplicates="in flight", every_broker=True),
     "rolling_two": Promise("each replica restarted one by one, 2 of each service", IN_FLIGHT,
                            duplicates="in flight"),
     "kill": Promise("kill -9 of each service", IN_FLIGHT,
                     "only what the dead process had not exported",
-                    duplicates="in flight", missing="unexported"),
+                    duplicates="in flight", missing="unexported", every_broker=True),
     "kill_in_handler": Promise("kill -9 in mid-handler", "handled again, once"),
-    "broker_restart": Promise("broker restarted", IN_FLIGHT, duplicates="in flight"),
+    "broker_restart": Promise("broker restarted", IN_FLIGHT, duplicates="in flight",
+                              every_broker=True),
     "broker_down": Promise("broker down 60 s", f"{IN_FLIGHT}; 503 with Retry-After meanwhile",
-                           duplicates="in flight"),
+                           duplicates="in flight", every_broker=True),
     "broker_absent": Promise("broker absent when the services start",
                              "none lost; 503 with Retry-After meanwhile"),
     "collector_restart": Promise("Collector restarted"),
@@ -51,7 +57,7 @@ PROMISES = {
     "poison": Promise("poison: invalid JSON, wrong schema, wrong type, empty, future contract,"
                       " header not UTF-8, null or repeated; single and in a batch",
                       "each once in the dead letters, with reason, origin and trace",
-                      "an error span each"),
+                      "an error span each", every_broker=True),
     "trace_context": Promise("malformed traceparent or tracestate, missing headers, 1 MiB",
                              "handled like any other", "a new trace where W3C says so"),
     "large": Promise("larger than the limit, and just below it",
@@ -67,7 +73,7 @@ PROMISES = {
     "rebalance": Promise("rebalance storm", IN_FLIGHT, duplicates="in flight"),
     "clock_skew": Promise("clocks half an hour apart", "none lost", "none of negative duration"),
     "redelivery": Promise("duplicate and out-of-order delivery", "handled once and the same twice",
-                          duplicates="any"),
+                          duplicates="any", every_broker=True),
     "collector_absent": Promise("Collector absent for a whole run",
                                 "none lost, throughput within 10 %",
                                 "bounded memory; what is dropped is counted", missing="any"),
@@ -83,6 +89,11 @@ PROMISES = {
     "fuzz": Promise("10,000 inputs made up: valid, wrong in one place, rubbish",
                     "none lost, each handled or in the dead letters once", "none lost"),
 }  # fmt: skip
+
+
+def drills_for(broker: str, default: str) -> list[str]:
+    """Return the names of the drills that run with a broker."""
+    return [name for name, one in PROMISES.items() if one.every_broker or broker == default]
 
 
 @dataclass(frozen=True)
@@ -147,10 +158,10 @@ def _may_be_twice(promise: Promise, one: Duplicate, figures: Figures) -> bool:
             given = {
                 other.first.order_id
                 for other in figures.messages.duplicates
-                if CONSUMERS.get(other.first.topic) == sender
+                if CONSUMERS.get(other.first.channel) == sender
             }
             return one.first.order_id in given or any(
-                interruption.what in {sender, "kafka"}
+                interruption.what in {sender, BROKER}
                 and interruption.start - IN_FLIGHT_SECONDS <= one.first.at <= interruption.end
                 for interruption in figures.interruptions
             )

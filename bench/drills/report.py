@@ -5,17 +5,18 @@ from collections.abc import Mapping
 from .promises import Figures, Promise, broken
 
 HEAD = (
-    "| Fault | Orders sent | acknowledged | handled | dead letters | lost | twice"
+    "| Broker | Fault | Orders sent | acknowledged | handled | dead letters | lost | twice"
     " | Spans expected | found | lost | Rate /s | Seen | Promise |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
-def row(promise: Promise, figures: Figures) -> str:
+def row(broker: str, promise: Promise, figures: Figures) -> str:
     """Return a drill's line of the table."""
     messages, spans = figures.messages, figures.spans
     why = broken(promise, figures)
     cells = [
+        broker,
         promise.fault,
         figures.sent,
         messages.acknowledged,
@@ -33,10 +34,11 @@ def row(promise: Promise, figures: Figures) -> str:
     return _line(cells)
 
 
-def failed(promise: Promise, error: BaseException) -> str:
+def failed(broker: str, promise: Promise, error: BaseException) -> str:
     """Return the line of a drill that did not finish."""
     reason = " ".join(str(error).split())[:300]
-    return _line([promise.fault, *["?"] * 10, "-", f"**broken**: the drill failed: {reason}"])
+    broken = f"**broken**: the drill failed: {reason}"
+    return _line([broker, promise.fault, *["?"] * 10, "-", broken])
 
 
 def table(rows: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ def run_all(ground: Site, names: list[str]) -> int:
     """Run the drills, print the table; return 1 if a promise was broken."""
     rows: dict[str, str] = {}
     kept = True
+    broker = ground.stack.broker
     for name in names:
         began = time.time()
         promise = PROMISES[name]
@@ -23,10 +24,10 @@ def run_all(ground: Site, names: list[str]) -> int:
         try:
             ground.wait_until_healthy()
             figures = run(ground, name)
-            rows[name] = report.row(promise, figures)
+            rows[name] = report.row(broker, promise, figures)
             reasons = broken(promise, figures)
         except Exception as error:  # report it as broken, and continue with the others
-            rows[name] = report.failed(promise, error)
+            rows[name] = report.failed(broker, promise, error)
             reasons = [f"the drill failed: {error}"]
         if reasons:
             kept = False

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .accounting import Header
+from .channels import Message
 from .flow import INJECTED
-from .topics import Message
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
     "orders.placed": {
@@ -21,11 +21,11 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "shipments.dispatched": {"version": 1, "carrier": "acme-express", "tracking_id": "t"},
     "trial.given": {"version": 1, "act": "succeed"},
 }  # fmt: skip
-"""A good message of each topic, without its order id."""
+"""A good message of each channel, without its order id."""
 
 
-def body(topic: str, **changes: Any) -> dict[str, Any]:
-    return {"order_id": str(uuid.uuid4()), **BODIES[topic], **changes}
+def body(channel: str, **changes: Any) -> dict[str, Any]:
+    return {"order_id": str(uuid.uuid4()), **BODIES[channel], **changes}
 
 
 def traceparent() -> str:
@@ -34,7 +34,7 @@ def traceparent() -> str:
 
 
 def message(
-    topic: str,
+    channel: str,
     value: bytes | dict[str, Any] | None = b"",
     headers: Mapping[str, bytes | None] | None = None,
     *more: Header,
@@ -58,4 +58,4 @@ def message(
     }
     merged = {**usual, **(headers or {})}
     each = [(name, one) for name, one in merged.items() if one is not None]
-    return Message(topic, value, [*each, *more], **options)
+    return Message(channel, value, [*each, *more], **options)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,17 @@ from e2e.stores import STORES
 from e2e.stores import InTempo as InTempoApi
 from ports import free_ports
 
-from .accounting import Messages, Offsets, Placed, Record, Spans, Store, follow, look_up
-from .flow import BATCHES, CONSUMERS, SERVICES
+from .accounting import Messages, Placed, Position, Record, Spans, Store, Unread, follow, look_up
+from .brokers import channels_of
+from .channels import Channels, Ends, Message
+from .flow import BATCHES, SERVICES
 from .intake import Intake
-from .promises import Figures, Interruption
-from .topics import Message, Topics
+from .promises import BROKER, Figures, Interruption
 from .traces import InSink, InTempo, Traces
 from .whole_traces import WholeTraces
 
 HEALTHY_SECONDS = 180.0
-REJOIN_SECONDS = 20.0  # the clients' session timeout, and as long again to rejoin
+REJOIN_SECONDS = 20.0  # Kafka's session timeout, and as long again to rejoin; others are faster
 DRAINED_SECONDS = 600.0  # failing messages are retried for some time after the last order
 MOST_BY_ID = 300  # traces in one pass
 REPLICAS = 2
@@ -59,9 +61,9 @@ class Site:
     """How many replicas of orders can have a port. The ports are consecutive. Docker assigns them
     at each start."""
 
-    @property
-    def topics(self) -> Topics:
-        return Topics(f"127.0.0.1:{self.stack.ports['KAFKA_PORT']}")
+    @cached_property
+    def channels(self) -> Channels:
+        return channels_of(self.stack)
 
     @property
     def prometheus(self) -> Prometheus:
@@ -83,19 +85,16 @@ class Site:
             f"{', '.join(wanted)} to be healthy", HEALTHY_SECONDS,
         )  # fmt: skip
 
-    def wait_until_drained(self, deadline: float = DRAINED_SECONDS) -> tuple[Offsets, Offsets]:
-        """Wait until the groups have committed everything; return ends and commits.
+    def wait_until_drained(self, deadline: float = DRAINED_SECONDS) -> Unread:
+        """Wait until consumers have acknowledged everything; return what is unread at the deadline.
 
-        Unread messages at the deadline are reported later.
+        It is reported later.
         """
-        topics, until = self.topics, time.monotonic() + deadline
+        until = time.monotonic() + deadline
         while True:
-            committed, ends = topics.committed(), topics.ends()
-            behind = any(
-                committed.get(one, 0) < end for one, end in ends.items() if one[0] in CONSUMERS
-            )
-            if not behind or time.monotonic() > until:
-                return ends, committed
+            unread = self.channels.unread()
+            if not any(unread.values()) or time.monotonic() > until:
+                return unread
             time.sleep(1)
 
 
@@ -104,7 +103,7 @@ class Run:
     """One run of a drill: its interruptions and observations."""
 
     site: Site
-    since: Offsets = field(default_factory=dict)
+    since: Ends = field(default_factory=dict)
     began: float = 0.0
     interruptions: list[Interruption] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -113,12 +112,18 @@ class Run:
     """Number of messages that the drill itself sent."""
     records: Sequence[Record] = ()
     """The records of the last comparison, for further checks."""
-    store: Store = field(default_factory=Store)
+    store: Store = field(init=False)
     _looked_up: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.store = self.new_store()
 
     @property
     def stack(self) -> Stack:
         return self.site.stack
+
+    def new_store(self) -> Store:
+        return Store(self.site.channels.id_of)
 
     @property
     def forgets_traces(self) -> bool:
@@ -156,14 +161,12 @@ class Run:
 
     def mark(self) -> None:
         """Begin the comparison here: earlier records belong to earlier drills."""
-        self.since, self.began = self.site.topics.ends(), time.time()
+        self.since, self.began = self.site.channels.ends(), time.time()
 
-    def inject(
-        self, messages: Sequence[Message], compression: str = "none"
-    ) -> list[tuple[str, int, int]]:
+    def inject(self, messages: Sequence[Message], compression: str = "none") -> list[Position]:
         """Send the drill's own messages; return their positions."""
         self.injected += len(messages)
-        return self.site.topics.send(messages, compression)
+        return self.site.channels.send(messages, compression)
 
     def reckon(self, intake: Intake | None = None, patience: float = 120.0) -> Figures:
         """Wait until everything is handled and exported, and compare.
@@ -194,25 +197,24 @@ class Run:
         Args:
             records: The relevant records; by default all since the drill began.
         """
-        ends, committed = self.site.wait_until_drained()
+        unread = self.site.wait_until_drained()
         if records is None:
-            records = self.site.topics.read(self.since)
-        messages = follow(placed, records, committed, ends)
-        return messages, self._spans(placed, records, committed, patience)
+            records = self.site.channels.read(self.since)
+        messages = follow(placed, records, unread)
+        return messages, self._spans(placed, records, unread, patience)
 
     def _spans(
-        self, placed: Sequence[Placed], records: Sequence[Record], committed: Offsets,
-        patience: float,
-    ) -> Spans:  # fmt: skip
-        store = Store()
+        self, placed: Sequence[Placed], records: Sequence[Record], unread: Unread, patience: float
+    ) -> Spans:
+        store = self.new_store()
         self.store, self.records = store, records
         fewest, until = math.inf, math.inf
         windows = [(self.began, time.time())]
         while True:
             self.read_spans(store, windows, records)
-            spans = look_up(placed, records, committed, store)
+            spans = look_up(placed, records, unread, store)
             self.read_traces(store, (missing.trace_id for missing in spans.missing))
-            spans = look_up(placed, records, committed, store)
+            spans = look_up(placed, records, unread, store)
             if len(spans.missing) < fewest:
                 fewest, until = len(spans.missing), time.monotonic() + patience
             if not spans.missing or time.monotonic() > until:
@@ -230,7 +232,7 @@ class Run:
         unlinked = {
             record.sender: record.at
             for record in records
-            if record.topic in BATCHES and record.sender and not store.linked(record.sender)
+            if record.channel in BATCHES and record.sender and not store.linked(record.sender)
         }
         store.add(_insist(lambda: traces.linking(unlinked, time.time())))
 
@@ -318,11 +320,12 @@ class Run:
     def interrupted(self, what: str, since: float, *, killed: bool = False) -> None:
         """Record an interruption from then until now.
 
-        That of the broker lasts until consumers have rejoined their groups: before that, they
-        cannot commit what they handle, and it is redelivered.
+        That of the broker lasts until its clients are attached again: before that, they cannot
+        acknowledge what they handle, and it is redelivered.
         """
-        until = time.time() + (REJOIN_SECONDS if what == "kafka" else 0)
-        self.interruptions.append(Interruption(what, since, until, killed))
+        broker = what == self.stack.broker
+        until = time.time() + (REJOIN_SECONDS if broker else 0)
+        self.interruptions.append(Interruption(BROKER if broker else what, since, until, killed))
 
 
 def _insist(read: Callable[[], list[Span]]) -> list[Span]:

@@ -38,7 +38,7 @@ WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
     "link:spanID", "span.messaging.batch.message_count", "span.messaging.destination.template",
     "span.messaging.destination.partition.id", "span.messaging.kafka.offset",
-    "span.http.response.status_code",
+    "span.messaging.message.id", "span.http.response.status_code",
 )  # fmt: skip
 
 Sender = tuple[str, str]
@@ -113,7 +113,7 @@ class InTempo:
                 span_id: (trace_id, span_id) for trace_id, span_id in senders[number::questions]
             }
             any_of = " || ".join(f'link:spanID = "{one}"' for one in sorted(asked))
-            for service in sorted({CONSUMERS[topic] for topic in BATCHES}):
+            for service in sorted({CONSUMERS[channel] for channel in BATCHES}):
                 # It returns the attributes in the condition: Tempo does not always accept a
                 # select() after such a long query.
                 query = (

@@ -24,12 +24,17 @@ MARKERS = {
 }
 
 
+EVERY_BROKER = "every_broker"
+"""The tests of what a broker may change. They take a few minutes: `-m every_broker`."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [bool(item.get_closest_marker(one)) for one in reversed(MARKERS)])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name, meaning in MARKERS.items():
+    every_broker = {EVERY_BROKER: "tests what the broker may change, in a few minutes"}
+    for name, meaning in {**MARKERS, **every_broker}.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
 
@@ -45,7 +50,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The default project, but for the trace backend that TRACES names, baked and up."""
+    """The default project, but for what TRACES and BROKER name, baked and up."""
     # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="e2e-") as folder:

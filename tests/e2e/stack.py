@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from cookiecutter.main import cookiecutter
+from matrix import OPTIONS
 from ports import free_ports
 
 from . import tempo_stand_in
+from .brokers import chosen_broker
 from .stores import STORES, chosen
 
 TEMPLATE = Path(__file__).parents[2]
 
 PORTS = [
     "ORDERS_PORT",
-    "KAFKA_PORT",
     "GRAFANA_PORT",
     "PROMETHEUS_PORT",
     "LOKI_PORT",
@@ -42,7 +43,17 @@ OTEL_EXPORTER_OTLP_TIMEOUT=10000
 # Zipkin keeps 100,000 spans in memory: what fills this queue must not push out the orders.
 FOR_ZIPKIN = "TRACE_QUEUE_SIZE=40000\n"
 
-FOREIGN = ("OTEL_", "OTLP_", "FORWARD", "BROKER_", "KAFKA_", "COMPOSE_", "GRAFANA_")
+FOREIGN = (
+    "OTEL_",
+    "OTLP_",
+    "FORWARD",
+    "BROKER_",
+    "KAFKA_",
+    "RABBITMQ_",
+    "NATS_",
+    "COMPOSE_",
+    "GRAFANA_",
+)
 
 UP_SECONDS = 300
 COMMAND_SECONDS = 900
@@ -83,30 +94,36 @@ class Stack:
     """Those that are run, by their names in the compose files."""
     traces: str = "tempo"
     """The trace backend, which is also its service's name."""
+    broker: str = OPTIONS["broker"][0]
+    """The message broker, which is also its service's name."""
     stand_in: str = ""
     """The image name under which a stand-in was made, if one was."""
 
     @classmethod
-    def bake(cls, where: Path, kind: str = "e2e", settings: str = "", traces: str = "") -> "Stack":
+    def bake(
+        cls, where: Path, kind: str = "e2e", settings: str = "", traces: str = "", broker: str = ""
+    ) -> "Stack":
         """Bake the default project below `where`, with free ports in its .env.
 
         Args:
             kind: What the Compose project's name begins with.
             settings: Lines of .env over and above the ports; by default those of the tests here.
             traces: Its trace backend; the one that the variable TRACES names by default.
+            broker: Its message broker; the one that the variable BROKER names by default.
         """
-        traces = traces or chosen()
+        traces, broker = traces or chosen(), broker or chosen_broker()
         settings = settings or SETTINGS + (FOR_ZIPKIN if traces == "zipkin" else "")
         folder = Path(
             cookiecutter(
                 str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where),
-                extra_context={"trace_backend": traces},
+                extra_context={"trace_backend": traces, "broker": broker},
             )
         )  # fmt: skip
-        names = [*PORTS, port_of(traces)]
+        names = [*PORTS, port_of(broker), port_of(traces)]
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         # The last mention of a variable counts; the password stays the one that baking made.
-        stack = cls(folder, f"{kind}-{secrets.token_hex(4)}", ports, traces=traces)
+        project = f"{kind}-{secrets.token_hex(4)}"
+        stack = cls(folder, project, ports, traces=traces, broker=broker)
         stack.configure("".join(f"{name}={port}\n" for name, port in ports.items()) + settings)
         return stack
 
@@ -114,6 +131,11 @@ class Stack:
     def traces_port(self) -> str:
         """The variable of .env with the port of what keeps the traces."""
         return port_of(self.traces)
+
+    @property
+    def broker_port(self) -> str:
+        """The variable of .env with the broker's port."""
+        return port_of(self.broker)
 
     def image(self, service: str) -> str:
         """Return the name of the image that a service runs."""
@@ -239,12 +261,13 @@ class Stack:
 
     def password(self) -> str:
         """Return that of Grafana's user admin."""
-        (line,) = (
-            line
-            for line in (self.folder / ".env").read_text().splitlines()
-            if line.startswith("GRAFANA_ADMIN_PASSWORD=")
-        )
-        return line.partition("=")[2]
+        return self.setting("GRAFANA_ADMIN_PASSWORD")
+
+    def setting(self, name: str) -> str:
+        """Return the value of a variable in .env; empty if it is not there."""
+        lines = (self.folder / ".env").read_text().splitlines()
+        values = [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
+        return values[-1] if values else ""
 
     def stop(self) -> None:
         """Stop all containers, each within its grace period."""
@@ -333,8 +356,8 @@ class Stack:
         )  # fmt: skip
 
 
-def port_of(traces: str) -> str:
-    return f"{traces.upper()}_PORT"
+def port_of(service: str) -> str:
+    return f"{service.upper()}_PORT"
 
 
 def docker(*arguments: str, timeout: float = 60, errors: bool = False) -> str:
@@ -369,7 +392,8 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in {*PORTS, *map(port_of, STORES)} and not name.startswith(FOREIGN)
+        if name not in {*PORTS, *map(port_of, [*STORES, *OPTIONS["broker"]])}
+        and not name.startswith(FOREIGN)
     }
 
 

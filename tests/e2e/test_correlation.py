@@ -16,6 +16,8 @@ from .stack import Stack
 from .stores import TraceStore
 from .tables import DURATIONS
 
+pytestmark = pytest.mark.every_broker
+
 RANGE_SECONDS = 900
 
 

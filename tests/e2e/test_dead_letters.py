@@ -13,6 +13,8 @@ from .stack import Stack
 from .stores import TraceStore
 from .test_traces import label
 
+pytestmark = pytest.mark.every_broker
+
 ORIGIN = "payments.authorized"
 
 

@@ -3,23 +3,31 @@
 import time
 
 import pytest
+from matrix import OPTIONS
 
-from bench.drills.promises import PROMISES, broken
+from bench.drills.promises import PROMISES, broken, drills_for
 from bench.drills.runner import run
 from bench.drills.site import Site
 
+from .brokers import chosen_broker
 from .stack import Stack
 
 pytestmark = pytest.mark.disturbs_the_stack
 
 RATE = 8.0  # the queues of spans are short here, so that an outage of seconds fills them
 
-DRILLS = ["poison", "fuzz", "memory", "redelivery", "sigterm", "kill", "broker_restart"]
+DRILLS = [
+    pytest.param(name, marks=pytest.mark.every_broker if PROMISES[name].every_broker else ())
+    for name in ["poison", "fuzz", "memory", "redelivery", "sigterm", "kill", "broker_restart"]
+    if name in drills_for(chosen_broker(), OPTIONS["broker"][0])
+]
 
 
 @pytest.fixture(scope="module")
 def site(stack: Stack) -> Site:
-    return Site(stack, RATE, quick=True)
+    site = Site(stack, RATE, quick=True)
+    site.channels.prepare()
+    return site
 
 
 @pytest.mark.parametrize("name", DRILLS)

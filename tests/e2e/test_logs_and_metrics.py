@@ -8,6 +8,8 @@ from .poll import poll_until
 from .stores import TraceStore
 from .tables import DURATIONS, LINKS, LOGGED, SCRAPED, SIGNALS
 
+pytestmark = pytest.mark.every_broker
+
 
 @pytest.mark.parametrize(("kind", "service"), LOGGED)
 def test_record_carries_the_trace_id(

@@ -10,12 +10,13 @@ from bakery import Bakery
 from test_removing_the_example import make_service
 
 from .apis import Loki, Prometheus, Span, post
+from .brokers import chosen_broker
 from .poll import poll_until
 from .stack import Stack
 from .stores import STORES
 
 NEEDED = [
-    "kafka",
+    chosen_broker(),
     "channels",
     "otel-collector",
     "loki",

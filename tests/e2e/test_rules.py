@@ -9,20 +9,30 @@ import yaml
 from matrix import TEMPLATE
 
 from .apis import Prometheus
+from .brokers import chosen_broker
 from .conftest import Order
 from .poll import poll_until
-from .stores import STORES, chosen
+from .stores import chosen
 
 pytestmark = pytest.mark.disturbs_the_stack  # not this, but what fills it does
 
 WINDOW_SECONDS = 3600
-OF_OTHER_STORES = {f"{store}.yaml" for store in STORES} - {f"{chosen()}.yaml"}
+CHOSEN = {"broker": chosen_broker(), "trace_backend": chosen()}
+
+
+def is_baked(path: Path) -> bool:
+    """Whether a file of the template is in a bake with these answers."""
+    _, overlays, rest = str(path).partition("overlays/")
+    option, _, answer = rest.partition("/")
+    return not overlays or answer.startswith(f"{CHOSEN[option]}/")
+
+
 RULES: list[dict[str, Any]] = [
     rule
     for path in sorted(
         Path(TEMPLATE, "{{cookiecutter.project_slug}}").rglob("prometheus/rules/*.yaml")
     )
-    if path.name not in OF_OTHER_STORES
+    if is_baked(path)
     for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
     for rule in group["rules"]
 ]

@@ -18,6 +18,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.every_broker
 @pytest.mark.ends_the_stack
 def test_everything_stops(stack: Stack) -> None:
     running = stack.running()

@@ -10,6 +10,8 @@ from .poll import poll_until
 from .stores import TraceStore
 from .tables import EDGES, ERRORS, KINDS, LINKS, ORDERS
 
+pytestmark = pytest.mark.every_broker
+
 
 def label(span: Span) -> str:
     return f"{span.service}: {span.name}"

@@ -38,6 +38,9 @@ BROUGHT = {
 }
 """What each extra brings; an installation without it has none of this."""
 
+FASTSTREAM = {"rabbitmq": "rabbit"}
+"""FastStream's own name of a broker, if it differs."""
+
 IMPORT = """
 import importlib, importlib.util, json, sys, threading
 modules, absent = map(json.loads, sys.argv[1:])
@@ -234,7 +237,7 @@ def test_the_rules_of_imports_name_every_broker() -> None:
     assert folders < set(of_messages["forbidden_modules"])
     lint = tools["ruff"]["lint"]
     assert lint["flake8-tidy-imports"]["banned-api"].keys() == {
-        f"faststream.{one}" for one in brokers
+        f"faststream.{FASTSTREAM.get(one, one)}" for one in brokers
     }
     assert lint["per-file-ignores"].keys() == {f"src/faststream_otel/{one}/**" for one in brokers}
 

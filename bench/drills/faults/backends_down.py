@@ -26,7 +26,7 @@ def drill(run: Run) -> Figures:
 
 def look_up_logs(run: Run) -> None:
     """Check that Loki has a log record of each order whose customer was notified."""
-    ends = {record.order_id for record in run.records if record.topic in BATCHES}
+    ends = {record.order_id for record in run.records if record.channel in BATCHES}
     query = 'sum(count_over_time({service_name="notifications"} |= "Customer of order" [%ds]))'
     loki = Loki(run.stack.url("LOKI_PORT"))
     found = 0.0

@@ -12,7 +12,7 @@ from ..site import Run
 def drill(run: Run) -> Figures:
     run.mark()
     run.stop(*SERVICES)
-    with run.without("kafka"):
+    with run.without(run.stack.broker):
         for service in SERVICES:
             docker("start", *(one["Id"] for one in run.stack.replicas(service)))
         restarts = restart_counts(run)

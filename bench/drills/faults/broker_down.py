@@ -8,7 +8,7 @@ from ..site import Run
 
 def drill(run: Run) -> Figures:
     with run.load() as intake:
-        with run.without("kafka"):
+        with run.without(run.stack.broker):
             time.sleep(run.seconds(60, 30))
             before = len(intake.placed)
             time.sleep(5)

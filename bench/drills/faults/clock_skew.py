@@ -8,7 +8,7 @@ from ..promises import Figures
 from ..samples import body, message
 from ..site import Run
 
-TOPIC = "orders.placed"
+CHANNEL = "orders.placed"
 SKEWS = {"slow": -1800.0, "fast": 1800.0}  # the broker accepts at most an hour in the future
 EACH = 50
 # Durations on the boards. A negative one would shrink a sum, which looks like a restart.
@@ -27,7 +27,7 @@ def drill(run: Run) -> Figures:
     began = time.time()
     for skew in SKEWS.values():
         at = time.time() + skew
-        run.inject([message(TOPIC, body(TOPIC), at=at) for _ in range(EACH)])
+        run.inject([message(CHANNEL, body(CHANNEL), at=at) for _ in range(EACH)])
     figures = run.reckon()
     negative = [span for span in run.store if span.end_ns < span.start_ns]
     run.must(not negative, f"{len(negative)} spans end before they start")

@@ -45,8 +45,8 @@ def drill(run: Run) -> Figures:
         f" ({min(ratios):.2f} to {max(ratios):.2f})"
     )
     run.must(statistics.median(ratios) >= LEAST_RATIO, f"that is less than {LEAST_RATIO}")
-    ends, committed = run.site.wait_until_drained()
-    handled = follow((), run.site.topics.read(run.since), committed, ends)
+    unread = run.site.wait_until_drained()
+    handled = follow((), run.site.channels.read(run.since), unread)
     run.note(
         f"{handled.handled} orders timed, {len(handled.lost)} lost, {len(handled.duplicates)} twice"
     )
@@ -89,11 +89,13 @@ def overflow(run: Run) -> Figures:
 def throughput(run: Run) -> float:
     """Return the orders per second that payments handles, by the timestamps of its results."""
     run.stop("payments")
-    since = run.site.topics.ends()
+    since = run.site.channels.ends()
     run.inject([message("orders.placed", body("orders.placed")) for _ in range(BACKLOG)])
     run.start("payments")
     run.site.wait_until_drained()
     times = sorted(
-        record.at for record in run.site.topics.read(since) if record.topic == "payments.authorized"
+        record.at
+        for record in run.site.channels.read(since)
+        if record.channel == "payments.authorized"
     )[int(BACKLOG * WARM_UP) :]
     return (len(times) - 1) / (times[-1] - times[0])

@@ -70,9 +70,9 @@ def fill(run: Run, seconds: float = 60.0, *, oldest_stay: bool = True) -> Figure
 def dropped(run: Run, figures: Figures) -> int:
     """Return the number of missing spans. The figures count a batch's span once for each message,
     so this counts batches by their span ids in the service's log."""
-    batches = {f"process {topic}" for topic in BATCHES}
+    batches = {f"process {channel}" for channel in BATCHES}
     alone = sum(one.what not in batches for one in figures.spans.missing)
-    (service,) = {CONSUMERS[topic] for topic in BATCHES}
+    (service,) = {CONSUMERS[channel] for channel in BATCHES}
     since = datetime.fromtimestamp(run.began, UTC).isoformat()
     logs = "".join(
         docker("logs", "--since", since, one["Id"], errors=True)

@@ -11,7 +11,7 @@ from ..promises import Figures
 from ..samples import body, message
 from ..site import Run
 
-TOPIC = "trial.given"
+CHANNEL = "trial.given"
 ATTEMPTS = 3
 BACKOFF_SECONDS = (
     0.2,
@@ -29,14 +29,14 @@ def drill(run: Run) -> Figures:
     acts = {}
     for act, count in TASKS.items():
         for _ in range(count):
-            task = body(TOPIC, act=act)
+            task = body(CHANNEL, act=act)
             acts[task["order_id"]] = act
-            run.inject([message(TOPIC, task, partition=len(acts) % 3)])
+            run.inject([message(CHANNEL, task, partition=len(acts) % 3)])
     figures = run.reckon()
 
-    given = {one.order_id: one for one in run.records if one.topic == TOPIC}
-    done = {one.order_id: one for one in run.records if one.topic == "trial.done"}
-    dead = {one.order_id: one for one in run.records if one.topic == DEAD_LETTERS}
+    given = {one.order_id: one for one in run.records if one.channel == CHANNEL}
+    done = {one.order_id: one for one in run.records if one.channel == "trial.done"}
+    dead = {one.order_id: one for one in run.records if one.channel == DEAD_LETTERS}
     for order, act in acts.items():
         run.must((order in dead) == (act in {"raise", "hang"}), f"{act}: dead {order in dead}")
         run.must((order in done) == (act not in {"raise", "hang"}), f"{act}: done {order in done}")
@@ -65,7 +65,7 @@ def read_retries(run: Run, records: list[Record]) -> bool:
         process.trace_id
         for record in records
         for process in run.store.processes(record)
-        if len(run.store.children(process, f"retry {TOPIC}")) < ATTEMPTS - 1
+        if len(run.store.children(process, f"retry {CHANNEL}")) < ATTEMPTS - 1
     ]
     run.read_traces(run.store, lacking)
     return not lacking
@@ -79,7 +79,7 @@ def judge_pauses(run: Run, records: list[Record]) -> None:
     for record in records:
         (process,) = run.store.processes(record)
         retries = sorted(
-            run.store.children(process, f"retry {TOPIC}"), key=lambda one: one.start_ns
+            run.store.children(process, f"retry {CHANNEL}"), key=lambda one: one.start_ns
         )
         run.must(len(retries) == ATTEMPTS - 1, f"{len(retries)} spans of further attempts")
         starts = [process.start_ns, *(one.start_ns for one in retries)]

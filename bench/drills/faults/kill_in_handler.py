@@ -7,19 +7,19 @@ from ..samples import body, message
 from ..site import Run
 from .kill import kill
 
-TOPIC = "trial.given"
+CHANNEL = "trial.given"
 HANDLED_SECONDS = 6.0
 
 
 def drill(run: Run) -> Figures:
     run.mark()
-    task = body(TOPIC, act="sleep", seconds=HANDLED_SECONDS)
+    task = body(CHANNEL, act="sleep", seconds=HANDLED_SECONDS)
     given = time.time()
-    run.inject([message(TOPIC, task)])
+    run.inject([message(CHANNEL, task)])
     time.sleep(HANDLED_SECONDS / 2)
     kill(run, "trial")
     figures = run.reckon(patience=45)
-    done = [record for record in run.records if record.topic == "trial.done"]
+    done = [record for record in run.records if record.channel == "trial.done"]
     run.must(len(done) == 1, f"it was done {len(done)} times")
     # It was not done before the kill, so the new process did it.
     seconds = [record.at - given for record in done]

@@ -36,7 +36,7 @@ def drill(run: Run) -> Figures:
     positions += run.inject([unpacks], compression="gzip")
     figures = run.reckon()
 
-    dead_letters = [record for record in run.records if record.topic == DEAD_LETTERS]
+    dead_letters = [record for record in run.records if record.channel == DEAD_LETTERS]
     origins = [one.origin for one in dead_letters]
     run.must(origins.count(positions[0]) == 1, "no dead letter for the longest message")
     run.must(origins.count(positions[1]) == 1, "no dead letter for a result that is too long")
@@ -47,12 +47,12 @@ def drill(run: Run) -> Figures:
             if one.origin == position
         ]
         run.must(cut == [part], f"dead letters without {part} for {position}: {cut}")
-    placed = [record for record in run.records if record.topic == "orders.placed"]
+    placed = [record for record in run.records if record.channel == "orders.placed"]
     run.must(len(placed) == 4, f"{len(placed)} messages in orders.placed instead of 4")
     spans = run.store.server(refused.split("-")[1])
     codes = [str(span.attributes.get("http.response.status_code")) for span in spans]
     run.must(codes == ["413"], f"the refused order's spans tell {codes}")
-    (given,) = (record for record in run.records if record.topic == "trial.given")
+    (given,) = (record for record in run.records if record.channel == "trial.given")
     sends = [
         one
         for process in run.store.processes(given)

@@ -12,7 +12,7 @@ from ..site import Run
 from .soak import Memory
 
 SERVICE = "shipping"
-TOPIC = "payments.authorized"
+CHANNEL = "payments.authorized"
 MESSAGES = 400
 BODY = b'{"what": "%s"}' % (b"x" * 900_000)  # no payment: it fails at once
 PAGE = 50  # messages to send and read at a time
@@ -39,7 +39,7 @@ def drill(run: Run) -> Figures:
     run.must(most, "no sample: nothing is proved")
     run.must(most <= MOST_MEMORY * limit, f"that is more than {MOST_MEMORY:.0%} of its limit")
     run.must(left <= MOST_LEFT * limit, f"{left / limit:.0%} of its limit is left in use")
-    dead_letters = sum(record.topic == DEAD_LETTERS for record in records)
+    dead_letters = sum(record.channel == DEAD_LETTERS for record in records)
     run.must(dead_letters == MESSAGES, f"{dead_letters} dead letters of {MESSAGES} messages")
     messages, spans = run.account((), records=records)
     return Figures(
@@ -50,7 +50,7 @@ def drill(run: Run) -> Figures:
 
 def page(run: Run) -> Sequence[Record]:
     """Let some messages be handled; return all new records, without bodies."""
-    since = run.site.topics.ends()
-    run.inject([message(TOPIC, BODY, partition=number % 3) for number in range(PAGE)])
+    since = run.site.channels.ends()
+    run.inject([message(CHANNEL, BODY, partition=number % 3) for number in range(PAGE)])
     run.site.wait_until_drained()
-    return [replace(record, value=b"") for record in run.site.topics.read(since)]
+    return [replace(record, value=b"") for record in run.site.channels.read(since)]

@@ -3,64 +3,68 @@
 from collections import defaultdict
 from typing import Any
 
-from ..accounting import Record, changed
+from ..accounting import Position, Record, changed
+from ..channels import Message
 from ..flow import DEAD_LETTERS
 from ..promises import Figures
 from ..samples import BODIES, body, message
 from ..site import Run
-from ..topics import Message
 
-TOPICS = ("orders.placed", "shipments.dispatched")
+CHANNELS = ("orders.placed", "shipments.dispatched")
 PARTITIONS = 3
 ODD = (("x-note", None), ("x-note", b"\xff\xfe"), ("", b""), ("x-note", b"\xff\xfe"))
 """Headers that are not text, null, or repeated."""
 REASONS = ("dead-letter.reason", "dead-letter.error.type", "dead-letter.attempts")
 
 
-def poison(topic: str, partition: int) -> dict[str, Message]:
+def poison(channel: str, partition: int) -> dict[str, Message]:
     """One of each kind."""
-    bodies = BODIES[topic]
+    bodies = BODIES[channel]
     some = next(name for name, value in bodies.items() if isinstance(value, str))
     values: dict[str, bytes | dict[str, Any] | None] = {
         "invalid JSON": b"{not json",
         "not UTF-8": b'{"order_id": "\xff\xfe"}',
         "wrong schema": {"what": "is this"},
-        "wrong type": body(topic, **{some: ["no", "text"]}),
+        "wrong type": body(channel, **{some: ["no", "text"]}),
         "empty": b"",
         "no value": None,
-        "future contract": body(topic, version=2),
+        "future contract": body(channel, version=2),
     }
     made = {
-        f"{kind} in {topic}": message(topic, value, partition=partition)
+        f"{kind} in {channel}": message(channel, value, partition=partition)
         for kind, value in values.items()
     }
-    made[f"invalid JSON beside odd headers in {topic}"] = message(
-        topic, b"{not json", None, *ODD, partition=partition
+    made[f"invalid JSON beside odd headers in {channel}"] = message(
+        channel, b"{not json", None, *ODD, partition=partition
     )
     for kind, headers in {"not UTF-8": ODD[1:2], "null": ODD[:1], "repeated": ODD}.items():
-        made[f"header {kind} in {topic}"] = message(
-            topic, body(topic), None, *headers, partition=partition
+        made[f"header {kind} in {channel}"] = message(
+            channel, body(channel), None, *headers, partition=partition
         )
     return made
 
 
 def drill(run: Run) -> Figures:
     with run.load() as intake:
-        sent: list[tuple[str, tuple[str, int, int]]] = []
-        for topic in TOPICS:
+        sent: list[tuple[str, Position]] = []
+        for channel in CHANNELS:
             for partition in range(PARTITIONS):
-                made = poison(topic, partition)
+                made = {
+                    kind: one
+                    for kind, one in poison(channel, partition).items()
+                    if run.site.channels.carries(one)
+                }
                 sent += zip(made, run.inject([*made.values()]), strict=True)
     figures = run.reckon(intake)
     judge(run, sent)
     return figures
 
 
-def judge(run: Run, sent: list[tuple[str, tuple[str, int, int]]]) -> None:
+def judge(run: Run, sent: list[tuple[str, Position]]) -> None:
     """Compare each message with its dead letter and its spans."""
-    dead_letters: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
+    dead_letters: dict[Position, list[Record]] = defaultdict(list)
     for record in run.records:
-        if record.topic == DEAD_LETTERS:
+        if record.channel == DEAD_LETTERS:
             dead_letters[record.origin].append(record)
     records = {record.position: record for record in run.records}
     tolerated = set()

@@ -6,17 +6,19 @@ from contextlib import closing
 
 from confluent_kafka import Consumer
 
+from ..brokers.kafka import QUIET, InKafka
 from ..flow import group
 from ..promises import Figures
 from ..site import Run
-from ..topics import QUIET
 
-TOPIC = "orders.placed"
+CHANNEL = "orders.placed"
 MEMBERS = 2  # at a time
 
 
 def drill(run: Run) -> Figures:
     joined = 0
+    kafka = run.site.channels
+    assert isinstance(kafka, InKafka)
     (before,) = run.stack.replicas("payments")
     ends = threading.Event()
     lock = threading.Lock()
@@ -24,7 +26,7 @@ def drill(run: Run) -> Figures:
     def member() -> None:
         nonlocal joined
         while not ends.is_set():
-            join(run.site.topics.address)
+            join(kafka.address)
             with lock:
                 joined += 1
 
@@ -52,14 +54,14 @@ def join(address: str, seconds: float = 3.0) -> None:
     """Join the group for some seconds, handle and commit nothing, and leave."""
     options = {
         "bootstrap.servers": address,
-        "group.id": group(TOPIC),
+        "group.id": group(CHANNEL),
         "enable.auto.commit": False,
         "partition.assignment.strategy": "roundrobin",  # aiokafka has it too
         "session.timeout.ms": 6000,
         **QUIET,
     }
     with closing(Consumer(options)) as consumer:
-        consumer.subscribe([TOPIC])
+        consumer.subscribe([CHANNEL])
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             consumer.poll(0.2)

@@ -24,10 +24,10 @@ def drill(run: Run) -> Figures:
     figures = run.reckon()
     results: dict[tuple[str, str], set[str]] = defaultdict(set)
     for record in run.records:
-        if record.topic in RESULTS:
-            results[record.topic, record.order_id].add(record.body[RESULTS[record.topic]])
-    for topic, identity in RESULTS.items():
-        differing = [one for one in orders if len(results[topic, one["order_id"]]) != 1]
+        if record.channel in RESULTS:
+            results[record.channel, record.order_id].add(record.body[RESULTS[record.channel]])
+    for channel, identity in RESULTS.items():
+        differing = [one for one in orders if len(results[channel, one["order_id"]]) != 1]
         run.must(not differing, f"{len(differing)} of {COUNT} orders have more than one {identity}")
     log = docker("logs", run.stack.replicas("notifications")[0]["Id"], errors=True)
     notified = Counter(re.findall(r"Customer of order (\S+) notified", log))

@@ -10,7 +10,7 @@ from ..promises import Figures
 from ..samples import body, message
 from ..site import WATCHDOG_SECONDS, Run
 
-TOPIC = "trial.given"
+CHANNEL = "trial.given"
 # The limit for a message: three attempts of ten seconds, and the pauses between them.
 HOLD_SECONDS = 31.0
 ACTS = {"block": 0.0, "stick": 0.0, "deaf": HOLD_SECONDS}
@@ -26,7 +26,7 @@ def drill(run: Run) -> Figures:
         fail(run, act)
     figures = run.reckon()
     # Once or twice, because messages in flight are redelivered.
-    done = {record.order_id for record in run.records if record.topic == "trial.done"}
+    done = {record.order_id for record in run.records if record.channel == "trial.done"}
     run.must(len(done) == len(ACTS) * 4, f"{len(done)} of {len(ACTS) * 4} tasks were done")
     return figures
 
@@ -37,9 +37,9 @@ def fail(run: Run, act: str) -> None:
     began = time.time()
     # The message has an end, or it would stall the handler again after the restart.
     allowed = ACTS[act] + WATCHDOG_SECONDS + SLACK_SECONDS
-    run.inject([message(TOPIC, body(TOPIC, act=act, until=began + allowed), partition=0)])
+    run.inject([message(CHANNEL, body(CHANNEL, act=act, until=began + allowed), partition=0)])
     time.sleep(2)
-    run.inject([message(TOPIC, body(TOPIC), partition=number) for number in range(3)])
+    run.inject([message(CHANNEL, body(CHANNEL), partition=number) for number in range(3)])
     poll_until(
         lambda: run.stack.replicas("trial")[0]["RestartCount"] > before["RestartCount"],
         f"the process to end itself when it is made to {act}",

@@ -6,7 +6,7 @@ from ..promises import Figures
 from ..samples import body, message, traceparent
 from ..site import Run
 
-TOPIC = "orders.placed"
+CHANNEL = "orders.placed"
 IDS = f"{secrets.token_hex(16)}-{secrets.token_hex(8)}"
 LOST = {
     "garbage": b"not a traceparent",
@@ -34,19 +34,21 @@ def drill(run: Run) -> Figures:
     run.mark()
     # At least one hex letter, or upper case would be the same as lower case.
     assert LOST["upper case"] != f"00-{IDS}-01".encode()
-    new = {kind: message(TOPIC, body(TOPIC), {"traceparent": one}) for kind, one in LOST.items()}
+    new = {
+        kind: message(CHANNEL, body(CHANNEL), {"traceparent": one}) for kind, one in LOST.items()
+    }
     new["no header at all"] = message(
-        TOPIC, body(TOPIC), {"traceparent": None, "content-type": None}
+        CHANNEL, body(CHANNEL), {"traceparent": None, "content-type": None}
     )
-    same = {kind: message(TOPIC, body(TOPIC), headers) for kind, headers in KEPT.items()}
-    same["1 MiB"] = message(TOPIC, body(TOPIC, sku="x" * (1 << 20)))
+    same = {kind: message(CHANNEL, body(CHANNEL), headers) for kind, headers in KEPT.items()}
+    same["1 MiB"] = message(CHANNEL, body(CHANNEL, sku="x" * (1 << 20)))
     positions = run.inject([*new.values(), *same.values()])
     figures = run.reckon()
 
     records = {record.position: record for record in run.records}
     for kind, position in zip([*new, *same], positions, strict=True):
         record = records[position]
-        ends = {one.topic for one in run.records if one.order_id == record.order_id}
+        ends = {one.channel for one in run.records if one.order_id == record.order_id}
         run.must("shipments.dispatched" in ends, f"{kind}: it was not dispatched, but in {ends}")
         spans = run.store.processes(record)
         roots = [not span.parent_id for span in spans]

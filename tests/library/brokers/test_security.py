@@ -39,7 +39,7 @@ async def test_a_service_uses_a_broker_with_tls_and_a_password(
         await served.service.send(served.service.publisher(channel), "secret")
         assert await served.dead_letters(channel, 1)
         assert await served.broker.answers_new_client()
-        assert {one.channel for one in await served.broker.lag()} == {channel}
+        assert {one.channel for one in await served.broker.lag(served.broker.groups())} == {channel}
     assert "secret" in handled
 
 
@@ -52,8 +52,10 @@ async def test_an_error_names_the_wrong_variable(row: Row, secured: servers.Secu
 
 async def assert_refused(broker: Broker, variable: str) -> None:
     for attempt in (
-        lambda: broker.create_channels(["any"]), broker.lag, lambda: dead_letters(broker, "any")
-    ):  # fmt: skip
+        lambda: broker.create_channels(["any"]),
+        lambda: broker.lag(broker.groups()),
+        lambda: dead_letters(broker, "any"),
+    ):
         with pytest.raises(Unreachable, match=variable):
             await attempt()
     with pytest.raises(broker.unreachable) as raised:

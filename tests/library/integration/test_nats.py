@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -20,7 +21,11 @@ from faststream_otel.messages.dead_letters.dead_letter import DeadLetter
 from faststream_otel.messages.retry import RetryMiddleware, RetryPolicy
 from faststream_otel.nats import NatsRetryMiddleware, NatsTelemetryMiddleware
 from faststream_otel.nats.embedded import embedded_nats
-from faststream_otel.nats.messages import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
+from faststream_otel.nats.messages import (
+    MAX_DEAD_LETTER_BYTES,
+    MAX_MESSAGE_BYTES,
+    PUBLISH_TIMEOUT_SECONDS,
+)
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import ServerError
@@ -31,8 +36,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from ..brokers.features import BROKERS, Features
 from ..brokers.rig import Rig, until
-from ..ports import refusing_port
+from ..ports import free_port, refusing_port
 from ..spans import named
+from .nats_server import nats_server
 
 NATS = BROKERS["nats"]
 POLICY = RetryPolicy(attempts=2, backoff=0.001, timeout=10)
@@ -222,6 +228,33 @@ async def test_a_slow_handler_runs_once(server: str, stream: JetStreamContext, b
     assert len(rig.seen[channel] + other.seen[channel]) == 1
 
 
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_request_without_an_answer_ends_no_consumer(
+    server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, batch: bool
+) -> None:
+    """nats-py raises the built-in TimeoutError for some, which FastStream does not expect."""
+    asked = 0
+
+    async def fetch(self: Any, count: int, timeout: float | None) -> list[Any]:  # noqa: ASYNC109
+        nonlocal asked
+        asked += 1
+        if asked % 2 == 0:
+            raise TimeoutError
+        return await real(self, count, timeout)
+
+    real = JetStreamContext.PullSubscription.fetch
+    monkeypatch.setattr(JetStreamContext.PullSubscription, "fetch", fetch)
+    rig = Rig(NATS, server)
+    channel = rig.named("quiet")
+    rig.subscribe(channel, batch=batch)
+    async with running(rig):
+        for number in range(3):
+            await rig.publish(channel, number)
+            await until(lambda: len(rig.seen[channel]) > number, "the message")  # noqa: B023
+    assert asked > 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_messages_are_handled_one_at_a_time_and_in_order(server: str) -> None:
     rig = Rig(NATS, server)
     channel = rig.named("order")
@@ -275,6 +308,41 @@ async def test_redeliveries_are_paced(server: str) -> None:
         await asyncio.sleep(1)
         assert calls < 10
         assert await dead_letters(rig, channel) == []
+
+
+async def test_a_restart_of_the_server_in_mid_handler(tmp_path: Path) -> None:
+    port, go_on = free_port(), asyncio.Event()
+    rig = Rig(NATS, f"127.0.0.1:{port}")
+    channel = rig.named("restarted")
+    rig.subscribe(channel, lambda _: go_on.wait())  # type: ignore[arg-type, return-value]
+
+    async def sent() -> bool:
+        try:
+            await rig.publish(channel, "back")
+        except Unavailable:
+            return False
+        return True
+
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(nats_server(tmp_path, port=port))
+        async with running(rig):
+            await rig.publish(channel, "one")
+            await rig.delivered(channel, 1)
+            first.close()
+            started = time.monotonic()
+            assert not await sent()
+            assert time.monotonic() - started < 2 * PUBLISH_TIMEOUT_SECONDS
+            assert not rig.broker.joined()
+            second.enter_context(nats_server(tmp_path, port=port))
+            await until(rig.broker.answers, "an answer")
+            go_on.set()
+            await until(sent, "a confirmation")
+            await until(
+                lambda: len({rig.broker.raw(one).body for one in rig.seen[channel]}) == 2, "back"
+            )
+            await until(rig.broker.joined, "the consumer")
+    raws = [rig.broker.raw(one) for one in rig.seen[channel]]
+    assert [raw.body for raw in raws].count(b"one") == 1
 
 
 # --- Sizes and headers

@@ -3,14 +3,11 @@
 import base64
 import json
 import os
-import shutil
 import socket
-import subprocess
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import nkeys
@@ -19,7 +16,7 @@ import trustme
 from faststream_otel.messages.broker import Unreachable
 from faststream_otel.nats import NatsSettings
 
-from ..ports import free_port
+from .nats_server import nats_server
 
 PASSWORD = "a-password-of-nobody"
 USER = f'authorization {{ user: services, password: "{PASSWORD}" }}\n'
@@ -50,31 +47,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serve(files: Path, tmp_path: Path) -> Iterator[Serve]:
     """Start a server with this configuration. `{0}` in it stands for the folder of the files."""
     with ExitStack() as started:
-        yield lambda text: started.enter_context(_server(text.replace("{0}", str(files)), tmp_path))
-
-
-@contextmanager
-def _server(configuration: str, folder: Path) -> Iterator[str]:
-    program = shutil.which("nats-server", path=sysconfig.get_path("scripts"))
-    assert program
-    port, path, log = free_port(), folder / "server.conf", folder / "server.log"
-    path.write_text(
-        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}" }}\n{configuration}'
-    )
-    with log.open("w") as output:
-        server = subprocess.Popen([program, "--config", path], stdout=output, stderr=output)
-    try:
-        ends = time.monotonic() + 10
-        while True:
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < ends, log.read_text()
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
+        yield lambda text: started.enter_context(
+            nats_server(tmp_path, text.replace("{0}", str(files)))
+        )
 
 
 async def why_refused(**settings: object) -> str:

@@ -56,6 +56,7 @@ async def test_a_failed_message_is_retried_then_becomes_a_dead_letter(
     assert headers["dead-letter.channel"] == "orders"
 
 
+@pytest.mark.filterwarnings("ignore:The JetStream Push consumer")
 @pytest.mark.parametrize(
     ("options", "said"),
     [

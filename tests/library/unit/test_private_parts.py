@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 from unittest.mock import Mock, patch
 
 import pytest
+from aio_pika.channel import Channel
 from fast_depends.library.serializer import OptionItem
 from faststream import BaseMiddleware, ContextRepo
 from faststream.asgi import AsgiFastStream
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 from faststream_otel import connections
 from faststream_otel.connections import Connection
 from faststream_otel.messages import _faststream
@@ -28,6 +30,7 @@ from faststream_otel.messages.broker import Unreachable
 from faststream_otel.messages.validation import MessageSerializer, is_about_message
 from faststream_otel.nats import NatsSettings
 from faststream_otel.nats import _natspy as natspy
+from faststream_otel.rabbitmq._pika import read_any_properties
 from faststream_otel.telemetry import _opentelemetry
 from faststream_otel.telemetry.missing import warn_missing
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -49,6 +52,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pamqp import commands
 from pydantic import ValidationError
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -257,6 +261,21 @@ def recognizes_a_message_that_does_not_fit() -> bool:
     return False
 
 
+def reads_any_properties() -> bool:
+    class Properties(commands.Basic.Properties):
+        pass
+
+    assert read_any_properties(Properties)
+    found = Properties()
+    found.unmarshal(Properties.flags["content_type"], b"\x01\xff")
+    return found.content_type == "\N{REPLACEMENT CHARACTER}"
+
+
+def has_the_parts_of_rabbitmq() -> bool:
+    parts = {"_queue_obj", "_consumer_tag"}
+    return parts < {*RabbitSubscriber.__slots__} and "_channel" in Channel.__annotations__
+
+
 class Part(NamedTuple):
     package: str
     part: str
@@ -325,6 +344,16 @@ PARTS = [
         "nats-py", "_connect_command and _build_message of its Client, and its _server_info",
         "BROKER_TLS does not protect the password, a header Status makes a message come for ever",
         has_the_parts_of_nats,
+    ),
+    Part(
+        "pamqp", "unmarshal of Basic.Properties",
+        "a message with properties that are not UTF-8 blocks its queue",
+        reads_any_properties,
+    ),
+    Part(
+        "aio-pika", "_channel of its Channel; of FastStream, _queue_obj and _consumer_tag",
+        "a consumer counts as attached as soon as it was started",
+        has_the_parts_of_rabbitmq,
     ),
     Part(
         "uvicorn", "attributes and methods of H11Protocol",

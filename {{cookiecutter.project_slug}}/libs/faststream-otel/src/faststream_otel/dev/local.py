@@ -120,7 +120,9 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
     ):
         shared = _environment(receiver, broker, project)
         commands = [
-            Command(name, project.package, [name], _inherited() | shared | {"PORT": str(port)})
+            Command(
+                name, project.package, [name], _inherited(broker) | shared | {"PORT": str(port)}
+            )
             for name, port in ports.items()
         ]
         with Supervisor(commands, log, show, project.root) as supervisor:
@@ -143,9 +145,9 @@ def running_environment(project: Project) -> dict[str, str] | None:
     return found
 
 
-def _inherited() -> dict[str, str]:
-    """The user's variables, without those for telemetry and the broker."""
-    foreign = ("OTEL_", "BROKER_")
+def _inherited(broker: str) -> dict[str, str]:
+    """The user's variables, without those for telemetry and for another broker than this one."""
+    foreign = ("OTEL_",) if broker == os.environ.get("BROKER_URL") else ("OTEL_", "BROKER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 

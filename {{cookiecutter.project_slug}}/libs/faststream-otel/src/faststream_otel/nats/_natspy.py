@@ -28,7 +28,7 @@ from nats.errors import (
 from ..telemetry.missing import warn_missing
 
 CONNECT_SECONDS = 5.0
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
 """Time to send what is buffered, and again to close the connection."""
 ABORT_SECONDS = 0.5
 """Time to close a connection that failed: after a failed TLS handshake, asyncio waits for ever."""

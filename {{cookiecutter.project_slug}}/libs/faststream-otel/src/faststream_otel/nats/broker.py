@@ -63,6 +63,7 @@ RECONNECT_PAUSE_SECONDS = 0.2
 GONE_PAUSE_SECONDS = 1.0
 """Between two attempts to fetch messages from a consumer that is gone."""
 
+NO_ANSWER = Progress(attached=True, waiting=True, reached="no answer")
 NOT_OURS = (
     "a service without a server does not log why, and BROKER_TLS does not protect its password"
 )
@@ -260,6 +261,8 @@ class Nats(NatsMessages):
         client = self._client()
         if client is None:
             return Progress(attached=False, waiting=True, reached=None)
+        if not client.is_connected:
+            return NO_ANSWER
         try:
             info = await client.jetstream().consumer_info(
                 member.stream, member.durable, timeout=PUBLISH_TIMEOUT_SECONDS
@@ -267,7 +270,7 @@ class Nats(NatsMessages):
         except NotFoundError:  # somebody has deleted the consumer, or the stream
             return Progress(attached=False, waiting=True, reached=None)
         except UNREACHABLE:
-            return Progress(attached=True, waiting=True, reached="no answer")
+            return NO_ANSWER
         # Redeliveries move neither.
         reached = tuple(one and one.stream_seq for one in (info.delivered, info.ack_floor))
         waiting = bool(info.num_pending or info.num_ack_pending)
@@ -344,9 +347,11 @@ class _Pull:
             raise NatsTimeoutError
         try:
             messages = await self._made.fetch(batch, timeout)
-        except TimeoutError:
+        except TimeoutError as error:
             self._member.attached = True
-            raise
+            # nats-py also raises the built-in error, which FastStream does not expect: its loop
+            # would end, and what it has of a batch would wait for its redelivery.
+            raise NatsTimeoutError from error
         except Error as error:
             if self._member.attached:
                 logger.warning(

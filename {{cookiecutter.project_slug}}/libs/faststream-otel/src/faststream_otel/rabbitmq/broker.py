@@ -6,8 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import (
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    InvalidFrameError,
+)
 from faststream import AckPolicy
+from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, RabbitBroker
 from prometheus_client import CollectorRegistry
 
@@ -21,7 +26,15 @@ from .channels import create_dead_letters, create_exchange, create_queue, servic
 from .consumers import MAX_BATCH, Consumer
 from .dead_letters import RabbitDeadLetters
 from .lag import lag, standing
-from .messages import KEY, UNREACHABLE, Codec, RabbitMessages, exchange, parse
+from .messages import (
+    KEY,
+    UNREACHABLE,
+    Codec,
+    ConsumedExchange,
+    RabbitMessages,
+    exchange,
+    parse,
+)
 from .prometheus import RabbitPrometheusMiddleware
 from .security import (
     CONNECT_SECONDS,
@@ -48,7 +61,13 @@ class Rabbit(RabbitMessages):
 
     system = "rabbitmq"
     stores_by_group = True
-    unreachable: tuple[type[Exception], ...] = (ConnectionError, OSError)
+    # Not `UNREACHABLE`: a service whose queue has other arguments must not wait for the broker.
+    unreachable: tuple[type[Exception], ...] = (
+        ChannelInvalidStateError,
+        IncorrectState,
+        InvalidFrameError,
+        OSError,
+    )
     # Both log every failed attempt to reach the broker.
     noisy_loggers: Mapping[str, str] = {
         "aio_pika": "CRITICAL",
@@ -112,7 +131,7 @@ class Rabbit(RabbitMessages):
         consumer = self._consumers[channel] = Consumer(queue, batch=batch)
         made = self.faststream.subscriber(
             service_queue(queue),
-            exchange(channel),
+            ConsumedExchange(channel),
             # Not more at once than one handler takes; so one consumer keeps their order.
             channel=Channel(prefetch_count=MAX_BATCH if batch else 1),
             # Otherwise the property `reply_to` would choose where the handler's result is sent.

@@ -66,6 +66,7 @@ class RabbitDeadLetters:
         self._connection: AbstractConnection
         self._channel: AbstractChannel
         self._tail: _Tail | None = None
+        self._attaching = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._connection = await self._stack.enter_async_context(connected(self._settings, CLIENT))
@@ -168,9 +169,11 @@ class RabbitDeadLetters:
         await exchange.publish(message, "")
 
     async def _following(self) -> "_Tail":
-        if self._tail is None:
-            self._tail = _Tail()
-            await self._tail.follow(self._connection)
+        async with self._attaching:  # nothing may be appended before it follows the stream
+            if self._tail is None:
+                tail = _Tail()
+                await tail.follow(self._connection)
+                self._tail = tail
         return self._tail
 
 

@@ -83,6 +83,23 @@ def exchange(channel: str, *, create: bool = True) -> RabbitExchange:
     return RabbitExchange(channel, type=ExchangeType.FANOUT, durable=True, robust=create)
 
 
+class ConsumedExchange(RabbitExchange):
+    """The exchange of a channel, for one consumer.
+
+    For FastStream it must not equal that of publications: otherwise it would publish on the
+    consumer's connection channel, which RabbitMQ closes at an error.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(channel, type=ExchangeType.FANOUT, durable=True)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
 @contextmanager
 def publish_errors(channel: str = "") -> Iterator[None]:
     """Convert the client's errors to TooLarge, Unroutable or Unavailable."""

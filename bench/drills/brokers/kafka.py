@@ -1,8 +1,7 @@
-"""Reads topics and committed offsets, and sends messages."""
+"""Kafka: reads topics and committed offsets, and sends messages. An id is `partition/offset`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,37 +15,41 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from .accounting import Headers, Offsets, Partition, Record
-from .flow import CONSUMERS, group
+from ..accounting import Position, Record, Unread
+from ..channels import Ends, Message
+from ..flow import CONSUMERS, group
 
 TIMEOUT_SECONDS = 20.0
 QUIET = {"log_level": 2}  # drills stop the broker on purpose: its client need not warn
 
 
-class Topics:
-    """A broker's topics, at an address of the host.
-
-    All methods raise OSError when the broker does not answer.
-    """
+class InKafka:
+    """See `Channels`. It reads nothing but topics, and joins no group."""
 
     def __init__(self, address: str) -> None:
         self.address = address
 
-    def ends(self) -> dict[Partition, int]:
-        """Return of each partition the offset after its last record."""
+    def prepare(self) -> None:
+        """Topics are read without preparation."""
+
+    def ends(self) -> dict[tuple[str, str], int]:
         with closing(self._consumer()) as consumer:
             return {
-                (topic, partition): _asked(
+                (topic, str(partition)): _asked(
                     consumer.get_watermark_offsets, TopicPartition(topic, partition)
                 )[1]
                 for topic, partition in self._partitions(consumer)
             }
 
-    def read(self, since: Offsets) -> list[Record]:
-        """Return all records after these ends; of other partitions all there are."""
+    def read(self, since: Ends) -> list[Record]:
         with closing(self._consumer()) as consumer:
             partitions = self._partitions(consumer)
-            consumer.assign([TopicPartition(*one, since.get(one, 0)) for one in partitions])
+            consumer.assign(
+                [
+                    TopicPartition(topic, partition, since.get((topic, str(partition)), 0))
+                    for topic, partition in partitions
+                ]
+            )
             unfinished = set(partitions)
             records = []
             while unfinished:
@@ -62,9 +65,18 @@ class Topics:
                         records.append(_record(message))
             return records
 
-    def committed(self) -> dict[Partition, int]:
+    def unread(self) -> Unread:
+        # First what is committed, then the ends: what followed from a committed message is seen.
+        committed = self._committed()
+        return {
+            one: end - committed.get(one, 0)
+            for one, end in self.ends().items()
+            if one[0] in CONSUMERS
+        }
+
+    def _committed(self) -> dict[tuple[str, str], int]:
         """Return of each consumed partition the offset that its group will read next."""
-        found: dict[Partition, int] = {}
+        found: dict[tuple[str, str], int] = {}
         admin = self._admin()
         for topic in CONSUMERS:
             (answer,) = admin.list_consumer_group_offsets(
@@ -72,7 +84,7 @@ class Topics:
             ).values()
             for one in _asked(answer.result).topic_partitions:
                 if one.offset >= 0:
-                    found[one.topic, one.partition] = one.offset
+                    found[one.topic, str(one.partition)] = one.offset
         return found
 
     def create(self, names: Iterable[str], partitions: int = 3) -> None:
@@ -84,10 +96,17 @@ class Topics:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise OSError(str(error)) from error
 
-    def send(
-        self, messages: Sequence["Message"], compression: str = "none"
-    ) -> list[tuple[str, int, int]]:
-        """Send messages; return the position of each once the broker has them all."""
+    def carries(self, message: Message) -> bool:
+        return True
+
+    def id_of(self, attributes: Mapping[str, Any]) -> str:
+        try:
+            partition = attributes["messaging.destination.partition.id"]
+            return f"{partition}/{attributes['messaging.kafka.offset']}"
+        except KeyError:
+            return ""
+
+    def send(self, messages: Sequence[Message], compression: str = "none") -> list[Position]:
         producer = Producer(
             {
                 "bootstrap.servers": self.address,
@@ -97,14 +116,14 @@ class Topics:
                 **QUIET,
             }
         )
-        positions: dict[int, tuple[str, int, int]] = {}
+        positions: dict[int, Position] = {}
         failures: list[str] = []
 
         def delivered(number: int, error: Any, message: Any) -> None:
             if error:
                 failures.append(str(error))
             else:
-                positions[number] = message.topic(), message.partition(), message.offset()
+                positions[number] = message.topic(), _id(message)
 
         for number, message in enumerate(messages):
             options: dict[str, Any] = {}
@@ -113,7 +132,7 @@ class Topics:
             if message.partition is not None:
                 options["partition"] = message.partition
             producer.produce(
-                message.topic, message.value, message.key, headers=[*message.headers],
+                message.channel, message.value, message.key, headers=[*message.headers],
                 on_delivery=partial(delivered, number), **options,
             )  # fmt: skip
             producer.poll(0)
@@ -137,7 +156,7 @@ class Topics:
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.address, **QUIET})
 
-    def _partitions(self, consumer: Consumer) -> list[Partition]:
+    def _partitions(self, consumer: Consumer) -> list[tuple[str, int]]:
         topics: Mapping[str, Any] = _asked(consumer.list_topics).topics
         return [
             (name, partition)
@@ -147,31 +166,21 @@ class Topics:
         ]
 
 
-@dataclass(frozen=True)
-class Message:
-    """A message that a drill sends."""
-
-    topic: str
-    value: bytes | None
-    headers: Headers
-    key: bytes | None = None
-    partition: int | None = None
-    """By default the key decides, or any."""
-    at: float | None = None
-    """Timestamp in Unix seconds; by default the real one."""
+def _id(message: Any) -> str:
+    return f"{message.partition()}/{message.offset()}"
 
 
 def _record(message: Any) -> Record:
     headers = message.headers() or []
     return Record(
         message.topic(),
-        message.partition(),
-        message.offset(),
+        _id(message),
         message.timestamp()[1] / 1000,
         message.value() or b"",
         {name: (value or b"").decode(errors="replace") for name, value in headers},
         message.key(),
         headers,
+        str(message.partition()),
     )
 
 

@@ -1,0 +1,25 @@
+"""Each broker, read and written to without the tested library."""
+
+from e2e.stack import Stack
+
+from ..channels import Channels
+from .kafka import InKafka
+from .nats import InNats
+from .rabbitmq import Control, InRabbit
+
+
+def channels_of(stack: Stack) -> Channels:
+    """Return the channels of a running project."""
+    address = f"127.0.0.1:{stack.ports[stack.broker_port]}"
+    match stack.broker:
+        case "kafka":
+            return InKafka(address)
+        case "nats":
+            return InNats(address)
+        case "rabbitmq":
+            return InRabbit(address, stack.setting("BROKER_PASSWORD"), _rabbitmqctl(stack))
+    raise AssertionError(f"the drills cannot read {stack.broker}")
+
+
+def _rabbitmqctl(stack: Stack) -> Control:
+    return lambda *arguments: stack.execute(stack.broker, "rabbitmqctl", *arguments)

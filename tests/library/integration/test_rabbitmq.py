@@ -1,0 +1,365 @@
+"""What only RabbitMQ does: each trap of it, on the real server."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pamqp.encode
+import pytest
+from aio_pika.abc import AbstractChannel
+from faststream.rabbit import QueueType, RabbitBroker, RabbitQueue
+from faststream_otel.messages.broker import TooLarge, Unavailable
+from faststream_otel.messages.dead_letters import DEAD_LETTERS
+from faststream_otel.messages.dead_letters.dead_letter import DeadLetter
+from faststream_otel.messages.retry import RetryPolicy
+from faststream_otel.rabbitmq import RabbitRetryMiddleware
+from faststream_otel.rabbitmq.consumers import MAX_BATCH
+from faststream_otel.rabbitmq.embedded import server_command
+from faststream_otel.rabbitmq.messages import MAX_MESSAGE_BYTES, Unroutable
+
+from ..brokers.features import BROKERS, Features
+from ..brokers.rig import Rig, until
+from ..brokers.served import Served
+from ..brokers.servers import Process
+from ..ports import free_port
+from .relay import relay
+
+RABBITMQ = BROKERS["rabbitmq"]
+SERVER_LIMIT = 100_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server that takes small messages only."""
+    port = free_port(3)
+    configuration = f"listeners.tcp.1 = 127.0.0.1:{port}\nmax_message_size = {SERVER_LIMIT}"
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-", ignore_cleanup_errors=True) as folder:
+        try:
+            command, environment = server_command(
+                Path(folder), range(port, port + 3), configuration
+            )
+        except FileNotFoundError as error:
+            pytest.skip(str(error))
+        with Process(port, command, Path(folder, "output"), environment).running() as running:
+            yield running.url
+
+
+@pytest.fixture
+async def client(server: str) -> AsyncIterator[AbstractChannel]:
+    """A client's view, without the library."""
+    async with await aio_pika.connect(f"amqp://{server}") as connection:
+        yield await connection.channel()
+
+
+@asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[Rig]:
+    async with rig.running(Features.CHANNELS):
+        yield rig
+
+
+def bodies(rig: Rig, channel: str) -> list[bytes | None]:
+    return [rig.broker.raw(one).body for one in rig.seen[channel]]
+
+
+# --- Publishing
+
+
+async def test_a_message_that_no_queue_takes_is_an_error_that_names_its_channel(
+    server: str,
+) -> None:
+    rig = Rig(RABBITMQ, server)
+    consumed, unknown = rig.named("consumed"), rig.named("unknown")
+    rig.subscribe(consumed)
+    publisher = rig.broker.publisher(rig.named("alone"), None)  # its exchange has no queue
+    async with running(rig):
+        with pytest.raises(Unroutable, match=rig.named("alone")):
+            await rig.broker.publish(publisher, "body", key=None)
+        with pytest.raises(Unroutable, match=unknown):
+            await rig.broker.send(unknown, body=b"", key=None, headers={}, correlation_id=None)
+        async with rig.broker.dead_letters() as store:
+            assert not await store.exists(unknown)
+        await rig.publish(consumed, "fine")  # the others go on
+        await rig.delivered(consumed, 1)
+
+
+async def test_the_servers_own_limit_of_size_is_an_error_that_says_so(server: str) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("large")
+    rig.subscribe(channel)
+    async with running(rig):
+        with pytest.raises(TooLarge, match=str(SERVER_LIMIT)):
+            await rig.publish(channel, "x" * (SERVER_LIMIT + 1))
+        assert rig.broker.joined()  # the server closes the channel, which is not the consumer's
+
+        async def sent() -> bool:
+            try:
+                await rig.publish(channel, "small")
+            except Unavailable:  # until the client has opened another one
+                return False
+            return True
+
+        await until(sent, "another message")
+        await rig.delivered(channel, 1)
+
+
+async def test_a_body_above_our_limit_is_not_sent(server: str) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("large")
+    rig.subscribe(channel)
+    async with running(rig):
+        with pytest.raises(TooLarge, match=str(MAX_MESSAGE_BYTES)):
+            await rig.publish(channel, "x" * (MAX_MESSAGE_BYTES + 1))
+        with pytest.raises(TooLarge, match="headers"):
+            await rig.broker.send(
+                channel, body=b"", key=None, headers={"h": "x" * 70_000}, correlation_id=None
+            )
+
+
+async def test_a_returned_result_is_persistent_and_has_an_id(
+    server: str, client: AbstractChannel
+) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("results")
+    rig.subscribe(channel)
+    async with running(rig):
+        await rig.publish(channel, {"n": 1}, key="k")
+        (message,) = await rig.delivered(channel, 1)
+    assert message.raw_message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+    assert message.raw_message.message_id
+
+
+# --- Redelivery
+
+
+async def test_a_message_is_redelivered_as_often_as_needed_and_keeps_its_place(
+    server: str,
+) -> None:
+    """RabbitMQ 4 drops it after 20 redeliveries, unless its queue says otherwise."""
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("often")
+
+    async def fail(body: Any) -> None:
+        if len(rig.seen[channel]) <= 30:
+            error = ConnectionError("another service is down")
+            raise rig.broker.redelivery(error)
+
+    rig.subscribe(channel, fail)
+    async with running(rig):
+        await rig.publish(channel, "one", "two", "three")
+        await rig.delivered(channel, 33)
+    assert bodies(rig, channel) == [*[b"one"] * 31, b"two", b"three"]
+
+
+async def test_a_service_pauses_between_redeliveries(server: str) -> None:
+    served = Served(RABBITMQ, server)
+    channel, delivered = served.named("paused"), []
+
+    @served.service.subscriber(channel)
+    async def handle(body: str) -> None:
+        delivered.append(body)
+        raise Unavailable("the broker does not confirm")
+
+    async with served.running(Features.CHANNELS, [channel]):
+        await served.broker.publish(served.service.publisher(channel), "one", key=None)
+        await until(lambda: delivered, "a delivery")
+        await asyncio.sleep(1.5)
+        assert len(delivered) <= 3
+
+
+async def test_a_handler_that_a_lost_connection_cancels_gets_its_message_again(
+    server: str,
+) -> None:
+    port = free_port()
+    served = Served(RABBITMQ, f"127.0.0.1:{port}")
+    channel = served.named("cut")
+    ended: list[str] = []
+
+    @served.service.subscriber(channel)
+    async def handle(body: str) -> None:
+        try:
+            await asyncio.sleep(60 if not ended else 0)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        ended.append(body)
+
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(relay(port, server))
+    async with served.running(Features.CHANNELS, [channel]):
+        await served.broker.publish(served.service.publisher(channel), "one", key=None)
+        await until(lambda: served.broker._consumers[channel].received, "a delivery")  # type: ignore[attr-defined]
+        await asyncio.sleep(0.1)
+        first.close()
+        await until(lambda: ended == ["cancelled"], "the handler to be cancelled")
+        second.enter_context(relay(port, server))
+        await until(lambda: ended == ["cancelled", "one"], "the message again")
+        await served.idle(channel)
+        assert await served.dead_letters(channel, 0) == []
+    second.close()
+
+
+async def test_a_deleted_queue_comes_back(server: str, client: AbstractChannel) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("deleted")
+    rig.subscribe(channel)
+    async with running(rig):
+        await client.queue_delete(f"{rig.service}.{channel}")
+        await until(lambda: not rig.broker.joined(), "the consumer to be detached")
+        await until(rig.broker.joined, "the consumer to be attached")
+        await rig.publish(channel, "after")
+        await rig.delivered(channel, 1)
+        progress = (await rig.broker.progress())[channel]
+        assert progress.attached
+
+
+async def test_a_queue_with_other_arguments_fails_at_the_start(
+    server: str, client: AbstractChannel
+) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("changed")
+    queue = f"{rig.service}.{channel}"
+    await client.declare_queue(queue, durable=True, arguments={"x-queue-type": "classic"})
+    rig.subscribe(channel)
+    with pytest.raises(Exception, match="x-queue-type") as raised:
+        await rig.broker.faststream.start()
+    await rig.broker.faststream.stop()
+    assert queue in str(raised.value)
+    # The service ends, rather than wait for the broker.
+    assert not isinstance(raised.value, rig.broker.unreachable)
+
+
+# --- Messages of other programs
+
+
+@contextmanager
+def bad_text() -> Iterator[None]:
+    """Sends the text `bad` in properties as bytes that are not UTF-8."""
+    strict = pamqp.encode.short_string
+
+    def short_string(value: str) -> bytes:
+        return b"\x03\xffad" if value == "bad" else strict(value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pamqp.encode, "short_string", short_string)
+        patch.setitem(pamqp.encode.METHODS, "shortstr", short_string)
+        yield
+
+
+@pytest.mark.parametrize(
+    "properties", [{"content_type": "bad"}, {"headers": {"bad": "value"}}, {"type": "bad"}]
+)
+async def test_properties_that_are_not_text_do_not_block_a_queue(
+    server: str, client: AbstractChannel, properties: dict[str, Any]
+) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("bad")
+    rig.subscribe(channel)
+    async with running(rig):
+        exchange = await client.get_exchange(channel)
+        for body in (b"one", b"two"):
+            with bad_text():
+                await exchange.publish(aio_pika.Message(body, **properties), "")
+        await rig.delivered(channel, 2)
+    assert bodies(rig, channel) == [b"one", b"two"]
+
+
+async def test_any_header_survives_in_a_dead_letter(server: str, client: AbstractChannel) -> None:
+    served = Served(RABBITMQ, server, retry_attempts=1)
+    channel = served.named("odd")
+
+    @served.service.subscriber(channel)
+    async def handle(body: Any) -> None:
+        raise ValueError("no use for it")
+
+    headers: Any = {"bytes": bytearray(b"\xff\x00"), "number": 7, "none": None, "list": [1, "a"]}
+    async with served.running(Features.CHANNELS, [channel]):
+        exchange = await client.get_exchange(channel)
+        message = aio_pika.Message(
+            b"\xff", headers=headers, content_type="text/plain", correlation_id="c"
+        )
+        await exchange.publish(message, "")
+        (found,) = await served.dead_letters(channel, 1)
+    assert found.body == b"\xff"
+    assert dict(found.headers) == {
+        "bytes": b"\xff\x00",
+        "number": b"7",
+        "none": None,
+        "list": b'[1, "a"]',
+        "content-type": b"text/plain",
+        "correlation_id": b"c",
+    }
+
+
+# --- Batches
+
+
+async def test_a_batch_has_a_limit(server: str, client: AbstractChannel) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("many")
+    rig.subscribe(channel, batch=True)
+    await rig.broker.create_channels([channel], rig.broker.groups())
+    exchange = await client.get_exchange(channel)
+    for number in range(MAX_BATCH + 5):
+        await exchange.publish(aio_pika.Message(b"%d" % number), "")
+    async with running(rig):
+        await until(
+            lambda: sum(map(rig.broker.count, rig.seen[channel])) == MAX_BATCH + 5, "all messages"
+        )
+        await rig.idle(channel)
+    assert [rig.broker.count(one) for one in rig.seen[channel]] == [MAX_BATCH, 5]
+    found = [one.body for batch in rig.seen[channel] for one in batch.raw_message]
+    assert found == [b"%d" % number for number in range(MAX_BATCH + 5)]
+
+
+async def test_a_batch_is_delivered_again_after_a_lost_connection(server: str) -> None:
+    port = free_port()
+    rig = Rig(RABBITMQ, f"127.0.0.1:{port}")
+    channel, go_on = rig.named("batches"), asyncio.Event()
+    rig.subscribe(channel, lambda _: go_on.wait(), batch=True)  # type: ignore[arg-type, return-value]
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(relay(port, server))
+    async with running(rig):
+        await rig.publish(channel, "one", "two")
+        await rig.delivered(channel, 1)
+        first.close()
+        await until(lambda: not rig.broker.joined(), "the service to notice")
+        second.enter_context(relay(port, server))
+        await until(rig.broker.joined, "the consumer to be attached")
+        go_on.set()
+        await until(lambda: sum(map(rig.broker.count, rig.seen[channel])) >= 4, "both again")
+        await rig.idle(channel)
+    second.close()
+    assert {raw.body for batch in rig.seen[channel] for raw in batch.raw_message} == {
+        b"one", b"two"
+    }  # fmt: skip
+
+
+# --- An application's own broker
+
+
+async def test_the_first_dead_letter_creates_their_channel(
+    server: str, client: AbstractChannel
+) -> None:
+    await client.exchange_delete(DEAD_LETTERS)
+    retry = RabbitRetryMiddleware(RetryPolicy(attempts=1))
+    broker = RabbitBroker(f"amqp://{server}", middlewares=[retry], **retry.broker_options)
+
+    @broker.subscriber(RabbitQueue("own", queue_type=QueueType.QUORUM))
+    async def handle(body: str) -> None:
+        raise ValueError("no use for it")
+
+    async with broker:
+        await broker.start()
+        await broker.publish("lost?", "own")
+        rig = Rig(RABBITMQ, server)
+
+        async def found() -> list[DeadLetter]:
+            async with rig.broker.dead_letters() as store:
+                letters = [DeadLetter(record) async for record in store.read()]
+            return [one for one in letters if one.channel == "own"]
+
+        await until(found, "the dead letter")
