@@ -41,7 +41,7 @@ def default_project(bakery: Bakery) -> Path:
     return bakery.baked_once({}, bakery.home / "default")
 
 
-# The files that take longest come first: pytest-xdist assigns files in their order.
+# The files that take longest come first: pytest-xdist assigns groups in their order.
 LONGEST = (
     *("test_without_a_collector.py", "test_versions.py", "test_updating.py", "test_bakes.py"),
     *("test_new_service.py", "test_faults.py", "test_watchdog.py", "test_shutdown.py"),
@@ -51,6 +51,14 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """What one worker of pytest-xdist runs: a file, or all of a broker's suite with its servers."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return f"broker-{parameters['row']}" if "row" in parameters else item.nodeid.partition("::")[0]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

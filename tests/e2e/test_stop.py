@@ -17,6 +17,8 @@ ALLOWED = {
     "tempo": {0, SIGKILL_EXIT},
     # It always exits so when SIGTERM has ended it, after it has closed its streams.
     "nats": {1},
+    # In an image made of Debian's package, the first process is a script that ignores SIGTERM.
+    "rabbitmq": {0, SIGTERM_EXIT, SIGKILL_EXIT},
 }
 
 

@@ -1,5 +1,6 @@
 """The `BROKER_*` variables of RabbitMQ: valid combinations, and errors without the password."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import aiormq
 import pytest
 import trustme
 from faststream_otel.rabbitmq import RabbitSettings
-from faststream_otel.rabbitmq.security import client_options
+from faststream_otel.rabbitmq.security import client_options, why_refused
 from faststream_otel.settings import BadSetting
 
 PASSWORD = "a-password/of:nobody@?"
@@ -77,3 +78,13 @@ def test_a_contradiction_is_refused(read: Read, variables: Variables, text: str)
     with pytest.raises(BadSetting, match=text) as raised:
         settings.broker()
     assert PASSWORD not in str(raised.value)
+
+
+async def test_a_server_that_closes_the_connection_at_once_may_want_tls() -> None:
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1") as server:
+        host, port = server.sockets[0].getsockname()
+        settings = RabbitSettings(broker_url=f"{host}:{port}")
+        assert "BROKER_TLS=false" in await why_refused(settings)

@@ -1,5 +1,6 @@
 """TLS and authentication of RabbitMQ's clients, from the `BROKER_*` variables."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -136,7 +137,9 @@ def _why(error: BaseException, settings: RabbitSettings) -> str:
                     "it does not use TLS on this port (BROKER_TLS), or requires a client"
                     f" certificate (BROKER_CERTIFICATE_FILE): {one}"
                 )
-            case IncompatibleProtocolError() | ConnectionResetError():
+            case (
+                IncompatibleProtocolError() | ConnectionResetError() | asyncio.IncompleteReadError()
+            ):
                 return (
                     "it closed the connection: it requires another protocol on this port than"
                     f" BROKER_TLS={str(settings.broker_tls).lower()}, or a client certificate"
