@@ -13,13 +13,17 @@ import aio_pika
 import nats
 import pytest
 from aio_pika.abc import ExchangeType
+from faststream_otel.nats import messages as nats_messages
 from faststream_otel.nats.embedded import embedded_nats
+from faststream_otel.rabbitmq import messages as rabbitmq_messages
 from faststream_otel.rabbitmq.embedded import installed, server_command
 from library.brokers.servers import Process
 from nats.js.api import AckPolicy, ConsumerConfig
 from ports import free_ports
 
 from bench.drills.accounting import Headers
+from bench.drills.brokers import nats as drills_nats
+from bench.drills.brokers import rabbitmq as drills_rabbitmq
 from bench.drills.brokers.nats import InNats
 from bench.drills.brokers.rabbitmq import USER, InRabbit
 from bench.drills.channels import Channels, Message
@@ -197,3 +201,10 @@ def test_what_the_broker_carries_arrives_as_it_was_sent(rig: Rig) -> None:
 def test_a_broker_that_does_not_answer_is_an_error(made: Callable[[str], Channels]) -> None:
     with pytest.raises(OSError, match="127"):
         made(f"127.0.0.1:{free_ports(1)[0]}").ends()
+
+
+def test_the_headers_of_the_library_have_their_names() -> None:
+    """The drills know them without the library."""
+    assert drills_nats.KEY == nats_messages.KEY
+    assert drills_rabbitmq.KEY == rabbitmq_messages.KEY
+    assert drills_rabbitmq.SENT_AT == rabbitmq_messages.PUBLISHED

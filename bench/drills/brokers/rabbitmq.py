@@ -29,7 +29,7 @@ END = "drills-end"
 OFFSET = "x-stream-offset"
 SENT_AT = "published-at"
 """The services' header with the milliseconds of a publication: the property has whole seconds."""
-KEY = "message-key"
+KEY = "key"
 """The services' header with the key of a message: AMQP has none."""
 CONTENT_TYPE = "content-type"
 

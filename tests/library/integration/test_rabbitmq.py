@@ -294,6 +294,24 @@ async def test_any_header_survives_in_a_dead_letter(server: str, client: Abstrac
     }
 
 
+async def test_a_dead_letter_keeps_the_body_of_a_message_with_too_large_headers(
+    server: str, client: AbstractChannel
+) -> None:
+    """They fit a frame once, and not twice."""
+    served = Served(RABBITMQ, server, retry_attempts=1)
+    channel = served.named("headers")
+
+    @served.service.subscriber(channel)
+    async def handle(body: Any) -> None:
+        raise ValueError("no use for it")
+
+    async with served.running(Features.CHANNELS, [channel]):
+        exchange = await client.get_exchange(channel)
+        await exchange.publish(aio_pika.Message(b"body", headers={"h": "x" * 100_000}), "")
+        (found,) = await served.dead_letters(channel, 1)
+    assert (found.body, found.truncated) == (b"body", ["headers"])
+
+
 # --- Batches
 
 

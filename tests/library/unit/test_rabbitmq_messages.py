@@ -1,8 +1,10 @@
 """RabbitMQ's names of spans and metrics, ids of messages, and its server for development."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import aiormq.abc
 import pytest
@@ -12,7 +14,8 @@ from faststream.rabbit.response import RabbitPublishCommand
 from faststream.response.publish_type import PublishType
 from faststream_otel.rabbitmq.embedded import embedded_rabbitmq
 from faststream_otel.rabbitmq.messages import message_id, published_at
-from faststream_otel.rabbitmq.telemetry import RabbitConventions
+from faststream_otel.rabbitmq.telemetry import RabbitConventions, RabbitTelemetryMiddleware
+from opentelemetry.metrics import NoOpMeterProvider
 from pamqp import commands
 from pamqp.header import ContentHeader
 
@@ -84,3 +87,11 @@ def test_a_server_that_runs_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("BROKER_URL", "rabbit")
     with embedded_rabbitmq() as address:
         assert address == "rabbit:5672"
+
+
+def test_it_switches_off_the_instrumentation_of_aio_pika(monkeypatch: pytest.MonkeyPatch) -> None:
+    instrumentor = Mock(is_instrumented_by_opentelemetry=True)
+    module = SimpleNamespace(AioPikaInstrumentor=lambda: instrumentor)
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.aio_pika", module)
+    RabbitTelemetryMiddleware(meter_provider=NoOpMeterProvider())
+    instrumentor.uninstrument.assert_called_once_with()

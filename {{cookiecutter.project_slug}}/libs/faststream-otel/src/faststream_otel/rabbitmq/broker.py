@@ -25,7 +25,7 @@ from . import _pika
 from .channels import create_dead_letters, create_exchange, create_queue, service_queue
 from .consumers import MAX_BATCH, Consumer
 from .dead_letters import RabbitDeadLetters
-from .lag import lag, standing
+from .lag import lag, open_channel, ready_messages
 from .messages import (
     KEY,
     UNREACHABLE,
@@ -205,13 +205,8 @@ class Rabbit(RabbitMessages):
         if not self.faststream.running:
             return False
         try:
-            connection = await self.faststream.connect()
-            if connection.transport is None:
-                return False
             # Opening a channel is a question and its answer.
-            opened = await connection.transport.connection.channel(
-                publisher_confirms=False, timeout=ANSWER_SECONDS
-            )
+            opened = await open_channel(await self.faststream.connect(), ANSWER_SECONDS)
             await opened.close()
         except UNREACHABLE:
             return False
@@ -245,7 +240,7 @@ class Rabbit(RabbitMessages):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self.faststream.connect()
-                ready, _ = await standing(connection, consumer.queue)
+                ready = await ready_messages(connection, consumer.queue)
         except ChannelNotFoundEntity:  # somebody has deleted it
             return Progress(attached=False, waiting=True, reached=None)
         except UNREACHABLE:  # includes TimeoutError, which is an OSError

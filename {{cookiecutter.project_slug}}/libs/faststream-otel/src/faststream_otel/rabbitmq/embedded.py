@@ -109,7 +109,10 @@ def server_command(
         "RABBITMQ_PID_FILE": str(folder / "pid"),
     }
     # By itself the server starts epmd, Erlang's register of names, as a daemon that outlives it.
-    register = "epmd & until epmd -names > /dev/null 2>&1; do sleep 0.05; done; "
+    register = (
+        "if command -v epmd > /dev/null; then epmd &"
+        " until epmd -names > /dev/null 2>&1; do sleep 0.05; done; fi; "
+    )
     command = ["/bin/sh", "-c", f'{register}exec "$0"', str(installed())]
     return command, environment
 

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
+from aiormq.abc import AbstractChannel
 
 from ..messages.broker import Group, Lag
 from .security import connected
@@ -27,27 +28,38 @@ async def lag(settings: RabbitSettings, groups: Collection[Group]) -> list[Lag]:
     async with connected(settings, CLIENT) as connection:
         for channel, queue in groups:
             try:
-                ready, _ = await standing(connection, queue)
+                ready = await ready_messages(connection, queue)
             except ChannelNotFoundEntity:
                 continue
             found.append(Lag(channel, queue, ready=ready, in_flight=0))
     return found
 
 
-async def standing(connection: AbstractConnection, queue: str) -> tuple[int, int]:
-    """The number of ready messages in a queue, and of its consumers.
+async def open_channel(
+    connection: AbstractConnection, seconds: float | None = None
+) -> AbstractChannel:
+    """Open a channel that aio-pika does not open again after a reconnect.
+
+    Raises:
+        ConnectionError: The client is not connected.
+        TimeoutError: The broker does not answer in time.
+    """
+    transport = connection.transport
+    if transport is None or transport.connection.is_closed:
+        raise ConnectionError("not connected")
+    return await transport.connection.channel(publisher_confirms=False, timeout=seconds)
+
+
+async def ready_messages(connection: AbstractConnection, queue: str) -> int:
+    """The number of messages in a queue that were not delivered yet.
 
     Raises:
         ChannelNotFoundEntity: There is no such queue.
     """
-    # A channel of its own: RabbitMQ closes it if there is no such queue.
-    transport = connection.transport
-    if transport is None:
-        raise ConnectionError("not connected")
-    channel = await transport.connection.channel(publisher_confirms=False)
+    channel = await open_channel(connection)  # RabbitMQ closes it if there is no such queue
     try:
         found = await channel.queue_declare(queue, passive=True)
-        return found.message_count or 0, found.consumer_count or 0
+        return found.message_count or 0
     finally:
         if not channel.is_closed:
             await channel.close()

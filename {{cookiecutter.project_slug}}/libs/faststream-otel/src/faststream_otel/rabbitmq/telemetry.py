@@ -5,6 +5,8 @@
 same for sender and receiver, is in `messaging.destination.template`.
 """
 
+import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -28,6 +30,8 @@ from .messages import (
     published_at,
 )
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_EXCHANGE = "amq.default"
 """`messaging.destination.name` of the default exchange without a routing key."""
 
@@ -36,7 +40,9 @@ class RabbitTelemetryMiddleware(LinkedTelemetryMiddleware):
     """A drop-in replacement for `faststream.rabbit.opentelemetry.RabbitTelemetryMiddleware`.
 
     `messages.middleware` lists the differences, `LinkedTelemetryMiddleware` the arguments. Put it
-    first in the broker's `middlewares`, so that the others run inside its spans.
+    first in the broker's `middlewares`, so that the others run inside its spans. It switches off
+    opentelemetry-instrumentation-aio-pika, which `opentelemetry-instrument` switches on: otherwise
+    each message would have its spans twice.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class RabbitTelemetryMiddleware(LinkedTelemetryMiddleware):
         server_port: int | None = None,
     ) -> None:
         _pika.apply()
+        _switch_off_instrumentation()
         super().__init__(
             conventions=RabbitConventions(),
             tracer_provider=tracer_provider,
@@ -58,6 +65,16 @@ class RabbitTelemetryMiddleware(LinkedTelemetryMiddleware):
             include_messages_counters=include_messages_counters,
             server_address=server_address,
             server_port=server_port,
+        )
+
+
+def _switch_off_instrumentation() -> None:
+    module = sys.modules.get("opentelemetry.instrumentation.aio_pika")
+    if module and (instrumentor := module.AioPikaInstrumentor()).is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
+        logger.info(
+            "Switched off opentelemetry-instrumentation-aio-pika: this middleware makes the spans"
+            " of messages"
         )
 
 
