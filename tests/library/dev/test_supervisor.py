@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from faststream_otel.dev import supervisor
 from faststream_otel.dev.project import UserError
 from faststream_otel.dev.supervisor import Command, Supervisor, service_ports
 
@@ -100,6 +102,26 @@ def test_what_does_not_stop_is_killed_and_named(folder: Path) -> None:
         number = pid(folder, "stubborn")
     assert not alive(number)
     assert said == ["stubborn did not stop within 0.3 s and was killed"]
+
+
+def test_a_signal_that_interrupts_a_look_at_a_process_does_not_block_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "KILLED_SECONDS", 0.1)
+    popens: list[subprocess.Popen[str]] = []
+    real = subprocess.Popen.__init__
+
+    def remember(self: "subprocess.Popen[str]", *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        popens.append(self)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", remember)
+    with Supervisor(commands("one"), io.StringIO(), print, folder, stop_seconds=0.1):
+        until((folder / "one.pid").exists, "it to run")
+        # As after an exception between taking it and its `try`, in `Popen.poll`.
+        popens[0]._waitpid_lock.acquire()  # type: ignore[attr-defined]
+    popens[0]._waitpid_lock.release()  # type: ignore[attr-defined]
+    assert popens[0].wait(5) is not None
 
 
 def test_a_service_that_ends_by_itself_is_reported_with_its_last_lines(folder: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from .project import UserError
 
 STOP_SECONDS = 20.0
 """Between SIGTERM and SIGKILL; longer than an orderly shutdown."""
+KILLED_SECONDS = 5.0
 KEPT_LINES = 40
 
 Show = Callable[[str], None]
@@ -193,7 +195,10 @@ class _Process:
         """Kill it if it still runs, and wait for its end."""
         if self._popen.poll() is None:
             self._popen.kill()
-            self._popen.wait()
+            # Not for ever: if a signal's exception has interrupted a `poll` of this object, a lock in
+            # it stays taken, and a process that has ended is never seen to.
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(KILLED_SECONDS)
         self._copier.join(timeout=1)
 
     def _copy(self, log: IO[str], width: int) -> None:
