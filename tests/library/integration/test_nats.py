@@ -298,6 +298,27 @@ async def test_a_request_without_an_answer_ends_no_consumer(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+async def test_messages_do_not_wait_for_an_answer_that_never_comes(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user may lack the permission to ask for the consumer's `ack_wait`."""
+    asked = 0
+
+    async def consumer_info(*_: Any, **__: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise nats.errors.TimeoutError
+
+    rig = Rig(NATS, server)
+    channel = rig.named("silent")
+    rig.subscribe(channel)
+    async with running(rig):
+        monkeypatch.setattr(JetStreamContext, "consumer_info", consumer_info)
+        await rig.publish(channel, "one", "two", "three")
+        await rig.delivered(channel, 3)
+    assert asked == 1
+
+
 async def test_messages_are_handled_one_at_a_time_and_in_order(server: str) -> None:
     rig = Rig(NATS, server)
     channel = rig.named("order")
