@@ -221,11 +221,54 @@ async def test_a_slow_handler_runs_once(server: str, stream: JetStreamContext, b
         await rig.publish(channel, "one")
         await until(lambda: rig.seen[channel] + other.seen[channel], "the message")
 
-        async def done() -> bool:
-            return not (await rig.broker.progress())[channel].waiting
-
-        await until(done, "an acknowledgement")
+        await rig.idle(channel)
+        await other.idle(channel)
     assert len(rig.seen[channel] + other.seen[channel]) == 1
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_an_idle_instance_does_not_wait_for_the_messages_of_another(
+    server: str, stream: JetStreamContext, batch: bool
+) -> None:
+    """Its watchdog would end it, though it is healthy."""
+    rig = Rig(NATS, server)
+    other = Rig(NATS, server, rig.service)
+    channel, go_on = rig.named("apart"), asyncio.Event()
+    name, durable = names(rig, channel)
+    await rig.broker.create_channels([channel])
+    await stream.add_consumer(name, ConsumerConfig(durable_name=durable, max_ack_pending=1))
+    for one in (rig, other):
+        one.subscribe(channel, lambda _: go_on.wait(), batch=batch)  # type: ignore[arg-type, return-value]
+    async with running(rig), running(other):
+        await rig.publish(channel, "one", "two")  # the second waits for the first
+        await until(lambda: rig.seen[channel] or other.seen[channel], "a message")
+        busy, idle = (rig, other) if rig.seen[channel] else (other, rig)
+        assert (await busy.broker.progress())[channel].waiting
+        assert not (await idle.broker.progress())[channel].waiting
+        go_on.set()
+        await until(lambda: len(rig.seen[channel] + other.seen[channel]) == 2, "both")
+        await rig.idle(channel)
+        await other.idle(channel)
+
+
+async def test_a_stop_gives_back_what_was_not_handled(
+    server: str, stream: JetStreamContext
+) -> None:
+    """Otherwise it would be redelivered only after `ack_wait`."""
+    rig = Rig(NATS, server)
+    channel = rig.named("collected")
+    rig.subscribe(channel, batch=True)
+    async with running(rig):
+        (member,) = rig.broker._members.values()  # type: ignore[attr-defined]
+        await rig.publish(channel, "one", "two")
+        await until(lambda: member.received, "a batch that is being collected")
+    assert not rig.seen[channel]
+    next_one = Rig(NATS, server, rig.service)
+    next_one.subscribe(channel, batch=True)
+    async with running(next_one):
+        await until(
+            lambda: sum(map(rig.broker.count, next_one.seen[channel])) == 2, "both", seconds=5
+        )
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -253,6 +296,27 @@ async def test_a_request_without_an_answer_ends_no_consumer(
             await until(lambda: len(rig.seen[channel]) > number, "the message")  # noqa: B023
     assert asked > 1
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_messages_do_not_wait_for_an_answer_that_never_comes(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user may lack the permission to ask for the consumer's `ack_wait`."""
+    asked = 0
+
+    async def consumer_info(*_: Any, **__: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise nats.errors.TimeoutError
+
+    rig = Rig(NATS, server)
+    channel = rig.named("silent")
+    rig.subscribe(channel)
+    async with running(rig):
+        monkeypatch.setattr(JetStreamContext, "consumer_info", consumer_info)
+        await rig.publish(channel, "one", "two", "three")
+        await rig.delivered(channel, 3)
+    assert asked == 1
 
 
 async def test_messages_are_handled_one_at_a_time_and_in_order(server: str) -> None:

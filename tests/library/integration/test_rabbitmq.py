@@ -16,7 +16,7 @@ from faststream_otel.messages.broker import TooLarge, Unavailable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter
 from faststream_otel.messages.retry import RetryPolicy
-from faststream_otel.rabbitmq import RabbitRetryMiddleware
+from faststream_otel.rabbitmq import RabbitRetryMiddleware, consumers
 from faststream_otel.rabbitmq.consumers import MAX_BATCH
 from faststream_otel.rabbitmq.embedded import server_command
 from faststream_otel.rabbitmq.messages import MAX_MESSAGE_BYTES, Unroutable
@@ -349,6 +349,32 @@ async def test_a_batch_is_delivered_again_after_a_lost_connection(server: str) -
         await until(rig.broker.joined, "the consumer to be attached")
         go_on.set()
         await until(lambda: sum(map(rig.broker.count, rig.seen[channel])) >= 4, "both again")
+        await rig.idle(channel)
+    second.close()
+    assert {raw.body for batch in rig.seen[channel] for raw in batch.raw_message} == {
+        b"one", b"two"
+    }  # fmt: skip
+
+
+async def test_a_batch_that_is_being_collected_survives_a_lost_connection(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "BATCH_SECONDS", 2)
+    port = free_port()
+    rig = Rig(RABBITMQ, f"127.0.0.1:{port}")
+    channel = rig.named("collected")
+    rig.subscribe(channel, batch=True)
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(relay(port, server))
+    async with running(rig):
+        await rig.publish(channel, "one", "two")
+        (consumer,) = rig.broker._consumers.values()  # type: ignore[attr-defined]
+        await until(lambda: consumer.received == 2, "both messages")
+        first.close()
+        await until(lambda: not rig.broker.joined(), "the service to notice")
+        assert not rig.seen[channel], "it should still collect"
+        second.enter_context(relay(port, server))
+        await until(lambda: sum(map(rig.broker.count, rig.seen[channel])) == 2, "both again")
         await rig.idle(channel)
     second.close()
     assert {raw.body for batch in rig.seen[channel] for raw in batch.raw_message} == {

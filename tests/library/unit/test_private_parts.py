@@ -33,6 +33,8 @@ from faststream_otel.nats import _natspy as natspy
 from faststream_otel.rabbitmq._pika import read_any_properties
 from faststream_otel.telemetry import _opentelemetry
 from faststream_otel.telemetry.missing import warn_missing
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -223,6 +225,21 @@ def connects_to_nats_with_ours() -> bool:
     return bool(connect.call_args.kwargs["servers"] == ["nats://127.0.0.1:1"])
 
 
+def ends_a_delivery() -> bool:
+    client = natspy.Client()
+    client._status = client.CONNECTED
+    made = JetStreamContext.PullSubscription(
+        client.jetstream(), Subscription(client, id=7), "stream", "consumer", b"inbox"
+    )
+    with (
+        patch.object(natspy.Client, "_send_command") as sent,
+        patch.object(natspy.Client, "_flush_pending"),
+        patch.object(natspy.Client, "flush") as flushed,
+    ):
+        asyncio.run(natspy.end_delivery(client, made))
+    return sent.call_args.args == (b"UNSUB 7 \r\n",) and flushed.called
+
+
 def has_the_parts_of_nats() -> bool:
     client = natspy.Client()
     client._server_info = {"tls_required": True}
@@ -344,6 +361,11 @@ PARTS = [
         "nats-py", "_connect_command and _build_message of its Client, and its _server_info",
         "BROKER_TLS does not protect the password, a header Status makes a message come for ever",
         has_the_parts_of_nats,
+    ),
+    Part(
+        "nats-py", "_send_unsubscribe of its Client, and _sub._id of a pull subscription",
+        "a stop can delay a message until ack_wait",
+        ends_a_delivery,
     ),
     Part(
         "pamqp", "unmarshal of Basic.Properties",

@@ -8,6 +8,9 @@ once, and the client does without.
   the second, the client refuses every server.
 - `Client._build_message`: to receive a message with a header `Status`. Without: nats-py takes it
   for an answer of the server, and it is delivered again without end.
+- `Client._send_unsubscribe`, and `_sub._id` of a pull subscription: to end a delivery before the
+  client stops listening. Without: a message that arrives just then is redelivered only after
+  `ack_wait`.
 """
 
 import asyncio
@@ -32,6 +35,8 @@ CLOSE_SECONDS = 1.0
 """Time to send what is buffered, and again to close the connection."""
 ABORT_SECONDS = 0.5
 """Time to close a connection that failed: after a failed TLS handshake, asyncio waits for ever."""
+END_SECONDS = 0.5
+"""Time for the server to end a delivery."""
 STATUS = "Status"
 _ACK = b"$JS.ACK."
 """How the reply subject of a message that JetStream delivered begins."""
@@ -138,3 +143,18 @@ class Client(NatsClient):
         if headers and STATUS in headers and reply.startswith(_ACK):
             headers = {name.lower() if name == STATUS else name: headers[name] for name in headers}
         return super()._build_message(sid, subject, reply, data, headers)
+
+
+async def end_delivery(client: NatsClient, pull: Any) -> None:
+    """Make the server send nothing more to a pull subscription, and receive what it has sent."""
+    if not client.is_connected:
+        return
+    try:
+        send, number = client._send_unsubscribe, pull._sub._id  # noqa: SLF001
+    except AttributeError as error:
+        warn_missing("nats-py", f"`{error.name}`", "a stop can delay a message until `ack_wait`")
+        return
+    with suppress(Error, OSError, TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await send(number)
+            await client.flush()

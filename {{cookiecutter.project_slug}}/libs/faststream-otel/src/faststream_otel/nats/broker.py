@@ -7,8 +7,8 @@ changed, so that somebody may configure it otherwise.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from faststream import AckPolicy
@@ -17,6 +17,7 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.schemas.js_stream import is_subject_match_wildcard
 from faststream.nats.subscriber.usecases import BatchPullStreamSubscriber
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 from nats.errors import Error
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
@@ -31,7 +32,7 @@ from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
 from ..telemetry.missing import warn_missing
-from ._natspy import Client
+from ._natspy import Client, end_delivery
 from .dead_letters import NatsDeadLetters
 from .lag import lag
 from .messages import (
@@ -62,6 +63,13 @@ PULL_SECONDS = 5.0
 RECONNECT_PAUSE_SECONDS = 0.2
 GONE_PAUSE_SECONDS = 1.0
 """Between two attempts to fetch messages from a consumer that is gone."""
+BATCH_SECONDS = 0.2
+"""How long a batch is collected."""
+LEAST_PULL_SECONDS = 0.02
+"""After a shorter request, messages would arrive while the batch before them is handled, and wait
+without a sign of life."""
+LEFT_SECONDS = 0.05
+"""For what the client has received already."""
 
 NO_ANSWER = Progress(attached=True, waiting=True, reached="no answer")
 NOT_OURS = (
@@ -145,7 +153,7 @@ class Nats(NatsMessages):
             durable=durable,
             # Takes effect only if the consumer does not exist yet.
             config=ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_deliver=-1),
-            pull_sub=PullSub(MAX_BATCH, batch=True, timeout=0.2)
+            pull_sub=PullSub(MAX_BATCH, batch=True, timeout=BATCH_SECONDS)
             if batch
             else PullSub(1, timeout=PULL_SECONDS),  # one at a time, in order
             # Otherwise the header `reply_to` would choose where the handler's result is sent.
@@ -273,7 +281,11 @@ class Nats(NatsMessages):
             return NO_ANSWER
         # Redeliveries move neither.
         reached = tuple(one and one.stream_seq for one in (info.delivered, info.ack_floor))
-        waiting = bool(info.num_pending or info.num_ack_pending)
+        # Messages that another instance handles do not wait for this one; nor do those behind them,
+        # if somebody has limited how many may be in flight.
+        limit = info.config.max_ack_pending or -1
+        held_up = 0 < limit <= (info.num_ack_pending or 0)
+        waiting = bool(member.in_flight() or (info.num_pending and not held_up))
         return Progress(attached=True, waiting=waiting, reached=reached)
 
     def _subscribers(self) -> Iterator[tuple[str, Any]]:
@@ -285,11 +297,21 @@ class Nats(NatsMessages):
 
 @dataclass
 class _Member:
-    """One consumer of the service, and whether the server still knew it when last asked."""
+    """One consumer of the service.
+
+    Attributes:
+        attached: Whether the server still knew it when last asked.
+        received: What FastStream's loop got last from the server: one message, or one batch.
+    """
 
     stream: str
     durable: str
     attached: bool = True
+    received: list[Msg] = field(default_factory=list)
+
+    def in_flight(self) -> list[Msg]:
+        """The messages of this instance that are not acknowledged."""
+        return [message for message in self.received if not message.is_acked]
 
 
 class _Broker(NatsBroker):
@@ -324,7 +346,12 @@ class _Broker(NatsBroker):
             if channel in self._members:
                 member = self._members[channel]
                 member.attached = True
-                subscriber.subscription = _Pull(subscriber.subscription, self.connection, member)
+                subscriber.subscription = _Pull(
+                    subscriber.subscription,
+                    self.connection,
+                    member,
+                    subscriber.pull_sub.batch_size,
+                )
 
 
 class _Pull:
@@ -332,21 +359,37 @@ class _Pull:
 
     FastStream's loop retries at once if the consumer is gone: it would use a quarter of a CPU, and
     if the client is closed, block the event loop.
+
+    When it ends, it gives back the messages that the loop dropped because the service stops.
+    Otherwise they would wait for the end of `ack_wait`, and newer ones would overtake them.
+
+    Args:
+        size: How many messages FastStream's loop takes at a time.
     """
 
     def __init__(
-        self, made: JetStreamContext.PullSubscription, client: NatsClient, member: _Member
+        self,
+        made: JetStreamContext.PullSubscription,
+        client: NatsClient,
+        member: _Member,
+        size: int,
     ) -> None:
-        self._made, self._client, self._member = made, client, member
+        self._made, self._client, self._member, self._size = made, client, member, size
+        self._fetching = asyncio.Lock()
 
     async def fetch(self, batch: int, timeout: float | None) -> list[Any]:  # noqa: ASYNC109 (nats-py's)
+        if batch >= self._size:  # otherwise the loop still collects a batch
+            self._member.received = []
         if not self._client.is_connected:
             # The client would send each request after it has reconnected, and get more messages
             # than one handler is free for.
             await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
             raise NatsTimeoutError
+        if timeout is not None and timeout < LEAST_PULL_SECONDS:
+            raise NatsTimeoutError
         try:
-            messages = await self._made.fetch(batch, timeout)
+            async with self._fetching:
+                messages = await self._made.fetch(batch, timeout)
         except TimeoutError as error:
             self._member.attached = True
             # nats-py also raises the built-in error, which FastStream does not expect: its loop
@@ -362,10 +405,24 @@ class _Pull:
             await asyncio.sleep(GONE_PAUSE_SECONDS)
             raise NatsTimeoutError from error
         self._member.attached = True
+        self._member.received += messages
         return messages
 
     async def unsubscribe(self) -> None:
+        await end_delivery(self._client, self._made)  # or the server would send them here again
+        # FastStream's loop still runs. It does not handle what it gets from now on.
+        ends = LEFT_SECONDS if self._size == 1 else BATCH_SECONDS
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ends), self._fetching:
+                pass
+        with suppress(Error, TimeoutError):
+            while self._made.pending_msgs:
+                self._member.received += await self._made.fetch(1, LEFT_SECONDS)
         await self._made.unsubscribe()
+        for message in self._member.in_flight():
+            with suppress(Error, OSError):
+                await message.nak()
+        self._member.received = []
 
 
 async def _create_stream(stream: JetStreamContext, channel: str) -> None:

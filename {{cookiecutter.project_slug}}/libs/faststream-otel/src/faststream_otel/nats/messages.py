@@ -36,6 +36,8 @@ MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
 """A dead letter is a message of the maximum size, plus the headers that say what happened."""
 ACK_WAIT_SECONDS = 30.0
 """After this time without a sign of life, the server redelivers a message. The server's default."""
+ASK_AGAIN_SECONDS = 60.0
+"""Time between two questions for a consumer's `ack_wait`, if the server does not answer."""
 KEY = "key"
 RESERVED = "Nats-"
 """Such headers tell the server what to do with a publication, such as to drop a repeated one."""
@@ -119,6 +121,7 @@ class NatsMessages:
     def __init__(self, broker: NatsBroker | None = None) -> None:
         self._broker = broker
         self._ack_waits: dict[tuple[str, str], float] = {}
+        self._ask_again: dict[tuple[str, str], float] = {}
 
     @property
     def faststream(self) -> NatsBroker:
@@ -168,7 +171,12 @@ class NatsMessages:
         found = self._ack_waits.get(consumer)
         if found is None:
             found = ACK_WAIT_SECONDS
-            with suppress(*UNREACHABLE):  # asked again for the next message
+            now = asyncio.get_running_loop().time()
+            if now < self._ask_again.get(consumer, 0):
+                return found
+            # Not for each message: a user without the permission to ask gets no answer.
+            self._ask_again[consumer] = now + ASK_AGAIN_SECONDS
+            with suppress(*UNREACHABLE):
                 stream = self.faststream.connection.jetstream()
                 info = await stream.consumer_info(*consumer, timeout=1)
                 found = self._ack_waits[consumer] = info.config.ack_wait or ACK_WAIT_SECONDS

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import ChannelInvalidStateError
 
 MAX_BATCH = 100
 BATCH_SECONDS = 0.2
@@ -62,9 +63,17 @@ class Consumer:
             if len(self._waiting) < MAX_BATCH:
                 self._full.clear()
             # RabbitMQ delivers the messages of a closed channel again.
-            batch = tuple(one for one in collected if not one.channel.is_closed)
+            batch = tuple(one for one in collected if not _is_lost(one))
             try:
                 if batch:
                     await self._consume(batch)
             finally:
                 self.settled += len(collected)
+
+
+def _is_lost(message: AbstractIncomingMessage) -> bool:
+    """Whether the channel that delivered a message is closed, so that it cannot be acknowledged."""
+    try:
+        return message.channel.is_closed
+    except ChannelInvalidStateError:  # aio-pika's answer if it is
+        return True
