@@ -304,7 +304,7 @@ class _Broker(NatsBroker):
         if options is None:
             warn_missing("FastStream", "`_connection_kwargs`", NOT_OURS)
             return await super()._connect()
-        client = Client()
+        client = _Client(self._members.values())
         await client.connect(**options)
         self.config.connect(client)
         return client
@@ -322,9 +322,33 @@ class _Broker(NatsBroker):
         for subscriber in subscribers:
             channel = subscriber.subject.template
             if channel in self._members:
-                member = self._members[channel]
-                member.attached = True
-                subscriber.subscription = _Pull(subscriber.subscription, self.connection, member)
+                self._members[channel].attached = True
+
+
+class _Client(Client):
+    """A client whose pull subscriptions for members are `_Pull`, from the first fetch on."""
+
+    def __init__(self, members: Collection[_Member]) -> None:
+        super().__init__()
+        self._members = members
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        return _JetStream(self, self._members, options)
+
+
+class _JetStream(JetStreamContext):
+    def __init__(
+        self, client: NatsClient, members: Collection[_Member], options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(client, **options)
+        self._client, self._members = client, members
+
+    async def pull_subscribe(self, *arguments: Any, **options: Any) -> Any:
+        made = await super().pull_subscribe(*arguments, **options)
+        for member in self._members:
+            if (member.stream, member.durable) == (options.get("stream"), options.get("durable")):
+                return _Pull(made, self._client, member)
+        return made
 
 
 class _Pull:
