@@ -281,7 +281,7 @@ async def test_a_request_without_an_answer_ends_no_consumer(
     async def fetch(self: Any, count: int, timeout: float | None) -> list[Any]:  # noqa: ASYNC109
         nonlocal asked
         asked += 1
-        if asked % 2 == 0:
+        if asked % 2:  # the very first one, too
             raise TimeoutError
         return await real(self, count, timeout)
 
@@ -290,10 +290,13 @@ async def test_a_request_without_an_answer_ends_no_consumer(
     rig = Rig(NATS, server)
     channel = rig.named("quiet")
     rig.subscribe(channel, batch=batch)
+    rig.subscribe(rig.named("another"), batch=batch)
     async with running(rig):
         for number in range(3):
             await rig.publish(channel, number)
             await until(lambda: len(rig.seen[channel]) > number, "the message")  # noqa: B023
+        # FastStream would restart a loop that ended as a further task.
+        assert [len(one.tasks) for one in rig.broker.faststream.subscribers] == [1, 1]
     assert asked > 1
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 

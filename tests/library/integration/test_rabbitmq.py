@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -200,6 +201,38 @@ async def test_a_handler_that_a_lost_connection_cancels_gets_its_message_again(
         await served.idle(channel)
         assert await served.dead_letters(channel, 0) == []
     second.close()
+
+
+async def test_a_handler_in_a_thread_does_not_run_twice_at_once(server: str) -> None:
+    """A lost connection cannot end a thread. Its message, delivered again, waits until it ends."""
+    port = free_port()
+    served = Served(RABBITMQ, f"127.0.0.1:{port}")
+    channel = served.named("thread")
+    go_on, running, most = threading.Event(), 0, 0
+
+    @served.service.subscriber(channel)
+    def handle(body: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        go_on.wait(20)
+        running -= 1
+
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(relay(port, server))
+    async with served.running(Features.CHANNELS, [channel]):
+        await served.broker.publish(served.service.publisher(channel), "one", key=None)
+        await until(lambda: running, "the handler")
+        first.close()
+        second.enter_context(relay(port, server))
+        consumer = served.broker._consumers[channel]  # type: ignore[attr-defined]
+        await until(lambda: consumer.received == 2, "the message again")
+        await asyncio.sleep(0.2)
+        assert most == 1
+        go_on.set()
+        await served.idle(channel)
+    second.close()
+    assert (running, most) == (0, 1)
 
 
 async def test_a_deleted_queue_comes_back(server: str, client: AbstractChannel) -> None:

@@ -144,7 +144,8 @@ class Nats(NatsMessages):
     def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
         stream = stream_of(channel)
         durable = f"{stream_of(self._service)}-{stream}"
-        self._members.setdefault(channel, _Member(stream, durable))
+        size = MAX_BATCH if batch else 1
+        self._members.setdefault(channel, _Member(stream, durable, size))
         made = self.faststream.subscriber(
             channel,
             # `create_channels` creates the streams before any service starts. FastStream would
@@ -153,9 +154,9 @@ class Nats(NatsMessages):
             durable=durable,
             # Takes effect only if the consumer does not exist yet.
             config=ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_deliver=-1),
-            pull_sub=PullSub(MAX_BATCH, batch=True, timeout=BATCH_SECONDS)
+            pull_sub=PullSub(size, batch=True, timeout=BATCH_SECONDS)
             if batch
-            else PullSub(1, timeout=PULL_SECONDS),  # one at a time, in order
+            else PullSub(size, timeout=PULL_SECONDS),  # one at a time, in order
             # Otherwise the header `reply_to` would choose where the handler's result is sent.
             no_reply=True,
         )
@@ -302,10 +303,12 @@ class _Member:
     Attributes:
         attached: Whether the server still knew it when last asked.
         received: What FastStream's loop got last from the server: one message, or one batch.
+        size: How many messages FastStream's loop takes at a time.
     """
 
     stream: str
     durable: str
+    size: int
     attached: bool = True
     received: list[Msg] = field(default_factory=list)
 
@@ -326,7 +329,7 @@ class _Broker(NatsBroker):
         if options is None:
             warn_missing("FastStream", "`_connection_kwargs`", NOT_OURS)
             return await super()._connect()
-        client = Client()
+        client = _Client(self._members.values())
         await client.connect(**options)
         self.config.connect(client)
         return client
@@ -344,14 +347,33 @@ class _Broker(NatsBroker):
         for subscriber in subscribers:
             channel = subscriber.subject.template
             if channel in self._members:
-                member = self._members[channel]
-                member.attached = True
-                subscriber.subscription = _Pull(
-                    subscriber.subscription,
-                    self.connection,
-                    member,
-                    subscriber.pull_sub.batch_size,
-                )
+                self._members[channel].attached = True
+
+
+class _Client(Client):
+    """A client whose pull subscriptions for members are `_Pull`, from the first fetch on."""
+
+    def __init__(self, members: Collection[_Member]) -> None:
+        super().__init__()
+        self._members = members
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        return _JetStream(self, self._members, options)
+
+
+class _JetStream(JetStreamContext):
+    def __init__(
+        self, client: NatsClient, members: Collection[_Member], options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(client, **options)
+        self._client, self._members = client, members
+
+    async def pull_subscribe(self, *arguments: Any, **options: Any) -> Any:
+        made = await super().pull_subscribe(*arguments, **options)
+        for member in self._members:
+            if (member.stream, member.durable) == (options.get("stream"), options.get("durable")):
+                return _Pull(made, self._client, member)
+        return made
 
 
 class _Pull:
@@ -362,23 +384,16 @@ class _Pull:
 
     When it ends, it gives back the messages that the loop dropped because the service stops.
     Otherwise they would wait for the end of `ack_wait`, and newer ones would overtake them.
-
-    Args:
-        size: How many messages FastStream's loop takes at a time.
     """
 
     def __init__(
-        self,
-        made: JetStreamContext.PullSubscription,
-        client: NatsClient,
-        member: _Member,
-        size: int,
+        self, made: JetStreamContext.PullSubscription, client: NatsClient, member: _Member
     ) -> None:
-        self._made, self._client, self._member, self._size = made, client, member, size
+        self._made, self._client, self._member = made, client, member
         self._fetching = asyncio.Lock()
 
     async def fetch(self, batch: int, timeout: float | None) -> list[Any]:  # noqa: ASYNC109 (nats-py's)
-        if batch >= self._size:  # otherwise the loop still collects a batch
+        if batch >= self._member.size:  # otherwise the loop still collects a batch
             self._member.received = []
         if not self._client.is_connected:
             # The client would send each request after it has reconnected, and get more messages
@@ -411,7 +426,7 @@ class _Pull:
     async def unsubscribe(self) -> None:
         await end_delivery(self._client, self._made)  # or the server would send them here again
         # FastStream's loop still runs. It does not handle what it gets from now on.
-        ends = LEFT_SECONDS if self._size == 1 else BATCH_SECONDS
+        ends = LEFT_SECONDS if self._member.size == 1 else BATCH_SECONDS
         with suppress(TimeoutError):
             async with asyncio.timeout(ends), self._fetching:
                 pass

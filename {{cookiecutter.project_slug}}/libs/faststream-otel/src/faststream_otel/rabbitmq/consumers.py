@@ -7,6 +7,7 @@ from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelInvalidStateError
+from anyio.to_thread import current_default_thread_limiter
 
 MAX_BATCH = 100
 BATCH_SECONDS = 0.2
@@ -27,6 +28,7 @@ class Consumer:
         self.queue, self.batch = queue, batch
         self.received = self.settled = 0
         self._consume: Callable[[Any], Awaitable[Any]]
+        self._one_at_a_time = asyncio.Lock()
         self._waiting: list[AbstractIncomingMessage] = []
         self._full = asyncio.Event()
         self._collecting: asyncio.Task[None] | None = None
@@ -37,9 +39,22 @@ class Consumer:
         subscriber.consume = self._collect if self.batch else self._receive
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
+        """Handle a message, in a task of its own: the client cancels this one when it loses its
+        connection, and RabbitMQ delivers the message again. But a thread cannot be cancelled."""
         self.received += 1
+        handling = asyncio.create_task(self._handle(message))
         try:
-            await self._consume(message)
+            await asyncio.shield(handling)
+        except asyncio.CancelledError:
+            if handling not in current_default_thread_limiter().statistics().borrowers:
+                handling.cancel()
+            raise
+
+    async def _handle(self, message: AbstractIncomingMessage) -> None:
+        try:
+            async with self._one_at_a_time:
+                if not _is_lost(message):
+                    await self._consume(message)
         finally:
             self.settled += 1
 
