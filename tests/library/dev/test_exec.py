@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faststream_otel.dev.local import ENVIRONMENT, running_environment
+from faststream_otel.dev.local import ENVIRONMENT, credentials, running_environment
 from faststream_otel.dev.project import Project
 
 PROGRAM = """
@@ -32,8 +32,11 @@ def execute(project: Project, *arguments: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
-def test_during_a_local_run_it_is_a_process_with_that_runs_broker(project: Project) -> None:
-    program(project.root / "python", 'echo "$BROKER_URL" "$@"; exit 3')
+def test_during_a_local_run_it_is_a_process_with_that_runs_broker(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", "of another broker")
+    program(project.root / "python", 'echo "$BROKER_URL$BROKER_PASSWORD" "$@"; exit 3')
     path = project.root / ENVIRONMENT
     path.parent.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -73,3 +76,12 @@ def test_a_run_is_found_while_it_lasts(project: Project) -> None:
     assert running_environment(project) is None  # killed, and so the file is still there
     path.write_text("{")
     assert running_environment(project) is None
+
+
+def test_other_commands_get_the_credentials_of_the_users_own_broker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BROKER_URL", "localhost:5672")
+    monkeypatch.setenv("BROKER_PASSWORD", "secret")
+    assert credentials("localhost:5672")["BROKER_PASSWORD"] == "secret"
+    assert credentials("127.0.0.1:40000") == {}  # an embedded one

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 from faststream_otel.nats import NatsSettings
-from faststream_otel.nats.security import broker_security, client_options
+from faststream_otel.nats.security import broker_security, client_options, why
 from faststream_otel.settings import BadSetting
 
 PASSWORD = "a-password-of-nobody"
@@ -77,7 +77,7 @@ def test_each_way_to_authenticate(
         (
             {"BROKER_CREDENTIALS_FILE": "{files}/absent.creds"},
             "BROKER_CREDENTIALS_FILE",
-            "/credentials/services.creds",
+            "/certificates/services.creds",
         ),
         ({"BROKER_CREDENTIALS_FILE": "{files}/rubbish.pem"}, "rubbish.pem", ".creds"),
         ({"BROKER_CA_FILE": "{files}/ca.pem"}, "BROKER_CA_FILE", "BROKER_TLS=true"),
@@ -95,3 +95,7 @@ def test_an_error_names_the_variable_and_a_good_value(
     assert named in str(raised.value)
     assert good in str(raised.value)
     assert PASSWORD not in str(raised.value)
+
+
+def test_a_server_that_says_nothing_is_called_so() -> None:
+    assert why(NatsSettings(), TimeoutError()) == "it does not answer like a NATS server"

@@ -126,7 +126,10 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
             for name, port in ports.items()
         ]
         with Supervisor(commands, log, show, project.root) as supervisor:
-            environment_path.write_text(json.dumps(shared), encoding="utf-8")
+            # For its owner only: one of them may be a password.
+            environment_path.unlink(missing_ok=True)
+            environment_path.touch(0o600)
+            environment_path.write_text(json.dumps(credentials(broker) | shared), encoding="utf-8")
             try:
                 urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
                 yield Local(receiver, supervisor, urls, Path(LOG))
@@ -149,6 +152,12 @@ def _inherited(broker: str) -> dict[str, str]:
     """The user's variables, without those for telemetry and for another broker than this one."""
     foreign = ("OTEL_",) if broker == os.environ.get("BROKER_URL") else ("OTEL_", "BROKER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+def credentials(broker: str) -> dict[str, str]:
+    """The `BROKER_*` variables of the user, if the broker is the user's own."""
+    own = _inherited(broker).items()
+    return {name: value for name, value in own if name.startswith("BROKER_")}
 
 
 def _environment(receiver: OtlpReceiver, broker: str, project: Project) -> dict[str, str]:

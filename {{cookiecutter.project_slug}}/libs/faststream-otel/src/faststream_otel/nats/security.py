@@ -30,7 +30,7 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 """The time-out of a request from the command line."""
 
 _USER = {"broker_username": "services", "broker_password": "<its password>"}
-_CREDENTIALS = "/credentials/services.creds"
+_CREDENTIALS = "/certificates/services.creds"
 _REFUSED = ("authorization", "authentication", "credentials", "nkey")
 
 
@@ -101,6 +101,8 @@ async def broker_errors(settings: NatsSettings) -> AsyncIterator[None]:
 def why(settings: NatsSettings, error: Exception) -> str:
     """Why the client is not connected, with the variables to check if these are the cause."""
     text = str(error).removeprefix("nats: ").strip("'") or type(error).__name__
+    if isinstance(error, TimeoutError) and not str(error):
+        return "it does not answer like a NATS server"
     if isinstance(error, ServiceUnavailableError):
         return "it has JetStream switched off, or no leader: start it with --jetstream"
     if isinstance(error, APIError):
