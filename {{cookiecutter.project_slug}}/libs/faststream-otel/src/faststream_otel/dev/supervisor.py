@@ -195,8 +195,8 @@ class _Process:
         """Kill it if it still runs, and wait for its end."""
         if self._popen.poll() is None:
             self._popen.kill()
-            # Not for ever: if a signal's exception has interrupted a `poll` of this object, a lock in
-            # it stays taken, and a process that has ended is never seen to.
+            # Not for ever: if a signal's exception has interrupted a `poll` of this object, a lock
+            # in it stays taken, and the end of the process is never seen.
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(KILLED_SECONDS)
         self._copier.join(timeout=1)
