@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aio_pika
 import pamqp.encode
@@ -233,6 +234,21 @@ async def test_a_handler_in_a_thread_does_not_run_twice_at_once(server: str) -> 
         await served.idle(channel)
     second.close()
     assert (running, most) == (0, 1)
+
+
+async def test_a_start_that_fails_half_way_leaves_no_connection(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(RABBITMQ, server)
+    rig.subscribe(rig.named("any"))
+    broker = rig.broker.faststream
+    manager = type(broker.config.channel_manager)
+    monkeypatch.setattr(manager, "get_channel", AsyncMock(side_effect=ConnectionError))
+    before = asyncio.all_tasks()
+    with pytest.raises(ConnectionError):
+        await broker.start()
+    await broker.stop()
+    await until(lambda: asyncio.all_tasks() <= before, "the connection to be closed")
 
 
 async def test_a_deleted_queue_comes_back(server: str, client: AbstractChannel) -> None:

@@ -8,6 +8,8 @@ log says so once, and the workaround is off.
 - `RabbitSubscriber._queue_obj` and `._consumer_tag` of FastStream, and `_consumers` and `_channel`
   of aio-pika's queue and channel: to know whether RabbitMQ delivers to a consumer. Without: a
   consumer counts as attached as soon as it was started.
+- `RabbitBroker._connection_kwargs` of FastStream: to close a connection that FastStream forgets if
+  its start fails half-way. Without: the process may not end by itself.
 - `TestRabbitBroker._patch_producer` and `FakeProducer._execute_handler` of FastStream: to connect
   batches in memory. They are used in `memory.py`.
 """
@@ -17,6 +19,7 @@ log says so once, and the workaround is off.
 import functools
 from typing import Any
 
+from aio_pika import RobustConnection
 from pamqp import commands
 
 from ..telemetry.missing import warn_missing
@@ -76,6 +79,22 @@ class _Tolerant(bytes):
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return super().decode(encoding, "replace")
+
+
+def remember_connections(broker: Any, opened: list[RobustConnection]) -> None:
+    """Make a FastStream broker add each connection that it opens to this list."""
+
+    class Remembered(RobustConnection):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            opened.append(self)
+
+    try:
+        broker._connection_kwargs["connection_class"] = Remembered
+    except (AttributeError, TypeError):
+        warn_missing(
+            "FastStream", "`RabbitBroker._connection_kwargs`", "the process may not end by itself"
+        )
 
 
 def is_attached(subscriber: Any) -> bool:

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 from typing import Any
 
+from aio_pika import RobustConnection
 from aio_pika.exceptions import (
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
@@ -93,7 +95,7 @@ class Rabbit(RabbitMessages):
     ) -> None:
         _pika.apply()
         self._service = service
-        self._broker = RabbitBroker(
+        self._broker = _Broker(
             host=self._server.host,
             port=self._server.port,
             virtualhost=self._settings.broker_virtual_host,
@@ -253,3 +255,29 @@ class Rabbit(RabbitMessages):
         for subscriber in subscribers:
             if (channel := subscriber.exchange.name) in self._consumers:
                 yield channel, subscriber
+
+
+class _Broker(RabbitBroker):
+    """FastStream's broker, which closes every connection that it has opened when it stops.
+
+    FastStream forgets one if its start or its stop fails half-way. It would reconnect for ever, and
+    keep the process alive, since aio-pika ignores that its task is cancelled.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._opened: list[RobustConnection] = []
+        _pika.remember_connections(self, self._opened)
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        try:
+            await super().stop(exc_type, exc_val, exc_tb)
+        finally:
+            while self._opened:
+                with suppress(*UNREACHABLE):
+                    await self._opened.pop().close()
