@@ -30,7 +30,7 @@ bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder
 	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . broker=$(BROKER) trace_backend=$(TRACES)
 
 test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
-	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadgroup --no-loadscope-reorder --durations 20 $(ARGS)
+	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (BROKER=nats, TRACES=jaeger, ARGS="-k name")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }

@@ -1,5 +1,6 @@
 """Fixtures for baked projects."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import tools
 from bakery import Bakery
 from matrix import Answers, matrix, pairs
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 
 @pytest.fixture(scope="session")
@@ -41,25 +43,29 @@ def default_project(bakery: Bakery) -> Path:
     return bakery.baked_once({}, bakery.home / "default")
 
 
-# The files that take longest come first: pytest-xdist assigns groups in their order.
+# The files that take longest come first: pytest-xdist assigns files in their order.
 LONGEST = (
     *("test_without_a_collector.py", "test_versions.py", "test_updating.py", "test_bakes.py"),
     *("test_new_service.py", "test_faults.py", "test_watchdog.py", "test_shutdown.py"),
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
-def _group(item: pytest.Item) -> str:
-    """What one worker of pytest-xdist runs: a file, or all of a broker's suite with its servers."""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return f"broker-{parameters['row']}" if "row" in parameters else item.nodeid.partition("::")[0]
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """Gives a worker a whole file, or all of a broker's suite, which shares its servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        of_broker = re.match(r"tests/library/brokers/.*\[(\w+)", nodeid)
+        return of_broker[1] if of_broker else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
