@@ -13,8 +13,8 @@ LIBRARY = TEMPLATE / "{{cookiecutter.project_slug}}/libs/faststream-otel"
 PROJECT = tomllib.loads((LIBRARY / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 TEST_TOOLS = [
-    *("cryptography", "hypothesis", "pytest", "pytest-asyncio", "python-multipart", "pyyaml"),
-    *("opentelemetry-distro", "opentelemetry-instrumentation-httpx", "trustme"),
+    *("cryptography", "hypothesis", "pytest", "pytest-asyncio", "pytest-xdist", "python-multipart"),
+    *("opentelemetry-distro", "opentelemetry-instrumentation-httpx", "pyyaml", "trustme"),
     "opentelemetry-instrumentation-logging",
 ]
 REQUIREMENT = re.compile(r"([a-z0-9-]+)(?:\[[^]]*\])?>=([0-9.]+(?:b[0-9]+)?)")

@@ -128,7 +128,7 @@ def test_channels_are_those_of_the_project_and_the_dead_letters(
 ) -> None:
     created: list[str] = []
 
-    async def create(self: Kafka, channels: Collection[str]) -> None:
+    async def create(self: Kafka, channels: Collection[str], groups: object) -> None:
         created.extend(channels)
 
     monkeypatch.setattr(Kafka, "create_channels", create)
@@ -144,7 +144,7 @@ def test_channels_are_those_of_the_project_and_the_dead_letters(
 def test_why_the_broker_cannot_be_reached_is_a_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def create(self: Kafka, channels: Collection[str]) -> None:
+    async def create(self: Kafka, channels: Collection[str], groups: object) -> None:
         raise Unreachable("it is on fire")
 
     monkeypatch.setattr(Kafka, "create_channels", create)
