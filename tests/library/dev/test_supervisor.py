@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from faststream_otel.dev import supervisor
 from faststream_otel.dev.project import UserError
+from faststream_otel.dev.signals import orderly_signals, uninterrupted
 from faststream_otel.dev.supervisor import Command, Supervisor, service_ports
 
 from ..ports import free_port
@@ -43,6 +44,7 @@ while True:
 SUPERVISOR = """
 import os, pathlib, signal, sys, time
 from faststream_otel.dev.signals import orderly_signals
+from faststream_otel.dev.signals import orderly_signals, uninterrupted
 from faststream_otel.dev.supervisor import Command, Supervisor
 # As in a terminal: what a script runs in the background inherits that Ctrl-C is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -208,3 +210,18 @@ def test_other_services_skip_a_taken_port() -> None:
         taken.listen()
         ports = service_ports(["orders", "payments"], port, "ORDERS_PORT")
     assert ports == {"orders": port, "payments": port + 2}
+
+
+def test_an_interrupt_waits_for_the_end_of_what_must_be_whole() -> None:
+    done: list[bool] = []
+
+    def whole() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            done.append(True)
+
+    with orderly_signals(), pytest.raises(KeyboardInterrupt):
+        whole()
+    assert done
+    with orderly_signals(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

@@ -16,6 +16,7 @@ from ..cli.app import App
 from ..settings import BadSetting
 from .project import Project, UserError
 from .receiver import OtlpReceiver
+from .signals import uninterrupted
 from .supervisor import Command, Supervisor, service_ports
 
 READY_SECONDS = 60.0
@@ -47,7 +48,8 @@ class Local:
         deadline = time.monotonic() + READY_SECONDS
         for name, url in self.urls.items():
             while not _is_ready(url):
-                self.check()
+                with uninterrupted():
+                    self.check()
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"{name} was not ready after {READY_SECONDS:g} s; its output is in"

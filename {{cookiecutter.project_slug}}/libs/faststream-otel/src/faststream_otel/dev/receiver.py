@@ -83,7 +83,9 @@ class OtlpReceiver:
         self.host = host
         self._ports = grpc_port, http_port, query_port
         self._tls = tls
-        self._changed = threading.Condition()
+        # Taken as such: a signal may interrupt the condition's own `with` once it has the lock.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._spans: deque[Span] = deque(maxlen=capacity)
         self._logs: deque[LogRecord] = deque(maxlen=capacity)
         self._metrics: deque[MetricPoint] = deque(maxlen=capacity)
@@ -124,7 +126,7 @@ class OtlpReceiver:
 
     def clear(self) -> None:
         """Forget everything that has arrived."""
-        with self._changed:
+        with self._lock:
             for kept in (self._spans, self._logs, self._metrics, self._exports, self._problems):
                 kept.clear()
             self._seen.clear()
@@ -149,7 +151,7 @@ class OtlpReceiver:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError(f"waited {timeout:g} s for {what}; {self.summary()}")
-            with self._changed:
+            with self._lock:
                 self._changed.wait(min(remaining, 0.1))
 
     def summary(self) -> str:
@@ -176,7 +178,7 @@ class OtlpReceiver:
             headers: Pairs of name and value.
         """
         items: int
-        with self._changed:
+        with self._lock:
             match signal:
                 case "traces":
                     spans = otlp.spans(request.resource_spans)
@@ -210,7 +212,7 @@ class OtlpReceiver:
             del self._seen[next(iter(self._seen))]
 
     def _snapshot(self, kept: "deque[T]") -> list[T]:
-        with self._changed:
+        with self._lock:
             return list(kept)
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from rich.console import Console
 from .live import LiveTraces
 from .local import run_locally
 from .project import Project
+from .signals import uninterrupted
 
 EXPORT_INTERVAL_SECONDS = 5.0
 """How long a service keeps a span before it sends it: the default of OTEL_BSP_SCHEDULE_DELAY."""
@@ -37,8 +38,9 @@ def run(console: Console, project: Project) -> None:
         reported: set[str] = set()
         try:
             while True:
-                traces.show()
-                ended = local.supervisor.ended()
+                with uninterrupted():
+                    traces.show()
+                    ended = local.supervisor.ended()
                 for name in ended.keys() - reported:
                     show(
                         f"{name} ended with exit code {ended[name]}; it starts again when a file"
@@ -67,5 +69,6 @@ def receive(console: Console | None, host: str, grpc_port: int, http_port: int, 
         traces = LiveTraces(receiver, console, EXPORT_INTERVAL_SECONDS) if console else None
         while True:
             if traces:
-                traces.show()
+                with uninterrupted():
+                    traces.show()
             time.sleep(0.2)

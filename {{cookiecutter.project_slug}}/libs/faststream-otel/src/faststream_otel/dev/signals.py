@@ -6,6 +6,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class _Interrupt:
+    """Whether it is put off now, and whether one came meanwhile."""
+
+    put_off = False
+    pending = False
+
+
 @contextmanager
 def orderly_signals() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as Ctrl-C does.
@@ -15,16 +22,40 @@ def orderly_signals() -> Iterator[None]:
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for one in numbers:
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        if number != signal.SIGINT:
+            for one in once:
+                signal.signal(one, signal.SIG_IGN)
+        if _Interrupt.put_off:
+            _Interrupt.pending = True
+        else:
+            raise KeyboardInterrupt
 
-    numbers = [signal.SIGTERM]
+    once = [signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
+        once.append(signal.SIGHUP)
+    numbers = [*once]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off the KeyboardInterrupt of a signal to the end of this block.
+
+    It could come between taking a lock and the block that gives it back; then whoever takes the
+    lock next, such as `Popen.wait`, waits for ever.
+    """
+    _Interrupt.put_off = True
+    try:
+        yield
+    finally:
+        _Interrupt.put_off = False
+        if _Interrupt.pending:
+            _Interrupt.pending = False
+            raise KeyboardInterrupt
