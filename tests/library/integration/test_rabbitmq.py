@@ -251,6 +251,18 @@ async def test_a_start_that_fails_half_way_leaves_no_connection(
     await until(lambda: asyncio.all_tasks() <= before, "the connection to be closed")
 
 
+async def test_a_service_stops_without_its_broker(server: str) -> None:
+    port = free_port()
+    rig = Rig(RABBITMQ, f"127.0.0.1:{port}")
+    rig.subscribe(rig.named("any"))
+    with ExitStack() as connection:
+        connection.enter_context(relay(port, server))
+        await rig.broker.create_channels([rig.named("any")])
+        await rig.broker.faststream.start()
+        await until(rig.broker.joined, "the consumer to be attached")
+    await rig.broker.faststream.stop()
+
+
 async def test_a_deleted_queue_comes_back(server: str, client: AbstractChannel) -> None:
     rig = Rig(RABBITMQ, server)
     channel = rig.named("deleted")

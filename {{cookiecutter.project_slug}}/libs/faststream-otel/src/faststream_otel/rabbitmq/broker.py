@@ -49,6 +49,8 @@ from .security import (
 from .settings import RabbitSettings
 from .telemetry import RabbitTelemetryMiddleware
 
+logger = logging.getLogger(__name__)
+
 RECONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """Time in which a reachable broker answers."""
@@ -277,6 +279,9 @@ class _Broker(RabbitBroker):
     ) -> None:
         try:
             await super().stop(exc_type, exc_val, exc_tb)
+        except* UNREACHABLE as errors:
+            # RabbitMQ ends the consumers of a lost connection by itself.
+            logger.info("RabbitMQ was not told that consumers end: %s", errors.exceptions[0])
         finally:
             while self._opened:
                 with suppress(*UNREACHABLE):
