@@ -218,6 +218,7 @@ async def test_the_span_of_a_replay_has_the_usual_attributes(
     assert (span["messaging.operation.name"], span["messaging.destination.name"]) == (
         "send", "events"
     )  # fmt: skip
+    assert span["messaging.destination.template"] == "events"
     assert link["messaging.destination.name"] == DEAD_LETTERS
 
 

@@ -15,19 +15,18 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from opentelemetry.semconv.attributes import server_attributes as server
 
 from ..messages.broker import Headers, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.dead_letters.dead_letter import DeadLetter, Record
 from ..messages.dead_letters.headers import (
     CHANNEL,
-    CORRELATION_ID,
     MESSAGE_ID,
     PREFIX,
     STATE,
     encoded_headers,
 )
+from ..messages.dead_letters.store import send_attributes
 from ..telemetry import semconv as messaging
 from ..telemetry.values import Attributes
 from .messages import MAX_DEAD_LETTER_BYTES, publish_errors
@@ -140,20 +139,11 @@ class KafkaDeadLetters:
         return asyncio.ensure_future(_confirmed(sent))
 
     def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
-        broker = bootstrap_servers(self._settings)[0]
-        span: Attributes = {
-            messaging.MESSAGING_SYSTEM: KafkaConventions.system,
-            messaging.MESSAGING_OPERATION_NAME: "send",
-            messaging.MESSAGING_OPERATION_TYPE: "send",
-            messaging.MESSAGING_DESTINATION_NAME: channel,
-            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(dead_letter.body or b""),
-            server.SERVER_ADDRESS: broker.host,
-            server.SERVER_PORT: broker.port,
-        }
+        span = send_attributes(
+            KafkaConventions.system, bootstrap_servers(self._settings)[0], channel, dead_letter
+        )
         if dead_letter.record.key is not None:
             span[messaging.MESSAGING_KAFKA_MESSAGE_KEY] = attribute_text(dead_letter.record.key)
-        if conversation := dead_letter.record.text.get(CORRELATION_ID):
-            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = attribute_text(conversation)
         partition, offset = self.order(dead_letter.id)
         link: Attributes = {
             messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,

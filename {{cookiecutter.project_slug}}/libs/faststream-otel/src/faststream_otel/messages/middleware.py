@@ -52,6 +52,17 @@ class Destination(NamedTuple):
     """`messaging.destination.template`: the same for sender and receiver. It names spans."""
 
 
+def operation_attributes(system: str, operation: str, destination: Destination) -> Attributes:
+    """What all spans of an operation have (messaging semantic conventions 1.44, "Spans")."""
+    return {
+        messaging.MESSAGING_SYSTEM: system,
+        messaging.MESSAGING_OPERATION_NAME: operation,
+        messaging.MESSAGING_OPERATION_TYPE: operation,
+        messaging.MESSAGING_DESTINATION_NAME: destination.name,
+        messaging.MESSAGING_DESTINATION_TEMPLATE: destination.channel,
+    }
+
+
 @dataclass(slots=True)  # creating a frozen one would take twice as long
 class Received:
     """What telemetry needs from a received message or batch.
@@ -147,14 +158,8 @@ class LinkedTelemetryMiddleware:
         """The name and the common attributes of all spans of an operation; cached."""
         key = (operation, destination, group)
         if (known := self._operations.get(key)) is None:
-            attributes: Attributes = {
-                messaging.MESSAGING_SYSTEM: self.conventions.system,
-                messaging.MESSAGING_OPERATION_NAME: operation,
-                messaging.MESSAGING_OPERATION_TYPE: operation,
-                messaging.MESSAGING_DESTINATION_NAME: destination.name,
-                messaging.MESSAGING_DESTINATION_TEMPLATE: destination.channel,
-                **self._server,
-            }
+            attributes = operation_attributes(self.conventions.system, operation, destination)
+            attributes |= self._server
             if group:
                 attributes[messaging.MESSAGING_CONSUMER_GROUP_NAME] = group
             known = self._operations[key] = (f"{operation} {destination.channel}", attributes)

@@ -15,14 +15,13 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamState
 from nats.js.errors import NotFoundError
-from opentelemetry.semconv.attributes import server_attributes as server
 
 from ..messages.broker import Headers, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.dead_letters.dead_letter import DeadLetter, Record
-from ..messages.dead_letters.headers import CORRELATION_ID, decoded_headers
+from ..messages.dead_letters.headers import decoded_headers
+from ..messages.dead_letters.store import send_attributes
 from ..telemetry import semconv as messaging
-from ..telemetry.errors import MAX_TEXT, bounded
 from ..telemetry.values import Attributes
 from .messages import (
     PUBLISH_TIMEOUT_SECONDS,
@@ -112,18 +111,9 @@ class NatsDeadLetters:
         return asyncio.ensure_future(_confirmed(sent))
 
     def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
-        broker = servers(self._settings)[0]
-        span: Attributes = {
-            messaging.MESSAGING_SYSTEM: NatsConventions.system,
-            messaging.MESSAGING_OPERATION_NAME: "send",
-            messaging.MESSAGING_OPERATION_TYPE: "send",
-            messaging.MESSAGING_DESTINATION_NAME: channel,
-            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(dead_letter.body or b""),
-            server.SERVER_ADDRESS: broker.host,
-            server.SERVER_PORT: broker.port,
-        }
-        if conversation := dead_letter.record.text.get(CORRELATION_ID):
-            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = bounded(conversation, MAX_TEXT)
+        span = send_attributes(
+            NatsConventions.system, servers(self._settings)[0], channel, dead_letter
+        )
         link: Attributes = {
             messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,
             messaging.MESSAGING_MESSAGE_ID: dead_letter.id,

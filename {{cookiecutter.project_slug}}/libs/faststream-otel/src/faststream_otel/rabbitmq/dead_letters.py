@@ -19,11 +19,11 @@ from uuid import uuid4
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
-from opentelemetry.semconv.attributes import server_attributes as server_of
 
 from ..messages.broker import Headers, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.dead_letters.dead_letter import DeadLetter, Record
+from ..messages.dead_letters.store import send_attributes
 from ..telemetry import semconv as messaging
 from ..telemetry.values import Attributes, decoded
 from .channels import create_dead_letters
@@ -42,7 +42,7 @@ from .messages import (
 )
 from .security import broker_errors, connected, server
 from .settings import RabbitSettings
-from .telemetry import RabbitConventions, attribute_text
+from .telemetry import RabbitConventions
 
 CLIENT = "dead-letters"
 OFFSET = "x-stream-offset"
@@ -145,19 +145,9 @@ class RabbitDeadLetters:
         return None
 
     def attributes(self, channel: str, dead_letter: DeadLetter) -> tuple[Attributes, Attributes]:
-        address = server(self._settings)
-        span: Attributes = {
-            messaging.MESSAGING_SYSTEM: RabbitConventions.system,
-            messaging.MESSAGING_OPERATION_NAME: "send",
-            messaging.MESSAGING_OPERATION_TYPE: "send",
-            messaging.MESSAGING_DESTINATION_NAME: channel,
-            messaging.MESSAGING_DESTINATION_TEMPLATE: channel,
-            messaging.MESSAGING_MESSAGE_BODY_SIZE: len(dead_letter.body or b""),
-            server_of.SERVER_ADDRESS: address.host,
-            server_of.SERVER_PORT: address.port,
-        }
-        if conversation := dead_letter.record.text.get(CORRELATION_ID):
-            span[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = attribute_text(conversation)
+        span = send_attributes(
+            RabbitConventions.system, server(self._settings), channel, dead_letter
+        )
         link: Attributes = {
             messaging.MESSAGING_DESTINATION_NAME: DEAD_LETTERS,
             messaging.MESSAGING_MESSAGE_ID: dead_letter.id,

@@ -5,9 +5,30 @@ from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+
+from ...telemetry import semconv as messaging
+from ...telemetry.errors import MAX_TEXT, bounded
 from ...telemetry.values import Attributes
+from ..addresses import Server
 from ..broker import Headers
+from ..middleware import Destination, operation_attributes
 from .dead_letter import DeadLetter, Record
+from .headers import CORRELATION_ID
+
+
+def send_attributes(
+    system: str, server: Server, channel: str, dead_letter: DeadLetter
+) -> Attributes:
+    """Attributes of the span that sends a dead letter, for any broker."""
+    attributes = operation_attributes(system, "send", Destination(channel, channel)) | {
+        messaging.MESSAGING_MESSAGE_BODY_SIZE: len(dead_letter.body or b""),
+        SERVER_ADDRESS: server.host,
+        SERVER_PORT: server.port,
+    }
+    if conversation := dead_letter.record.text.get(CORRELATION_ID):
+        attributes[messaging.MESSAGING_MESSAGE_CONVERSATION_ID] = bounded(conversation, MAX_TEXT)
+    return attributes
 
 
 class DeadLetterStore(Protocol):
