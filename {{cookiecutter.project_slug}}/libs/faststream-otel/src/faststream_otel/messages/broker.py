@@ -90,9 +90,8 @@ class Lag:
     group: str
     ready: int
     """Number of messages that were not delivered yet."""
-    in_flight: int
-    """Number of messages that were delivered and not acknowledged; 0 if the broker does not count
-    them."""
+    in_flight: int | None
+    """Number of messages that were delivered and not acknowledged; None if unknown."""
     position: int | None = None
     """Grows with each acknowledged message; None if the broker does not tell."""
     partition: str = ""

@@ -27,6 +27,7 @@ from . import _pika
 from .channels import create_dead_letters, create_exchange, create_queue, service_queue
 from .consumers import MAX_BATCH, Consumer
 from .dead_letters import RabbitDeadLetters
+from .in_flight import InFlight
 from .lag import lag, open_channel, ready_messages
 from .messages import (
     KEY,
@@ -83,6 +84,7 @@ class Rabbit(RabbitMessages):
     def __init__(self, settings: RabbitSettings) -> None:
         super().__init__()
         client_options(settings)  # raises BadSetting
+        self._in_flight = InFlight(settings)  # raises BadSetting
         self._settings = settings
         self._server = server(settings)
         self._consumers: dict[str, Consumer] = {}
@@ -232,7 +234,7 @@ class Rabbit(RabbitMessages):
         return [Group(channel, consumer.queue) for channel, consumer in self._consumers.items()]
 
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
-        return await lag(self._settings, groups)
+        return await lag(self._settings, self._in_flight, groups)
 
     def dead_letters(self) -> RabbitDeadLetters:
         return RabbitDeadLetters(self._settings)
