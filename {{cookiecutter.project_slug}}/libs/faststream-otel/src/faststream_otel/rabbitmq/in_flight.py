@@ -82,6 +82,6 @@ def _urls(text: str) -> Iterator[str]:
 
 
 def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer:  # noqa: S310 (checked)
+    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
         body: bytes = answer.read()
     return body.decode()

@@ -184,19 +184,23 @@ class RabbitBatch(StreamMessage[Any]):
         self.message_id = each[0].message_id
 
     async def ack(self) -> None:
-        for one in self.each:
+        for one in self._held():
             await one.ack()
         await super().ack()
 
     async def nack(self) -> None:
-        for one in self.each:
+        for one in self._held():
             await one.nack()
         await super().nack()
 
     async def reject(self) -> None:
-        for one in self.each:
+        for one in self._held():
             await one.reject()
         await super().reject()
+
+    def _held(self) -> Iterator[StreamMessage[Any]]:
+        """Those that RabbitMQ does not deliver again anyway."""
+        return (one for one in self.each if not is_lost(one.raw_message))
 
 
 async def parse(message: Any, parser: Any) -> StreamMessage[Any]:
@@ -352,6 +356,14 @@ class RabbitMessages:
         if not isinstance(message, RabbitBatch) or len(message.each) == 1:
             return [message]
         return [message.only(one) for one in message.each]
+
+
+def is_lost(message: AbstractIncomingMessage) -> bool:
+    """Whether the channel that delivered a message is closed, so that it cannot be acknowledged."""
+    try:
+        return message.channel.is_closed
+    except ChannelInvalidStateError:  # aio-pika's answer if it is
+        return True
 
 
 def first(message: Delivered) -> AbstractIncomingMessage:
