@@ -30,7 +30,7 @@ class RabbitSettings(Settings):
     broker_key_file: Path | None = None
     """PEM file of its key, without a password. Default: the certificate's file."""
     broker_metrics_url: str = ""
-    """URL of RabbitMQ's plugin `rabbitmq_prometheus`, for lag: only it tells how many messages are in
+    """URL of RabbitMQ's plugin `rabbitmq_prometheus`, for lag: it tells how many messages are in
     flight. Of a cluster: the URLs of all nodes, separated by commas. Default: unknown."""
 
     def broker(self) -> "Rabbit":
