@@ -125,9 +125,7 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
     ):
         shared = _environment(receiver, broker, project)
         commands = [
-            Command(
-                name, project.package, [name], _inherited(own) | shared | {"PORT": str(port)}
-            )
+            Command(name, project.package, [name], _inherited(own) | shared | {"PORT": str(port)})
             for name, port in ports.items()
         ]
         with Supervisor(commands, log, show, project.root) as supervisor:
