@@ -19,12 +19,17 @@ from faststream_otel.logs import configure_logging
 from faststream_otel.messages.broker import TooLarge, Unavailable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter
+from faststream_otel.messages.dead_letters.replay import Replay
+from faststream_otel.messages.dead_letters.search import Filter, Search
+from faststream_otel.messages.dead_letters.states import State
 from faststream_otel.messages.retry import RetryPolicy
 from faststream_otel.rabbitmq import RabbitRetryMiddleware, consumers
+from faststream_otel.rabbitmq import dead_letters as rabbitmq_dead_letters
 from faststream_otel.rabbitmq.channels import service_queue
 from faststream_otel.rabbitmq.consumers import MAX_BATCH
 from faststream_otel.rabbitmq.embedded import server_command
 from faststream_otel.rabbitmq.messages import MAX_MESSAGE_BYTES, Unroutable
+from opentelemetry.trace import NoOpTracer
 
 from ..brokers.features import BROKERS, Features
 from ..brokers.rig import Rig, until
@@ -226,8 +231,7 @@ async def test_a_lost_connection_is_a_line_of_the_log(
     async def wait(_: Any) -> None:
         nonlocal handled
         handled += 1
-        while not go_on.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(go_on.wait, 20)
 
     def block(_: Any) -> None:
         nonlocal handled
@@ -563,6 +567,44 @@ async def test_a_batch_that_is_being_collected_survives_a_lost_connection(
 
 
 # --- An application's own broker
+
+
+async def test_a_dead_letter_that_no_queue_takes_was_certainly_not_sent(server: str) -> None:
+    rig = Rig(RABBITMQ, server)
+    gone = rig.named("gone")
+    await rig.broker.create_channels([gone])  # without a queue
+    async with rig.broker.dead_letters() as store:
+        log, _ = store.order("0")
+        id = await store.append(log, b"", {"dead-letter.channel": gone})
+        search = Search(store, Filter(ids=frozenset([id])))
+        await search.prepare()
+        replay = Replay(store, NoOpTracer(), search.ends)
+        found = (one async for one, _ in search.dead_letters())
+        (outcome,) = [one async for one in replay.send(found)]
+        assert gone in outcome.reason
+        search = Search(store, Filter(ids=frozenset([id])))
+        await search.prepare()
+        assert search.states.of(id) is State.OPEN
+
+
+async def test_a_slow_stream_of_dead_letters_is_not_empty(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(RABBITMQ, server)
+    await rig.broker.create_channels([])
+    monkeypatch.setattr(rabbitmq_dead_letters, "FIRST_SECONDS", 0.0)
+    for _ in range(2):
+        async with rig.broker.dead_letters() as store:
+            before = [one.id async for one in store.read()]
+        async with rig.broker.dead_letters() as store:
+            appended = await store.append(DEAD_LETTERS, b"late", {"dead-letter.channel": "late"})
+        async with rig.broker.dead_letters() as store:
+            found = [one.id async for one in store.read()]
+            assert appended in found
+            assert set(found) >= set(before)
+            late = Search(store, Filter(channel="late"))
+            await late.prepare()
+            assert appended in [one.id async for one, _ in late.dead_letters()]
 
 
 async def test_the_first_dead_letter_creates_their_channel(

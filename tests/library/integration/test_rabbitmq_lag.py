@@ -1,4 +1,4 @@
-"""The lag of RabbitMQ's queues: ready messages by AMQP, those in flight by RabbitMQ's own metrics."""
+"""The lag of RabbitMQ's queues: ready by AMQP, in flight by RabbitMQ's own metrics."""
 
 import asyncio
 import logging

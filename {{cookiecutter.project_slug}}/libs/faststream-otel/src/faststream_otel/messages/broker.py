@@ -28,6 +28,10 @@ class Unavailable(Exception):
     """The broker did not confirm a message. The message may still arrive."""
 
 
+class NotSent(Unavailable):
+    """The broker has no place for a channel's messages. The message certainly does not arrive."""
+
+
 class TooLarge(Exception):
     """The broker does not accept messages of this size. The message was not sent."""
 
