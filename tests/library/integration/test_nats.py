@@ -17,7 +17,7 @@ from faststream import AckPolicy
 from faststream.exceptions import NackMessage
 from faststream.nats import NatsBroker, PullSub
 from faststream_otel.logs import configure_logging
-from faststream_otel.messages.broker import Broker, TooLarge, Unavailable, Unreachable
+from faststream_otel.messages.broker import Broker, NotSent, TooLarge, Unavailable, Unreachable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter
 from faststream_otel.messages.retry import RetryMiddleware, RetryPolicy
@@ -158,7 +158,7 @@ async def test_publishing_without_a_stream_says_what_creates_it(server: str) -> 
             rig.publish(channel, "body"),
             rig.broker.send(channel, body=b"", key=None, headers={}, correlation_id=None),
         ):
-            with pytest.raises(Unavailable) as raised:
+            with pytest.raises(NotSent) as raised:
                 await sent
             assert channel in str(raised.value)
             assert "faststream-otel channels" in str(raised.value)

@@ -17,7 +17,7 @@ class Own(Settings):
     """A project's settings."""
 
     region: str
-    colours: list[str] = []
+    colours: list[str] = Field(default_factory=list)
     currency: Literal["EUR", "USD"] | None = None
     share: float = Field(default=0.5, gt=0, lt=1)
     folder: Path = Path("/data")
@@ -42,11 +42,11 @@ class Prefixed(Settings):
         (NatsSettings, "BROKER_TLS", "2",
          "BROKER_TLS=2 is neither true nor false: set for example BROKER_TLS=false"),
         (KafkaSettings, "BROKER_SASL_MECHANISM", "PLAN",
-         "BROKER_SASL_MECHANISM=PLAN is not one of 'PLAIN', 'SCRAM-SHA-256' or 'SCRAM-SHA-512':"
-         " set for example BROKER_SASL_MECHANISM=PLAIN"),
+         ("BROKER_SASL_MECHANISM=PLAN is not one of 'PLAIN', 'SCRAM-SHA-256' or 'SCRAM-SHA-512':"
+         " set for example BROKER_SASL_MECHANISM=PLAIN")),
         (Own, "LOG_LEVEL", "TRACE",
-         "LOG_LEVEL=TRACE is not one of 'DEBUG', 'INFO', 'WARNING' or 'ERROR': set for example"
-         " LOG_LEVEL=INFO"),
+         ("LOG_LEVEL=TRACE is not one of 'DEBUG', 'INFO', 'WARNING' or 'ERROR': set for example"
+         " LOG_LEVEL=INFO")),
         (Own, "PORT", "http", "PORT=http is not a whole number: set for example PORT=8000"),
         (Own, "PORT", "1.5", "PORT=1.5 is not a whole number: set for example PORT=8000"),
         (Own, "PORT", "0", "PORT=0 is less than 1: set for example PORT=8000"),
@@ -54,8 +54,8 @@ class Prefixed(Settings):
         (Own, "HANDLER_TIMEOUT_SECONDS", "10s",
          "HANDLER_TIMEOUT_SECONDS=10s is not a number: set for example HANDLER_TIMEOUT_SECONDS=10"),
         (Own, "HANDLER_TIMEOUT_SECONDS", "0",
-         "HANDLER_TIMEOUT_SECONDS=0 is not more than 0: set for example"
-         " HANDLER_TIMEOUT_SECONDS=10"),
+         ("HANDLER_TIMEOUT_SECONDS=0 is not more than 0: set for example"
+         " HANDLER_TIMEOUT_SECONDS=10")),
         (Own, "SHARE", "1", "SHARE=1 is not less than 1: set for example SHARE=0.5"),
         (Own, "CURRENCY", "CHF",
          "CURRENCY=CHF is not one of 'EUR' or 'USD': set for example CURRENCY=EUR"),
