@@ -23,7 +23,7 @@ class Outage:
 
     def begin(self, error: BaseException | None) -> None:
         """Log a loss. During an outage, only another reason than the last one is logged."""
-        reason = str(error or "") or type(error).__name__
+        reason = (str(error) or type(error).__name__) if error else "it was closed"
         if reason != self._reason:
             logger.warning(
                 "The connection to the broker at %s (BROKER_URL) is lost, and retried: %s",

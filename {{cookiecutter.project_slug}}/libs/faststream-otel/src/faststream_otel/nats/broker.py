@@ -466,8 +466,9 @@ class _Pull:
 
     def interrupt(self) -> None:
         """End the current fetch: a server that was restarted no longer knows of its request."""
-        if self._fetching.locked() and self._request:
-            self._request.reschedule(0)
+        if self._request:
+            with suppress(RuntimeError):  # it has ended
+                self._request.reschedule(0)
 
     async def unsubscribe(self) -> None:
         await end_delivery(self._client, self._made)  # or the server would send them here again

@@ -26,7 +26,7 @@ from nats.errors import (
 )
 from nats.js.errors import APIError, NoStreamResponseError
 
-from ..messages.broker import Headers, Raw, TooLarge, Unavailable
+from ..messages.broker import Headers, NotSent, Raw, TooLarge, Unavailable
 from ..messages.time_limit import TimeLimit
 from ..telemetry.values import decoded
 
