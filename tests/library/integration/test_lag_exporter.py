@@ -91,7 +91,7 @@ async def test_each_state_and_position_has_a_sample(
 ) -> None:
     broker.answer = [
         Lag("numbers", "g", ready=3, in_flight=2, position=7, partition="1"),
-        Lag("words", "h", ready=1, in_flight=0),
+        Lag("words", "h", ready=1, in_flight=None),
     ]
     found = await scrape(metrics)
     numbers = {
@@ -104,7 +104,9 @@ async def test_each_state_and_position_has_a_sample(
     assert found.value("messaging_consumer_lag", **numbers, state="in_flight") == 2
     assert found.value("messaging_consumer_position", **numbers) == 7
     words = {"messaging_destination_template": "words", "messaging_destination_partition_id": ""}
-    assert found.value("messaging_consumer_lag", **words) == 1
+    assert found.value("messaging_consumer_lag", **words, state="ready") == 1
+    # Unknown is not zero.
+    assert found.value("messaging_consumer_lag", **words, state="in_flight") is None
     assert found.value("messaging_consumer_position", **words) is None
     assert found.value("messaging_broker_up", messaging_system="fake") == 1
 

@@ -101,7 +101,8 @@ def test_a_module_that_the_project_misses_is_not_hidden(
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("PORT", "none", "PORT: Input should be a valid integer"),
+        ("PORT", "none", "PORT=none is not a whole number: set for example PORT=8000"),
+        ("API_PAGES", "maybe", "API_PAGES=maybe is neither true nor false"),
         ("BROKER_URL", "kafka:nine", "BROKER_URL cannot be read"),
         ("OTEL_TRACES_EXPORTER", "jeager", "OTEL_TRACES_EXPORTER"),
     ],

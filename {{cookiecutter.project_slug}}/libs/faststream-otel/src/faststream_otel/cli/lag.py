@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 
 from ..messages.broker import Group, Lag
@@ -105,11 +106,14 @@ async def _lag(context: Context) -> int:
 
 
 def _print_table(found: list[Lag]) -> None:
-    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    groups: dict[tuple[str, str], list[Lag]] = {}
     for one in found:
-        ready, in_flight = sums.get((one.channel, one.group), (0, 0))
-        sums[one.channel, one.group] = ready + one.ready, in_flight + one.in_flight
-    rows = [COLUMNS, *((*names, *numbers) for names, numbers in sums.items())]
+        groups.setdefault((one.channel, one.group), []).append(one)
+    rows = [
+        COLUMNS,
+        *((*names, _sum(one.ready for one in of), _sum(one.in_flight for one in of))
+          for names, of in groups.items()),
+    ]  # fmt: skip
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(COLUMNS))]
     for row in rows:
         channel, group, *numbers = (str(cell) for cell in row)
@@ -117,3 +121,8 @@ def _print_table(found: list[Lag]) -> None:
             f"  {number:>{width}}" for number, width in zip(numbers, widths[2:], strict=True)
         )
         print(f"{channel:<{widths[0]}}  {group:<{widths[1]}}{''.join(aligned)}")
+
+
+def _sum(numbers: Iterable[int | None]) -> int | str:
+    known = list(numbers)
+    return "unknown" if None in known else sum(filter(None, known))

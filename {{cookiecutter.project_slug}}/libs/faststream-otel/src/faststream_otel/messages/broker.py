@@ -28,6 +28,10 @@ class Unavailable(Exception):
     """The broker did not confirm a message. The message may still arrive."""
 
 
+class NotSent(Unavailable):
+    """The broker has no place for a channel's messages. The message certainly does not arrive."""
+
+
 class TooLarge(Exception):
     """The broker does not accept messages of this size. The message was not sent."""
 
@@ -90,9 +94,8 @@ class Lag:
     group: str
     ready: int
     """Number of messages that were not delivered yet."""
-    in_flight: int
-    """Number of messages that were delivered and not acknowledged; 0 if the broker does not count
-    them."""
+    in_flight: int | None
+    """Number of messages that were delivered and not acknowledged; None if unknown."""
     position: int | None = None
     """Grows with each acknowledged message; None if the broker does not tell."""
     partition: str = ""

@@ -1,7 +1,8 @@
 """The lag of consumer groups as Prometheus metrics, for the command `lag-exporter`.
 
 - `messaging_consumer_lag`: messages that a consumer group has not acknowledged, by channel, group,
-  partition if the broker has them, and state: `ready`, or `in_flight` for delivered ones;
+  partition if the broker has them, and state: `ready`, or `in_flight` for delivered ones,
+  if the broker counts those;
 - `messaging_consumer_position`: grows with each acknowledged message, if the broker tells it;
 - `messaging_broker_up`: 1, or 0 while the broker does not answer. Then the others are absent.
 
@@ -100,7 +101,8 @@ class LagMetrics(Collector):
         for one in self._found or ():
             labels = [one.channel, one.group, one.partition]
             lag.add_metric([*labels, "ready"], one.ready)
-            lag.add_metric([*labels, "in_flight"], one.in_flight)
+            if one.in_flight is not None:
+                lag.add_metric([*labels, "in_flight"], one.in_flight)
             if one.position is not None:
                 position.add_metric(labels, one.position)
         yield from (up, lag, position)
