@@ -122,6 +122,20 @@ def test_rules_know_no_service_by_name(project: Path) -> None:
         assert not SERVICES.intersection(re.findall(r"\w+", json.dumps(rule))), rule
 
 
+def test_the_disk_that_alerts_watch_is_that_of_the_collectors_queue(project: Path) -> None:
+    folder = project / "observability"
+    (volume,) = (
+        volume.split(":")[1]
+        for volume in load(folder / "compose.yaml")["services"]["otel-collector"]["volumes"]
+        if volume.startswith("otel-collector-queue:")
+    )
+    receivers = load(folder / "otel-collector/config/collector.yaml")["receivers"]
+    watched = receivers["host_metrics"]["scrapers"]["filesystem"]["include_mount_points"]
+    assert watched["mount_points"] == [f"${{env:QUEUE_DIRECTORY:-{volume}}}"]
+    (disk,) = (rule for rule in rules(project) if rule.get("record") == "disk:free:ratio")
+    assert set(re.findall(r'mountpoint="(.*?)"', disk["expr"])) == {volume}
+
+
 def test_alertmanager_accepts_its_configuration(project: Path, bakery: Bakery) -> None:
     amtool = tool("amtool", "Alertmanager reads its configuration")
     config = "observability/alertmanager/alertmanager.yaml"
