@@ -82,11 +82,7 @@ class Row:
 
 
 KAFKA = (
-    Features.KEYS
-    | Features.ANY_HEADERS
-    | Features.NO_BODY
-    | Features.IN_FLIGHT
-    | Features.REPLICAS
+    Features.KEYS | Features.ANY_HEADERS | Features.NO_BODY | Features.IN_FLIGHT | Features.REPLICAS
 )
 
 BROKERS = {

@@ -23,7 +23,9 @@ ELECTION_SECONDS = 60
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[Process]]:
     first = free_port(2 * SERVERS)
-    routes = ", ".join(f'"nats://127.0.0.1:{first + SERVERS + number}"' for number in range(SERVERS))
+    routes = ", ".join(
+        f'"nats://127.0.0.1:{first + SERVERS + number}"' for number in range(SERVERS)
+    )
     with ExitStack() as running:
         servers = []
         for number in range(SERVERS):
