@@ -36,7 +36,7 @@ listen: 127.0.0.1:{first + number}
 jetstream {{ store_dir: "{tmp_path / str(number)}" }}
 cluster {{ name: tested, listen: 127.0.0.1:{first + SERVERS + number}, routes: [{routes}] }}
 """)
-            command = [nats_program(), "--config", configuration]
+            command = [nats_program(), "--config", str(configuration)]
             process = Process(first + number, command, tmp_path / f"{number}.log", {})
             servers.append(running.enter_context(process.running()))
         yield servers
