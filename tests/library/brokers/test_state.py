@@ -100,6 +100,14 @@ async def test_lag_is_known_while_no_consumer_runs(row: Row, find: Find) -> None
         assert {one.group for one in found} == groups
 
 
+async def test_a_single_server_has_the_only_copy_of_a_channel(rig: Rig, find: Find) -> None:
+    channel = rig.named("lag")
+    found = await rig.broker.replicas([channel, rig.named("nowhere")])
+    assert {one.channel for one in found} <= {channel}
+    assert {(one.configured, one.in_sync) for one in found} <= {(1, 1)}
+    assert bool(found) is (Features.REPLICAS in find(Features(0))[1])
+
+
 async def test_an_unreachable_broker_has_no_lag_but_a_reason(row: Row) -> None:
     with refusing_port() as port:
         rig = Rig(row, f"127.0.0.1:{port}")

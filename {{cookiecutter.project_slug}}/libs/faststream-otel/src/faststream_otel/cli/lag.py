@@ -47,16 +47,16 @@ def _group(text: str) -> Group:
     return Group(channel, name)
 
 
-def service_groups(app: App) -> list[Group]:
-    """The consumer groups of all services, which it imports."""
+def service_groups(app: App) -> dict[Group, str]:
+    """The consumer groups of all services, which it imports, each with its service's name."""
     os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
     with redirect_stdout(sys.stderr):  # importing a service configures logging, to stdout
         services = [app.service(name) for name in app.service_names()]
-    return [group for service in services for group in service.broker.groups()]
+    return {group: service.name for service in services for group in service.broker.groups()}
 
 
-def _groups(app: App, others: list[Group]) -> list[Group]:
-    """The consumer groups of all services, and others.
+def _groups(app: App, others: list[Group]) -> dict[Group, str]:
+    """The consumer groups of all services, each with its service's name, and others without.
 
     Raises:
         BadSetting: There are no services and no others.
@@ -66,8 +66,8 @@ def _groups(app: App, others: list[Group]) -> list[Group]:
     except BadSetting:
         if not others:
             raise
-        ours = []
-    return list(dict.fromkeys([*ours, *others]))
+        ours = {}
+    return dict.fromkeys(others, "") | ours
 
 
 def _export(options: argparse.Namespace) -> int:

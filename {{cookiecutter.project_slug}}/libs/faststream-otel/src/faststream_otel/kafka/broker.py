@@ -16,14 +16,14 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Replicas, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
 from . import _aiokafka
 from .dead_letters import KafkaDeadLetters
-from .lag import lag
+from .lag import lag, replicas
 from .messages import (
     MAX_DEAD_LETTER_BYTES,
     MAX_MESSAGE_BYTES,
@@ -228,6 +228,9 @@ class Kafka(KafkaMessages):
 
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
+
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        return await replicas(self._settings, channels)
 
     def dead_letters(self) -> KafkaDeadLetters:
         return KafkaDeadLetters(self._settings)

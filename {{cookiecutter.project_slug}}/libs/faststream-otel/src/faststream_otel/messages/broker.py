@@ -101,6 +101,17 @@ class Lag:
     partition: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The copies that a broker keeps of a channel, or of one of its partitions."""
+
+    channel: str
+    configured: int
+    in_sync: int
+    """Number of copies that have every message; 0 if nothing can be published or consumed."""
+    partition: str = ""
+
+
 class Publisher(Protocol):
     """A channel to publish to: with `publish`, or as a decorator that publishes results."""
 
@@ -279,6 +290,15 @@ class Broker(Messages, Protocol):
 
         It joins no group, and needs no running service, nor `build`. A group whose channel does not
         exist has no lag.
+
+        Raises:
+            Unreachable: The text says why.
+        """
+
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        """The copies of these channels; empty if the broker does not tell its clients.
+
+        It needs no running service, nor `build`. A channel that does not exist has none.
 
         Raises:
             Unreachable: The text says why.

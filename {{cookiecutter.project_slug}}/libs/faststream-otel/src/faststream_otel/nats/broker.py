@@ -26,7 +26,7 @@ from nats.js.errors import NotFoundError
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Replicas, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.outage import Outage
 from ..messages.prometheus import MessagingMetrics
@@ -35,7 +35,7 @@ from ..settings import BadSetting
 from ..telemetry.missing import warn_missing
 from ._natspy import Client, end_delivery
 from .dead_letters import NatsDeadLetters
-from .lag import lag
+from .lag import lag, replicas
 from .messages import (
     ACK_WAIT_SECONDS,
     MAX_DEAD_LETTER_BYTES,
@@ -257,6 +257,9 @@ class Nats(NatsMessages):
 
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
+
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        return await replicas(self._settings, channels)
 
     def dead_letters(self) -> NatsDeadLetters:
         return NatsDeadLetters(self._settings)

@@ -21,7 +21,7 @@ from faststream.rabbit import Channel, RabbitBroker
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Replicas, Unreachable
 from ..messages.outage import Outage
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
@@ -239,6 +239,9 @@ class Rabbit(RabbitMessages):
 
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, self._in_flight, groups)
+
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        return []  # AMQP has no question for it; RabbitMQ's own metrics tell of lost nodes
 
     def dead_letters(self) -> RabbitDeadLetters:
         return RabbitDeadLetters(self._settings)
