@@ -171,7 +171,7 @@ async def test_what_was_lost_in_a_rebalance_is_not_committed_later(consumer: Con
     before = len(consumer.commits)
     await consumer.handle((1, 7))
     await consumer.offsets.stop()
-    assert [{1: 8}] == consumer.commits[before:]
+    assert consumer.commits[before:] == [{1: 8}]
 
 
 async def test_a_failed_commit_is_logged_once_and_tried_again(

@@ -8,11 +8,12 @@ killed, the messages that it handled since the last commit are delivered again, 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from faststream.message import StreamMessage
+from faststream.kafka import KafkaMessage
 
 from .messages import parse
 
@@ -46,16 +47,15 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         # The next offset of each partition: of what was delivered, and of what is done.
         self._delivered: dict[TopicPartition, int] = {}
         self._done: dict[TopicPartition, int] = {}
+        self._settled = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._request: asyncio.Task[None] | None = None
         self._requested = 0.0
         self._failing = False
 
-    async def parse(
-        self, message: Any, parser: Callable[[Any], Awaitable[Any]]
-    ) -> StreamMessage[Any]:
+    async def parse(self, message: Any, parser: Callable[[Any], Awaitable[Any]]) -> KafkaMessage:
         """As `messages.parse`; the message then acknowledges itself here."""
-        parsed: Any = await parse(message, parser)
+        parsed = cast("KafkaMessage", await parse(message, parser))
         consumer = parsed.consumer
         if self._consumer is None or self._consumer.real is not consumer:
             if not isinstance(consumer, AIOKafkaConsumer):
@@ -75,17 +75,20 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         """
         self._done |= self._delivered
         self._delivered.clear()
+        self._settled.set()
         now = asyncio.get_running_loop().time()
         if self.at_once:
             await self.commit()
         elif self._request is not None and now - self._requested > COMMIT_SECONDS:
-            await asyncio.wait({self._request})  # the broker is slow: let no more become uncommitted
+            # The broker is slow or away: what could be repeated must not grow.
+            await asyncio.wait({self._request})
         else:
             self._commit_later()
 
     def redelivered(self, partition: TopicPartition) -> None:
         """The partition is set back to the message that was delivered last."""
         self._delivered.pop(partition, None)
+        self._settled.set()
         if self._done:
             self._start()  # the consumer may stop now: `StopConsume`
 
@@ -115,10 +118,10 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         self._listener.on_partitions_revoked(revoked)
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + IN_FLIGHT_SECONDS
-        while self._delivered and loop.time() < ends:
-            await asyncio.sleep(0.01)  # aiokafka delivers nothing meanwhile
+        if self._delivered:
+            self._settled = asyncio.Event()
+            with suppress(TimeoutError):  # aiokafka delivers nothing meanwhile
+                await asyncio.wait_for(self._settled.wait(), IN_FLIGHT_SECONDS)
         await self.commit()
         self._forget()
 
