@@ -47,9 +47,9 @@ class Work:
         return process
 
     async def give(self, *names: str, seconds: float = 0, keys: int = 1) -> None:
-        for number, name in enumerate(names):
+        for name in names:
             job = {"name": name, "seconds": seconds}
-            await self.rig.publish(self.channel, job, key=f"{number % keys}")
+            await self.rig.publish(self.channel, job, key=f"{sum(name.encode()) % keys}")
 
     def done(self) -> Counter[str]:
         """What the instances did so far: `start <job>`, `end <job>`."""
@@ -144,15 +144,30 @@ async def test_nothing_is_repeated_after_an_orderly_stop(work: Work) -> None:
 
 async def test_instances_that_come_and_go_repeat_nothing(work: Work, find: Find) -> None:
     find(Features.INSTANCES)
-    names = [f"{number}" for number in range(300)]
+    given: list[str] = []
+
+    async def give_always() -> None:
+        while True:
+            given.append(f"{len(given)}")
+            await work.give(given[-1], seconds=0.01, keys=20)
+            await asyncio.sleep(0.02)
+
+    async def some_more() -> None:
+        enough = work.done().total() + 100
+        await until(lambda: work.done().total() > enough, "some more jobs", seconds=60)
+
     first = await work.start()
-    giving = asyncio.create_task(work.give(*names, seconds=0.02, keys=20))
-    await work.wait("end 20")
-    second = await work.start()
-    await work.wait("end 120")
-    assert await asyncio.to_thread(first.stop) == 0, first.output.read_text()
-    await giving
-    for name in names:
+    giving = asyncio.create_task(give_always())
+    try:
+        await some_more()
+        second = await work.start()
+        await some_more()
+        assert await asyncio.to_thread(first.stop) == 0, first.output.read_text()
+        await some_more()
+    finally:
+        giving.cancel()
+        await asyncio.wait([giving])
+    for name in given[:-1]:  # the last may not have been sent
         await work.wait(f"end {name}")
     assert await asyncio.to_thread(second.stop) == 0, second.output.read_text()
     assert {*work.done().values()} == {1}
