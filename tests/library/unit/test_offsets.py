@@ -234,7 +234,7 @@ async def test_consumers_in_memory_have_no_offsets() -> None:
     message = await Offsets(Mock()).parse(
         ConsumerRecord("events", 0, 1, 0, 0, b"k", b"v", None, 0, 0, ()), _parser(other)
     )
-    assert message.consumer is other  # type: ignore[attr-defined]
+    assert message.consumer is other
 
 
 def _parser(consumer: Any) -> Callable[[Any], Any]:
