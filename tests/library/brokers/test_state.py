@@ -77,6 +77,54 @@ async def test_lag_counts_unacknowledged_messages(rig: Rig, find: Find) -> None:
     assert rig.service in groups[channel]
 
 
+@pytest.mark.parametrize("batch", [False, True])
+async def test_what_fails_or_is_in_flight_stays_unacknowledged(
+    row: Row, find: Find, batch: bool
+) -> None:
+    url, features = find(Features.IN_FLIGHT)
+    rig, failed, go_on = Rig(row, url), asyncio.Event(), asyncio.Event()
+    channel = rig.named("kept")
+
+    async def handle(body: Any) -> None:
+        if "slow" in body:
+            await go_on.wait()
+        elif "bad" in body:
+            failed.set()
+            raise ValueError
+
+    async def lag() -> int:
+        found = await rig.broker.lag(rig.broker.groups())
+        return sum(one.ready + one.in_flight for one in found)
+
+    async def one_left() -> bool:
+        return await lag() == 1
+
+    rig.subscribe(channel, handle, batch=batch)
+    async with rig.running(features):
+        await rig.publish(channel, "first", key="same")
+        await rig.delivered(channel, 1)
+        await rig.publish(channel, "slow", key="same")
+        await until(one_left, "the first to be acknowledged")
+        await asyncio.sleep(1.5)  # longer than the interval of commits
+        assert await lag() == 1
+        await rig.publish(channel, "bad", key="same")
+        go_on.set()
+        await until(failed.is_set, "the failure")
+        await until(one_left, "the slow one to be acknowledged")
+        await rig.publish(channel, *"0123456789", key="same")
+    assert await lag() > 0
+
+    again = Rig(row, url, rig.service)
+    again.subscribe(channel, batch=batch)
+    async with again.running(features):
+        await until(lambda: "bad" in _bodies(again, channel), "what had failed")
+        await again.idle(channel)
+
+
+def _bodies(rig: Rig, channel: str) -> str:
+    return str([one.body for one in rig.seen[channel]])
+
+
 async def test_lag_is_known_while_no_consumer_runs(row: Row, find: Find) -> None:
     url, features = find(Features(0))
     running = Rig(row, url)
