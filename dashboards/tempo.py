@@ -32,7 +32,8 @@ class Tempo(TraceStore):
         newest = _table(
             "Newest traces",
             "The newest traces with a span of what is chosen above, as soon as they are ten"
-            " seconds old. A click on a row opens the trace on the Traces board.",
+            " seconds old. Spans and status are those of the whole trace. A click on a row opens"
+            " the trace on the Traces board.",
             f"{{ {NEWEST} }} && {OF_THE_TRACE} with (most_recent=true)",
             empty="No trace in this time range: send a request, or widen the range",
         )
