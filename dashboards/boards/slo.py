@@ -44,6 +44,7 @@ IN_TIME = ('outcome="succeeded"', 'le="5.0"')
 ALLOWED = "(1 - flow:objective:ratio)"
 """The share of flows that may be bad."""
 
+ACTIVE = 'ALERTS{severity!="heartbeat"}'
 NO_FLOWS = "No flow ended in this time range"
 BURN_WINDOWS = ("5m", "1h", "6h", "3d")
 
@@ -221,9 +222,10 @@ def by_destination() -> timeseries.Panel:
 def alerts() -> table.Panel:
     return joined_table(
         "Alerts",
-        "Alerts of Prometheus that fire, or are about to. Each has a runbook: see Alerting.",
+        "Alerts of Prometheus that fire, or are about to, but no heartbeat, which always does. Each"
+        " has a runbook: see Alerting.",
         {"alertname": "Alert", "severity": "Severity", "alertstate": "State"},
-        {"Series": (COUNT, "count by (alertname, severity, alertstate) (ALERTS)")},
+        {"Series": (COUNT, f"count by (alertname, severity, alertstate) ({ACTIVE})")},
         empty="No alert fires",
         sort_by="Series",
     )
