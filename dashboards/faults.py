@@ -18,6 +18,8 @@ NEEDS_FAULT = {
         "Bad flows, by where they ended",
         "B",
     ): "a flow that takes more than five seconds",
+    ("faststream-slo", "Bad flows, by where they ended", "C"): "a broker that is away",
+    ("faststream-service", "HTTP: errors", "A"): "a broker that is away",
     ("faststream-slo", "Alerts", "A"): "an alert that fires",
 }
 """By uid of the board, title of the panel and refId of the query: the fault that fills it."""

@@ -34,6 +34,11 @@ METRICS: dict[str, list[str]] = {
         """,
         "client", "server", "connection_type",
     ),
+    # OpenTelemetry's instrumentation of HTTP servers, over OTLP from the services.
+    **_named(
+        "http_server_request_duration_seconds_bucket http_server_request_duration_seconds_count",
+        *SERVICE, "http_request_method", "http_response_status_code", "http_route",
+    ),
     # FastStream's own, scraped from the services.
     **_named("faststream_published_messages_total", *SERVICE, CHANNEL, "status"),
     **_named(
@@ -107,16 +112,6 @@ METRICS: dict[str, list[str]] = {
     **_named("prometheus_tsdb_head_samples_appended_total prometheus_tsdb_head_series"),
     **_named("loki_distributor_lines_received_total"),
     # Recording rules and what Prometheus says of its alerts.
-    **_named(
-        """
-        flow:bad:ratio_rate1h
-        flow:bad:ratio_rate3d
-        flow:bad:ratio_rate5m
-        flow:bad:ratio_rate6h
-        flow:ended:rate5m
-        """,
-        "service_namespace", "deployment_environment_name",
-    ),
     **_named("flow:objective:ratio"),
     **_named("telemetry:taken:rate5m", "signal", "stage"),
     **_named("telemetry:lost:increase10m", "signal", "stage", "reason"),

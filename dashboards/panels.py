@@ -36,6 +36,12 @@ BYTES = "bytes"
 GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
 
 NO_TRAFFIC = "No traffic in this time range"
+NO_SPAN_METRICS = (
+    "No traffic in this time range, or no metrics of spans: the Collector makes them with its"
+    " connector span_metrics, see docs/joining.md"
+)
+"""Of panels that ask for them: Grafana cannot tell the two reasons apart."""
+NO_SERVICE_GRAPH = NO_SPAN_METRICS.replace("span_metrics", "service_graph")
 
 KEPT = "${environment:queryparam}&${prometheus:queryparam}&${__url_time_range}"
 """What a link from any board to another leaves as it is."""
@@ -89,7 +95,8 @@ def time_series(
         empty: What is said in place of lines when there are none.
         thresholds: Values, each with the colour of its line.
         stacked: Whether the lines add up.
-        most: The top of the axis.
+        most: The top of the axis. Otherwise that of shares is 5 % or more, since Grafana draws an
+            axis up to 10,000 % where all are zero.
     """
     panel = (
         timeseries.Panel()
@@ -115,6 +122,8 @@ def time_series(
     )
     if most is not None:
         panel.max(most)
+    elif unit == SHARE:
+        panel.axis_soft_max(0.05)
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if thresholds:
@@ -273,21 +282,47 @@ def joined_table(
     return panel
 
 
-def graph(title: str, description: str, nodes: str, edges: str) -> nodegraph.Panel:
+class Graph(nodegraph.Panel):
+    """A node graph whose layers go from left to right, 160 pixels each, so that long chains fit.
+
+    The other layout is wider, and this one is the default only of newer Grafanas. The SDK lacks the
+    option.
+    """
+
+    def build(self) -> model.Panel:
+        panel = super().build()
+        panel.options = {"layoutAlgorithm": "layered"}
+        return panel
+
+
+def graph(
+    title: str,
+    description: str,
+    nodes: str,
+    edges: str,
+    *,
+    empty: str,
+    legend: Mapping[str, str],
+) -> nodegraph.Panel:
     """Nodes and edges, each from one query whose labels are the fields.
 
     Args:
         nodes: With the labels id, title, subtitle, mainstat, secondarystat, color.
         edges: With the labels id, source, target, mainstat, secondarystat, color.
+        legend: What these labels are called where the panel names them.
     """
     return (
-        nodegraph.Panel()
+        Graph()
         .title(title)
         .description(description)
         .datasource(PROMETHEUS)
-        .no_value(NO_TRAFFIC)
+        .no_value(empty)
         .with_target(rows(nodes).ref_id("nodes"))
         .with_target(rows(edges).ref_id("edges"))
+        # By a transformation, since the panel takes no override of a name.
+        .with_transformation(
+            model.DataTransformerConfig(id_val="organize", options={"renameByName": dict(legend)})
+        )
     )
 
 

@@ -16,6 +16,9 @@ RANGE = "$__range"
 SPARSE = "5m"
 """For what services send over OTLP: once a minute by default, and a rate needs several samples."""
 
+ROUTE = ("service_name", "http_request_method", "http_route")
+"""The labels of an HTTP route."""
+
 CALLS = "traces_span_metrics_calls_total"
 DURATION = "traces_span_metrics_duration_seconds_bucket"
 

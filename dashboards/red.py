@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders import heatmap, timeseries
 
-from .panels import PER_SECOND, SECONDS, SHARE, heat_map, series, time_series
+from .panels import NO_SPAN_METRICS, PER_SECOND, SECONDS, SHARE, heat_map, series, time_series
 from .promql import (
     CALLS,
     DURATION,
@@ -32,6 +32,7 @@ def durations() -> heatmap.Panel:
         "How long it took",
         "How many requests and messages took how long. A dot is a sample: it leads to its trace.",
         series(total(f"increase({_DURATIONS}[{WINDOW}])", "le"), "{{le}}", exemplars=True),
+        empty=NO_SPAN_METRICS,
     )
 
 
@@ -41,6 +42,7 @@ def _rate(label: str) -> timeseries.Panel:
         "Requests received and messages processed per second.",
         PER_SECOND,
         series(total(rate(_CALLS), label), f"{{{{{label}}}}}"),
+        empty=NO_SPAN_METRICS,
     )
 
 
@@ -50,6 +52,7 @@ def _errors(label: str) -> timeseries.Panel:
         "The share of requests and messages whose span ended in an error.",
         SHARE,
         series(share(total(rate(_FAILED), label), total(rate(_CALLS), label)), f"{{{{{label}}}}}"),
+        empty=NO_SPAN_METRICS,
     )
 
 
@@ -59,4 +62,5 @@ def _duration(label: str) -> timeseries.Panel:
         "How long all but the slowest twentieth took. A dot is a sample: it leads to its trace.",
         SECONDS,
         series(quantile(0.95, _DURATIONS, label), f"{{{{{label}}}}}", exemplars=True),
+        empty=NO_SPAN_METRICS,
     )

@@ -95,20 +95,21 @@ class StoreQuery(Builder[Dataquery]):
         return self._query
 
 
-def trace_id_variable(nothing: str) -> dashboard.TextBoxVariable:
+def trace_id_variable(nothing: str) -> dashboard.CustomVariable:
     """The field that holds the id of the open trace; a click fills it, and so does pasting.
 
     Args:
-        nothing: What stands there as long as no trace is open. As a query of the trace store it
-            finds nothing, where no text at all would be an error.
+        nothing: Stands in for the id as long as no trace is open, and reads "none". As a query of
+            the trace store it finds nothing, where no text at all would be an error.
     """
-    option = model.VariableOption(selected=True, text=nothing, value=nothing)
+    option = model.VariableOption(selected=True, text="none", value=nothing)
     return (
-        dashboard.TextBoxVariable(TRACE_ID)
+        dashboard.CustomVariable(TRACE_ID)
         .label("Trace")
-        .default_value(nothing)
+        .values(f"{option.text} : {option.value}")
         .current(option)
         .options([option])
+        .allow_custom_value(True)
     )
 
 

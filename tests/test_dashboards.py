@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import promql
 import pytest
@@ -144,6 +145,72 @@ def test_a_number_has_a_unit(uid: str, panel: Json) -> None:
         assert panel["fieldConfig"]["defaults"]["unit"], uid
 
 
+@pytest.mark.parametrize(("uid", "panel"), PANELS, ids=title_of)
+def test_a_panel_says_that_metrics_of_spans_may_be_missing(uid: str, panel: Json) -> None:
+    """A Grafana that somebody has may stand behind a Collector without these connectors."""
+    asked = " ".join(target.get("expr", "") for target in panel.get("targets", []))
+    for connector in ("span_metrics", "service_graph"):
+        if f"traces_{connector}_" in asked:
+            assert connector in panel["fieldConfig"]["defaults"]["noValue"], uid
+
+
+@pytest.mark.parametrize(("uid", "panel"), PANELS, ids=title_of)
+def test_a_graph_of_zeros_reads_as_one(uid: str, panel: Json) -> None:
+    if panel["type"] != "timeseries":
+        return
+    defaults = panel["fieldConfig"]["defaults"]
+    if defaults["unit"] == "percentunit":  # Grafana's axis would end at 10,000 %
+        assert defaults.get("max", 1) <= 1, uid
+        assert "max" in defaults or defaults["custom"]["axisSoftMax"] <= 1, uid
+    # A stacked line of zeros lies on top of the others and looks like their sum.
+    stacked = defaults["custom"].get("stacking", {}).get("mode") == "normal"
+    assert not stacked or defaults["custom"]["drawStyle"] == "bars", uid
+
+
+def test_home_shows_first_what_is_always_there() -> None:
+    for found in OF_STORE.values():
+        panels = found[f"{PREFIX}traces"]["panels"][1:]
+        top = [(one["gridPos"]["y"], one["title"]) for one in panels]
+        assert top == sorted(top, key=lambda one: one[0])
+        first = [title for _, title in top[:5]]
+        assert first == [
+            "Rate", "Errors", "Duration, 95th percentile", "How long it took", "Slowest operations"
+        ]  # fmt: skip
+        wide = [one["title"] for one in panels if one["gridPos"]["w"] == 24]
+        assert wide == ["Newest traces", "Trace"]
+
+
+def test_no_trace_is_open_at_first() -> None:
+    for store, found in OF_STORE.items():
+        variables = {one["name"]: one for one in found[f"{PREFIX}traces"]["templating"]["list"]}
+        trace = variables["traceId"]
+        nothing = STORES[store].no_trace
+        assert trace["current"]["text"] == "none"
+        assert trace["current"]["value"] == nothing
+        assert trace["query"] == f"none : {nothing}"
+        assert "," not in nothing  # parts options
+        assert trace["allowCustomValue"]
+
+
+def test_graphs_fit_and_explain_themselves_in_words() -> None:
+    graphs = [panel for _, panel in PANELS if panel["type"] == "nodeGraph"]
+    assert graphs
+    for panel in graphs:
+        assert panel["options"]["layoutAlgorithm"] == "layered", "the other cuts long chains off"
+        (words,) = [one["options"]["renameByName"] for one in panel["transformations"]]
+        assert words.keys() == {"mainstat", "secondarystat", "color"}
+        assert set(words.values()).isdisjoint(words)
+
+
+def test_the_service_level_obeys_every_filter() -> None:
+    shared = {"flow:objective:ratio", "ALERTS"}
+    for panel in OF_STORE["tempo"][f"{PREFIX}slo"]["panels"]:
+        for target in panel.get("targets", []):
+            if promql.names(target["expr"])[0] - shared:
+                for variable in ("$environment", "$service", "$destination"):
+                    assert variable in target["expr"], panel["title"]
+
+
 def test_titles_tell_panels_apart() -> None:
     for found in OF_STORE.values():
         titles = Counter(
@@ -227,7 +294,14 @@ def test_every_link_of_a_data_source_leads_to_another_or_to_a_board() -> None:
         for url in values_of("url", [one["jsonData"] for one in file["datasources"]])
         if url.startswith("/")
     ]
-    assert set(links) == {f"/d/{PREFIX}traces?var-traceId=$${{__value.raw}}"}
+    assert links
+    for link in links:
+        board, _, variables = link.partition("?")
+        assert board == f"/d/{PREFIX}traces"
+        given = dict(parse_qsl(variables))
+        assert given.pop("var-traceId") == "$${__value.raw}"
+        # What the board shows by itself may be younger than the trace.
+        assert given.keys() in ({"from", "to"}, {"time", "time.window"})
 
 
 def test_every_link_leads_to_a_board() -> None:
@@ -298,13 +372,19 @@ def test_no_metric_is_listed_in_vain() -> None:
     assert set(METRICS) - used == set()
 
 
+SAMPLED = (
+    "traces_span_metrics_duration_seconds_bucket",
+    "http_server_request_duration_seconds_bucket",
+)
+
+
 def test_samples_lead_to_traces() -> None:
-    """Durations made of span metrics ask for exemplars; nothing else has any."""
+    """Histograms that come with exemplars ask for them; nothing else has any."""
     for uid, panel in PANELS:
         if panel["type"] not in {"timeseries", "heatmap"}:
             continue
         for target in panel["targets"]:
-            sampled = "traces_span_metrics_duration_seconds_bucket" in target.get("expr", "")
+            sampled = any(name in target.get("expr", "") for name in SAMPLED)
             assert target.get("exemplar", False) == sampled, f"{uid}: {panel['title']}"
 
 

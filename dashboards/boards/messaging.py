@@ -8,6 +8,7 @@ from ..board import board as board_with
 from ..panels import (
     BYTES,
     COUNT,
+    NO_SPAN_METRICS,
     PER_SECOND,
     SECONDS,
     counts,
@@ -37,6 +38,7 @@ BY_CHANNEL = "{{messaging_destination_template}}"
 BY_GROUP = "{{messaging_destination_template}} → {{messaging_consumer_group_name}}"
 
 NO_TROUBLE = "None in this time range"
+NO_ERRORS = NO_SPAN_METRICS.replace("No traffic", "None")
 
 
 def board() -> Dashboard:
@@ -124,6 +126,7 @@ def processing() -> timeseries.Panel:
         " consumer group; a batch counts once. A dot is a sample: it leads to its trace.",
         SECONDS,
         series(quantile(0.95, spans, CHANNEL, GROUP), BY_GROUP, exemplars=True),
+        empty=NO_SPAN_METRICS,
     )
 
 
@@ -150,7 +153,6 @@ def processing_outcomes() -> timeseries.Panel:
             total(rate(chosen("faststream_received_processed_messages_total")), CHANNEL, "status"),
             f"{BY_CHANNEL}, {{{{status}}}}",
         ),
-        stacked=True,
     )
 
 
@@ -195,5 +197,5 @@ def errors() -> timeseries.Panel:
         "Errors, by type",
         "Messages, or batches, whose processing failed for good, by the type of the exception.",
         series(total(grown(failed), CHANNEL, "error_type"), f"{BY_CHANNEL}, {{{{error_type}}}}"),
-        empty=NO_TROUBLE,
+        empty=NO_ERRORS,
     )

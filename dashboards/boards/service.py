@@ -1,6 +1,6 @@
 """One service in depth; with several chosen, they stand beside each other."""
 
-from grafana_foundation_sdk.builders import logs, table, timeseries
+from grafana_foundation_sdk.builders import logs, prometheus, table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from .. import red
@@ -21,6 +21,7 @@ from ..promql import (
     ENVIRONMENT,
     EVERYTHING_CHOSEN,
     RANGE,
+    ROUTE,
     SERVICE,
     SPARSE,
     quantile,
@@ -32,8 +33,11 @@ from ..promql import (
 from ..tracestore import TraceStore
 
 HANDLER = ("service_name", "handler")
+BY_ROUTE = "{{service_name}} {{http_request_method}} {{http_route}}"
+STATUS = "http_response_status_code"
 INSTANCE = "{{service_name}} {{short}}"
 
+NO_HTTP = "No HTTP request in this time range, or the service does not measure them"
 NO_RUNTIME = "The service sends no metrics over OTLP: see OTEL_METRICS_EXPORTER"
 
 
@@ -44,10 +48,44 @@ def board(store: TraceStore) -> Dashboard:
         "How does one service fare: its requests and handlers, its logs beside its traces, its"
         " process? Choose it above.",
         Row(7, red.by("service_name")),
+        Row(7, [requests(), request_errors(), request_durations()]),
         Row(8, [handlers()]),
         Row(12, [store.traces_of_service(), logs_of_service()]),
         Row(7, [cpu(), memory(), loop_delay(), garbage()]),
         extra_variables=store.variables(),
+    )
+
+
+def requests() -> timeseries.Panel:
+    return _http(
+        "HTTP: rate",
+        "Requests per second, by route and status.",
+        PER_SECOND,
+        series(total(rate(_answered("count")), *ROUTE, STATUS), f"{BY_ROUTE}, {{{{{STATUS}}}}}"),
+    )
+
+
+def request_errors() -> timeseries.Panel:
+    failed = total(rate(_answered("count", f'{STATUS}=~"5.."')), *ROUTE)
+    return _http(
+        "HTTP: errors",
+        "The share of requests that were answered with a server error (5xx), by route.",
+        SHARE,
+        series(share(failed, total(rate(_answered("count")), *ROUTE)), BY_ROUTE),
+    )
+
+
+def request_durations() -> timeseries.Panel:
+    return _http(
+        "HTTP: duration, 95th percentile",
+        "How long all but the slowest twentieth of the requests took, by route and status. A dot is"
+        " a sample: it leads to its trace.",
+        SECONDS,
+        series(
+            quantile(0.95, _answered("bucket"), *ROUTE, STATUS),
+            f"{BY_ROUTE}, {{{{{STATUS}}}}}",
+            exemplars=True,
+        ),
     )
 
 
@@ -136,6 +174,14 @@ def garbage() -> timeseries.Panel:
         ),
         empty=NO_RUNTIME,
     )  # fmt: skip
+
+
+def _http(title: str, description: str, unit: str, query: prometheus.Dataquery) -> timeseries.Panel:
+    return time_series(title, description, unit, query, empty=NO_HTTP)
+
+
+def _answered(part: str, *more: str) -> str:
+    return select(f"http_server_request_duration_seconds_{part}", SERVICE, ENVIRONMENT, *more)
 
 
 def _received(metric: str, *more: str) -> str:

@@ -1,7 +1,8 @@
 """Do flows end well and soon enough, and how much of what may go wrong is used up?
 
-A flow is all that follows from one first message, to the end of its last process. What counts as
-bad, and how much of it is allowed, stands in the recording rules.
+A flow is all that follows from one first message, to the end of its last process. How much of it
+may be bad stands in the recording rules. What counts as bad stands there, too, and here once more:
+their series are those of whole environments, and a board can be narrowed down to a destination.
 """
 
 from grafana_foundation_sdk.builders import heatmap, stat, table, timeseries
@@ -27,18 +28,23 @@ from ..panels import (
 from ..promql import (
     ENVIRONMENT,
     EVERYTHING_CHOSEN,
+    ROUTE,
     WINDOW,
     quantile,
     rate,
     select,
+    share,
     total,
 )
 
 CHANNEL = "messaging_destination_template"
+PROJECT = ("service_namespace", "deployment_environment_name")
 FLOW = "{{service_namespace}} {{deployment_environment_name}}"
+IN_TIME = ('outcome="succeeded"', 'le="5.0"')
 ALLOWED = "(1 - flow:objective:ratio)"
 """The share of flows that may be bad."""
 
+ACTIVE = 'ALERTS{severity!="heartbeat"}'
 NO_FLOWS = "No flow ended in this time range"
 BURN_WINDOWS = ("5m", "1h", "6h", "3d")
 
@@ -57,8 +63,30 @@ def board() -> Dashboard:
     )
 
 
+def ended_rate(window: str) -> str:
+    """Flows that ended per second, with requests that were to begin one and failed."""
+    return total(f"{rate(_chosen('count'), window)} or {refused(window)}", *PROJECT)
+
+
+def refused(window: str = WINDOW) -> str:
+    """Requests per second that got a server error instead of a first message, where flows are.
+
+    They end at no destination, so choosing one leaves them out.
+    """
+    failed = select(
+        "http_server_request_duration_seconds_count",
+        *EVERYTHING_CHOSEN,
+        'http_request_method!~"GET|HEAD|OPTIONS"',
+        'http_response_status_code=~"5.."',
+    )
+    flows = select("messaging_flow_duration_seconds_count", ENVIRONMENT)
+    return f"{rate(failed, window)} and on ({', '.join(PROJECT)}) last_over_time({flows}[1d])"
+
+
 def bad(window: str) -> str:
-    return select(f"flow:bad:ratio_rate{window}", ENVIRONMENT)
+    """The share of flows that failed or took too long."""
+    in_time = total(rate(_chosen("bucket", *IN_TIME), window), *PROJECT)
+    return f"(1 - {share(in_time, ended_rate(window))})"
 
 
 def burn_rate(window: str) -> str:
@@ -119,7 +147,7 @@ def ended() -> stat.Panel:
         "Flows ended",
         "Flows that ended per second, whether well or not, averaged over five minutes.",
         PER_SECOND,
-        instant(select("flow:ended:rate5m", ENVIRONMENT), FLOW),
+        instant(ended_rate("5m"), FLOW),
         empty=NO_FLOWS,
         thresholds=[(0, "dark-blue")],
         decimals=2,
@@ -141,16 +169,20 @@ def burn() -> timeseries.Panel:
 def bad_flows() -> timeseries.Panel:
     failed = _chosen("count", 'outcome="failed"')
     succeeded = _chosen("count", 'outcome="succeeded"')
-    in_time = _chosen("bucket", 'outcome="succeeded"', 'le="5.0"')
+    in_time = _chosen("bucket", *IN_TIME)
     late = f"{total(rate(succeeded), CHANNEL)} - {total(rate(in_time), CHANNEL)}"
     return time_series(
         "Bad flows, by where they ended",
-        "Flows that failed, and flows that succeeded too late (after five seconds), per second.",
+        "Flows that failed, flows that succeeded too late (after five seconds), and requests that"
+        " got a server error before their first message, per second.",
         PER_SECOND,
         series(total(rate(failed), CHANNEL), "{{messaging_destination_template}}, failed"),
         series(late, "{{messaging_destination_template}}, late"),
+        series(
+            total(refused(), *ROUTE),
+            "{{service_name}} {{http_request_method}} {{http_route}}, failed",
+        ),
         empty=NO_FLOWS,
-        stacked=True,
     )
 
 
@@ -190,9 +222,10 @@ def by_destination() -> timeseries.Panel:
 def alerts() -> table.Panel:
     return joined_table(
         "Alerts",
-        "Alerts of Prometheus that fire, or are about to. Each has a runbook: see Alerting.",
+        "Alerts of Prometheus that fire, or are about to, but no heartbeat, which always does. Each"
+        " has a runbook: see Alerting.",
         {"alertname": "Alert", "severity": "Severity", "alertstate": "State"},
-        {"Series": (COUNT, "count by (alertname, severity, alertstate) (ALERTS)")},
+        {"Series": (COUNT, f"count by (alertname, severity, alertstate) ({ACTIVE})")},
         empty="No alert fires",
         sort_by="Series",
     )

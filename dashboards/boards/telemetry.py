@@ -34,7 +34,7 @@ LOST = "telemetry:lost:increase10m"
 def board() -> Dashboard:
     return board_with(
         "telemetry",
-        "Telemetry pipeline",
+        "Telemetry",
         "Is what I see complete? Follows traces, metrics and logs from the services through the"
         " Collector into the stores.",
         Row(7, [whole(), losses()], [6, 18]),
@@ -87,6 +87,7 @@ def sdk_queues() -> timeseries.Panel:
         ),
         empty=NO_SDK,
         thresholds=[(0.8, RED)],
+        most=1,
     )
 
 

@@ -15,6 +15,8 @@ from ..board import Row
 from ..board import board as board_with
 from ..panels import (
     KEPT,
+    NO_SERVICE_GRAPH,
+    NO_SPAN_METRICS,
     PER_SECOND,
     PREFIX,
     SECONDS,
@@ -54,6 +56,7 @@ RECEIVED = select("messaging_receive_delay_seconds_count", *EVERYTHING_CHOSEN)
 GREEN, ORANGE, RED = "#73BF69", "#FF9830", "#F2495C"
 MUCH = 0.05
 """From which share of failures on a node or an edge is red."""
+COLOURS = f"Ring: green none failed, orange some, red {100 * MUCH:g} % or more"
 
 CONSUMER = (SERVICE, CHANNEL, GROUP)
 PUBLISHER = (SERVICE, CHANNEL)
@@ -66,7 +69,8 @@ def board() -> Dashboard:
         "Which service publishes to which channel, who consumes it, and where does it fail or"
         " wait? Rates are averages over the time range; point at a node to read its edges.",
         Row(17, [services_and_channels()]),
-        Row(8, [publishers(), consumers()], [9, 15]),
+        Row(7, [publishers()]),
+        Row(7, [consumers()]),
         Row(12, [services()]),
     )
 
@@ -82,6 +86,12 @@ def services_and_channels() -> nodegraph.Panel:
             " more.",
             nodes=f"{_service_nodes()}\nor\n{_channel_nodes()}",
             edges=f"{_publish_edges()}\nor\n{_consume_edges()}",
+            empty=NO_SPAN_METRICS,
+            legend={
+                "mainstat": "Messages and requests per second",
+                "secondarystat": "What failed or waits",
+                "color": COLOURS,
+            },
         )
     )
 
@@ -94,6 +104,12 @@ def services() -> nodegraph.Panel:
             " by span. What only links to its cause, as a batch does, is in the graph above alone.",
             nodes=_graph_nodes(),
             edges=_graph_edges(),
+            empty=NO_SERVICE_GRAPH,
+            legend={
+                "mainstat": "Requests and messages per second",
+                "secondarystat": "95th percentile of the duration",
+                "color": COLOURS,
+            },
         )
     )
 
@@ -109,6 +125,7 @@ def publishers() -> table.Panel:
             "Rate": (PER_SECOND, sent),
             "p95 sending": (SECONDS, _p95(durations, *PUBLISHER)),
         },
+        empty=NO_SPAN_METRICS,
         sort_by="Rate",
     )
 
@@ -128,6 +145,7 @@ def consumers() -> table.Panel:
             "p95 waiting": (SECONDS, _p95(DELAY, *CONSUMER)),
             "p95 processing": (SECONDS, _p95(durations, *CONSUMER)),
         },
+        empty=NO_SPAN_METRICS,
         sort_by="Rate",
     )
 

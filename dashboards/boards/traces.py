@@ -1,4 +1,4 @@
-"""Home: the newest traces, the one that was clicked, and how the services fare."""
+"""Home: how the services fare, the newest traces, and the one that was clicked."""
 
 from grafana_foundation_sdk.builders import logs, table
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from .. import red
 from ..board import Row
 from ..board import board as board_with
-from ..panels import PER_SECOND, SECONDS, SHARE, joined_table, log_lines
+from ..panels import NO_SPAN_METRICS, PER_SECOND, SECONDS, SHARE, joined_table, log_lines
 from ..promql import (
     CALLS,
     DURATION,
@@ -29,11 +29,12 @@ def board(store: TraceStore) -> Dashboard:
         "traces",
         "Traces",
         "Which requests came lately, how did they fare, and where did each spend its time?"
-        " Click a trace: it opens beside the list, with its logs and what it led to below.",
-        Row(15, [store.newest_traces(), store.trace()], [10, 14]),
-        Row(8, [store.linked_traces(), logs_of_trace()], [10, 14]),
-        Row(7, [*red.by("service_name")]),
-        Row(9, [red.durations(), slowest_operations()]),
+        " Click a trace in the list: it opens below, with its logs and what it led to.",
+        Row(6, [*red.by("service_name")]),
+        Row(8, [red.durations(), slowest_operations()], [10, 14]),
+        Row(12, [store.newest_traces()]),
+        Row(16, [store.trace()]),
+        Row(9, [logs_of_trace(), store.linked_traces()]),
         extra_variables=[*store.variables(), trace_id_variable(store.no_trace)],
         page=store.page,
     )
@@ -68,5 +69,6 @@ def slowest_operations() -> table.Panel:
                 f"{share(total(rate(failed, RANGE), *OPERATION), calls)} {of_these}",
             ),
         },
+        empty=NO_SPAN_METRICS,
         sort_by="95th percentile",
     )

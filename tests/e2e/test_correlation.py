@@ -28,7 +28,7 @@ def datasources(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 def leads_to_the_open_trace(url: str, uids: set[str]) -> bool:
-    found = re.fullmatch(r"/d/([\w-]+)\?var-traceId=\$\{__value\.raw\}", url)
+    found = re.fullmatch(r"/d/([\w-]+)\?var-traceId=\$\{__value\.raw\}&[^#]+", url)
     return found is not None and found[1] in uids
 
 
