@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
-from personal import BY_ITS_KEY, INNOCENT, PASSWORD, PERSONAL
+from personal import BY_ITS_KEY, INNOCENT, NO_CARD, PASSWORD, PERSONAL
 from ports import free_ports
 
 
@@ -110,16 +110,79 @@ def test_numbers_are_masked_too(collector: Collector) -> None:
     assert '"intValue":"4111"' in line  # a number that may stay is one still
 
 
-def test_what_is_not_personal_stays(collector: Collector) -> None:
+def kept_of(values: dict[str, str], collector: Collector) -> dict[str, str]:
+    """Which attributes a span still has after it was sent with these."""
     mark = f"mark-{secrets.token_hex(4)}"
-    collector.send_spans([span(attributes=attributes({**INNOCENT, "mark": mark}))])
+    collector.send_spans([span(attributes=attributes({**values, "mark": mark}))])
     (line,) = lines_with(mark, collector, "traces")
-    kept = {
-        one["key"]: one["value"].get("stringValue")
-        for one in json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"]
-    }
+    (stored,) = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    return {one["key"]: one["value"].get("stringValue") for one in stored["attributes"]}
+
+
+def test_what_is_not_personal_stays(collector: Collector) -> None:
+    kept = kept_of(INNOCENT, collector)
     assert {key: kept[key] for key in INNOCENT} == INNOCENT
     assert "redaction.masked.count" not in kept
+
+
+def test_a_fraction_is_no_card(collector: Collector) -> None:
+    mark = f"mark-{secrets.token_hex(4)}"
+    ratio = {"key": "ratio", "value": {"doubleValue": 0.4111111111111111}}
+    collector.send_spans([span(attributes=[*attributes({"mark": mark}), ratio])])
+    (line,) = lines_with(mark, collector, "traces")
+    assert '"doubleValue":0.4111111111111111' in line
+
+
+def test_a_project_has_patterns_of_its_own(default_project: Path, tmp_path: Path) -> None:
+    """And keys that are never masked, which is for numbers that look like cards."""
+    values = {
+        "employee": "of EMP-123456, who", "badge": "yellow", "order.number": NO_CARD,
+        "other.number": NO_CARD, "note": "ada@example.org",
+    }  # fmt: skip
+    with running(
+        default_project,
+        tmp_path,
+        REDACTION_VALUES=r"\bEMP-\d{6}\b|\bBADGE-\d+\b",
+        REDACTION_KEYS=r"(^|\.)badge$",
+        REDACTION_IGNORED_KEYS="^order[.]number$",
+    ) as collector:
+        kept = kept_of(values, collector)
+    assert {key: kept[key] for key in values} == {
+        "employee": "of ****, who", "badge": "****", "order.number": NO_CARD,
+        "other.number": "****", "note": "****",
+    }  # fmt: skip
+
+
+def test_redaction_can_be_switched_off(default_project: Path, tmp_path: Path) -> None:
+    values = {f"note.{number}": secret for number, secret in enumerate(PERSONAL)}
+    values |= dict.fromkeys(BY_ITS_KEY, PASSWORD)
+    with running(default_project, tmp_path, redaction="off") as collector:
+        kept = kept_of(values, collector)
+    assert {key: kept[key] for key in values} == values
+
+
+@pytest.mark.parametrize("debug", ["on", "off"])
+def test_the_log_shows_what_arrives_if_it_is_asked_for(
+    debug: str, default_project: Path, tmp_path: Path
+) -> None:
+    mark = f"mark-{secrets.token_hex(4)}"
+    noted = attributes({"mark": mark, "password": PASSWORD})
+    now = str(time.time_ns())
+    with running(default_project, tmp_path, debug=debug) as collector:
+        collector.send_spans([span(name=f"span of {mark}", attributes=noted)], owner=mark)
+        point = {"timeUnixNano": now, "asInt": "1", "attributes": noted}
+        gauge = {"name": f"metric of {mark}", "gauge": {"dataPoints": [point]}}
+        collector.send("metrics", {"resourceMetrics": [{"scopeMetrics": [{"metrics": [gauge]}]}]})
+        body = {"stringValue": f"record of {mark}"}
+        record = {"timeUnixNano": now, "body": body, "attributes": noted}
+        collector.send("logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+        if debug == "on":
+            collector.wait_for("output", lambda said: said.count(f"of {mark}") == 3)
+        for signal in ("traces", "metrics", "logs"):
+            lines_with(mark, collector, signal)  # the stores get it all the same
+    said = (tmp_path / "output").read_text()
+    assert (mark in said) == (debug == "on")
+    assert PASSWORD not in said
 
 
 def test_a_channel_has_its_name_where_the_sender_gives_no_template(collector: Collector) -> None:
@@ -283,7 +346,7 @@ def test_spans_with_many_links_fit_the_message_limit_of_grpc(
         with running(
             default_project,
             tmp_path,
-            store="otlp_grpc/tempo",
+            ends={"traces": "otlp_grpc/tempo"},
             added={"exporters": {"otlp_grpc/tempo": {"endpoint": f"127.0.0.1:{port}"}}},
         ) as collector:
             for first in range(0, len(spans), 500):
