@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -125,11 +126,18 @@ def running(
              config / "otlp/auth" / f"{auth}.yaml", config / "forward" / f"{forward}.yaml",
              config / "redaction" / f"{redaction}.yaml", config / "debug" / f"{debug}.yaml",
              folder / "added.yaml", folder / "ends.yaml"]  # fmt: skip
+    busybox = shutil.which("busybox") or "env"  # which runs the system's own programs
+    own = {
+        "COLLECTOR": program,
+        "BUSYBOX": busybox,
+        "CONFIG_FOLDER": str(config),
+        "LOG_PIPE": str(folder / "pipe"),
+        "QUEUE_DIRECTORY": str(folder / "queue"),
+    }
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
-            [program, *(f"--config={file}" for file in files)],
-            env=os.environ
-            | {"CONFIG_FOLDER": str(config), "QUEUE_DIRECTORY": str(folder / "queue"), **variables},
+            [busybox, "sh", str(config / "start.sh"), *(f"--config={file}" for file in files)],
+            env=os.environ | own | variables,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

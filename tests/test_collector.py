@@ -1,16 +1,20 @@
 """The running Collector: what it masks, samples and counts."""
 
 import json
+import re
 import secrets
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from collector import Collector, attributes, running, span
+from faststream_otel.messages.retry import RetryPolicy
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -298,6 +302,30 @@ def test_tail_sampling_keeps_what_matters_and_metrics_count_all(
     assert calls(metrics) == len(failed) + len(slow) + len(others)
 
 
+def test_tail_sampling_waits_longer_than_all_attempts_of_a_handler(default_project: Path) -> None:
+    """And for the service to export the span: the trace of a dead letter is kept."""
+    config = default_project / "observability/otel-collector/config/sampling/tail.yaml"
+    (wait,) = re.findall(r"TAIL_SAMPLING_WAIT:-(\d+)s", config.read_text("utf-8"))
+    export_seconds = 5
+    assert float(wait) > RetryPolicy().longest(messages=1) + export_seconds
+    for example in (".env.example", "observability/.env.example"):
+        assert f"#TAIL_SAMPLING_WAIT={wait}s\n" in (default_project / example).read_text("utf-8")
+
+
+def test_tail_sampling_keeps_traces_whose_error_comes_late(
+    default_project: Path, tmp_path: Path
+) -> None:
+    first = [span() for _ in range(20)]
+    failed = [span(traceId=one["traceId"], status={"code": 2}) for one in first]
+    with running(default_project, tmp_path, "tail", TAIL_SAMPLING_WAIT="4s") as collector:
+        collector.send_spans(first, **{"service.name": "orders"})
+        time.sleep(2)
+        collector.send_spans(failed, **{"service.name": "payments"})
+        collector.wait_for(
+            "traces", lambda text: all(one["spanId"] in text for one in [*first, *failed])
+        )
+
+
 def test_more_traces_than_tail_sampling_holds_wait_for_their_turn(
     default_project: Path, tmp_path: Path
 ) -> None:
@@ -375,3 +403,57 @@ def calls(written: str) -> int:
         if metric["name"] == "traces.span.metrics.calls"
     ][-1]
     return sum(int(point["asInt"]) for point in newest["sum"]["dataPoints"])
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "its first pages overwritten": lambda data: secrets.token_bytes(16384) + data[16384:],
+    "cut off in the middle": lambda data: data[: len(data) // 2],
+    "cut off at its beginning": lambda data: data[:1000],
+    "nothing in it": lambda data: b"\0" * len(data),
+    "its middle overwritten": lambda data: (
+        data[: len(data) // 2] + secrets.token_bytes(len(data) // 4) + data[len(data) * 3 // 4 :]
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_queue_is_set_aside(
+    damage: Callable[[bytes], bytes], default_project: Path, tmp_path: Path
+) -> None:
+    """The start after that works and says how many files there are. Damaged items alone are skipped."""
+    (port,) = free_ports(1)
+    ends = {"traces": "otlp_grpc/tempo"}
+    tempo = {"exporters": {"otlp_grpc/tempo": {"endpoint": f"127.0.0.1:{port}"}}}
+    with running(default_project, tmp_path, ends=ends, added=tempo) as collector:
+        text = attributes({"text": secrets.token_hex(2000)})
+        for _ in range(20):
+            collector.send_spans([span(attributes=text) for _ in range(50)])
+    (file,) = (tmp_path / "queue").glob("*tempo*")
+    file.write_bytes(damage(file.read_bytes()))
+
+    store, server = _Store(), grpc.server(ThreadPoolExecutor(2))
+    add_TraceServiceServicer_to_server(store, server)  # type: ignore[no-untyped-call]
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    sent = span()
+    try:
+        for start in (1, 2):
+            with (
+                suppress(AssertionError, OSError),
+                running(default_project, tmp_path, ends=ends, added=tempo) as collector,
+            ):
+                collector.send_spans([sent])
+                deadline = time.monotonic() + 20
+                while bytes.fromhex(sent["spanId"]) not in store.spans:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                with urllib.request.urlopen(collector.metrics, timeout=5) as response:
+                    own = response.read().decode()
+                break
+    finally:
+        server.stop(None)
+    said = (tmp_path / "output").read_text()
+    assert bytes.fromhex(sent["spanId"]) in store.spans, said[-3000:]
+    aside = list((tmp_path / "queue/damaged").rglob("*tempo*"))
+    assert len(aside) == start - 1
+    assert f'queue_files_aside="{len(aside)}"' in own
