@@ -79,5 +79,5 @@ INNOCENT = {
     "image": "registry.example/orders@sha256:4f5c",
     "failure": "Basic authentication failed, bearer token missing",
 }
-# It begins like a card and is as long. Only the check digit says that it is none, and no pattern adds that up.
+# Only the check digit says that it is no card, and no pattern adds that up.
 NO_CARD = "4111111111111112"

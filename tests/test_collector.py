@@ -302,6 +302,41 @@ def test_tail_sampling_keeps_what_matters_and_metrics_count_all(
     assert calls(metrics) == len(failed) + len(slow) + len(others)
 
 
+def test_the_service_graph_names_what_it_cannot_pair(default_project: Path, tmp_path: Path) -> None:
+    """A batch, which is in a trace of its own, by its channel; a call by the address."""
+    channel = attributes({"messaging.destination.template": "shipments"})
+    sends = span(kind=4, attributes=channel)
+    handles = span(
+        kind=5, attributes=channel, links=[{"traceId": sends["traceId"], "spanId": sends["spanId"]}]
+    )
+    asks = span(kind=3, attributes=attributes({"server.address": "api.example.org"}))
+    quickly = {"store": {"ttl": "1s"}, "store_expiration_loop": "1s"}
+    with running(
+        default_project, tmp_path, added={"connectors": {"service_graph": quickly}}
+    ) as collector:
+        collector.send_spans([sends, asks], **{"service.name": "shipping"})
+        collector.send_spans([handles, span(kind=2)], **{"service.name": "notifications"})
+        expected = {
+            ("shipping", "shipments"), ("shipments", "notifications"),
+            ("shipping", "api.example.org"), ("user", "notifications"),
+        }  # fmt: skip
+        collector.wait_for("metrics", lambda text: edges(text) == expected)
+
+
+def edges(written: str) -> set[tuple[str, str]]:
+    """The pairs of client and server that the service graph has."""
+    points = (
+        {one["key"]: one["value"].get("stringValue", "") for one in point["attributes"]}
+        for line in written.splitlines()
+        for resource in json.loads(line)["resourceMetrics"]
+        for scope in resource["scopeMetrics"]
+        for metric in scope["metrics"]
+        if metric["name"] == "traces_service_graph_request_total"
+        for point in metric["sum"]["dataPoints"]
+    )
+    return {(point["client"], point["server"]) for point in points}
+
+
 def test_tail_sampling_waits_longer_than_all_attempts_of_a_handler(default_project: Path) -> None:
     """And for the service to export the span: the trace of a dead letter is kept."""
     config = default_project / "observability/otel-collector/config/sampling/tail.yaml"
@@ -420,7 +455,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_queue_is_set_aside(
     damage: Callable[[bytes], bytes], default_project: Path, tmp_path: Path
 ) -> None:
-    """The start after that works and says how many files there are. Damaged items alone are skipped."""
+    """The next start works, and says how many files there are. Damaged items alone are skipped."""
     (port,) = free_ports(1)
     ends = {"traces": "otlp_grpc/tempo"}
     tempo = {"exporters": {"otlp_grpc/tempo": {"endpoint": f"127.0.0.1:{port}"}}}
@@ -437,7 +472,7 @@ def test_a_damaged_queue_is_set_aside(
     server.start()
     sent = span()
     try:
-        for start in (1, 2):
+        for starts in (1, 2):  # noqa: B007 (read below)
             with (
                 suppress(AssertionError, OSError),
                 running(default_project, tmp_path, ends=ends, added=tempo) as collector,
@@ -455,5 +490,5 @@ def test_a_damaged_queue_is_set_aside(
     said = (tmp_path / "output").read_text()
     assert bytes.fromhex(sent["spanId"]) in store.spans, said[-3000:]
     aside = list((tmp_path / "queue/damaged").rglob("*tempo*"))
-    assert len(aside) == start - 1
+    assert len(aside) == starts - 1
     assert f'queue_files_aside="{len(aside)}"' in own
