@@ -19,6 +19,7 @@ fetch() {
 }
 
 fetch otelcol-contrib otel/opentelemetry-collector-contrib
+fetch prometheus prom/prometheus
 fetch promtool prom/prometheus /bin/promtool
 fetch loki grafana/loki
 fetch tempo grafana/tempo

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from e2e.apis import Loki, Span, Tempo
+from e2e.apis import Loki, Prometheus, Span, Tempo
 from e2e.stores import InJaeger
 from ports import free_ports
 from tools import tool
@@ -121,6 +121,30 @@ def loki(project: Path, folder: Path) -> Iterator[Loki]:
     url = f"http://{ON_LOOPBACK}:{port}"
     with running([program, f"-config.file={file}"], folder / "loki.log", f"{url}/ready"):
         yield Loki(url)
+
+
+@contextmanager
+def prometheus(project: Path, folder: Path) -> Iterator[Prometheus]:
+    """Prometheus as baked, with another port and folder, and nothing to scrape or to evaluate."""
+    program = tool("prometheus", "what others send is kept")
+    (port,) = free_ports(1)
+    config = yaml.safe_load(
+        (project / "observability/prometheus/prometheus.yaml").read_text("utf-8")
+    )
+    file = folder / "prometheus.yaml"
+    file.write_text(yaml.safe_dump({"storage": config["storage"]}))
+    services = yaml.safe_load((project / "observability/compose.yaml").read_text("utf-8"))[
+        "services"
+    ]
+    own = ("--config.file", "--storage.tsdb.path", "--web.external-url")
+    baked = [one for one in services["prometheus"]["command"] if not one.startswith(own)]
+    url = f"http://{ON_LOOPBACK}:{port}"
+    command = [
+        program, *baked, f"--config.file={file}", f"--storage.tsdb.path={folder / 'prometheus'}",
+        f"--web.listen-address={ON_LOOPBACK}:{port}",
+    ]  # fmt: skip
+    with running(command, folder / "prometheus.log", f"{url}/-/ready"):
+        yield Prometheus(url)
 
 
 BACKENDS: dict[str, Callable[[Path, Path], AbstractContextManager[Backend]]] = {

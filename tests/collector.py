@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -24,6 +25,8 @@ class Collector:
     url: str
     """Port for OTLP over HTTP."""
     folder: Path
+    metrics: str = ""
+    """Where it serves its own metrics."""
 
     def send(self, signal: str, body: dict[str, Any]) -> None:
         """Send OTLP as JSON; raises OSError if it is refused."""
@@ -63,16 +66,21 @@ def running(
     auth: str = "none",
     forward: str = "off",
     added: dict[str, Any] | None = None,
-    store: str = "file/traces",
+    ends: dict[str, str] | None = None,
+    debug: str = "off",
+    redaction: str = "on",
     **variables: str,
 ) -> Iterator[Collector]:
     """Run the baked configuration with other ports, and files as backends.
 
-    `added` is a file of configuration more; `store` is the exporter that traces end in.
+    Args:
+        added: A file of configuration more.
+        ends: The exporters that `traces`, `metrics` and `logs` end in, if not in a file.
     """
     program = tool("otelcol-contrib", "the Collector masks, samples and counts as it should")
     grpc, http, health, metrics = free_ports(4)
-    ends = {
+    end_in = {name: f"file/{name}" for name in ("traces", "metrics", "logs")} | (ends or {})
+    changed = {
         "receivers": {
             "otlp": {
                 "protocols": {
@@ -92,11 +100,11 @@ def running(
         "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
         "service": {
             "pipelines": {
-                "traces/store": {"exporters": [store]},
+                "traces/store": {"exporters": [end_in["traces"]]},
                 # Without host_metrics: the queue has no volume of its own here.
-                "metrics": {"receivers": ["otlp"], "exporters": ["file/metrics"]},
-                "metrics/from_spans": {"exporters": ["file/metrics"]},
-                "logs": {"exporters": ["file/logs"]},
+                "metrics": {"receivers": ["otlp"], "exporters": [end_in["metrics"]]},
+                "metrics/from_spans": {"exporters": [end_in["metrics"]]},
+                "logs": {"exporters": [end_in["logs"]]},
             },
             "telemetry": {
                 "metrics": {
@@ -111,25 +119,36 @@ def running(
             },
         },
     }
-    for name, part in (("added", added or {}), ("ends", ends)):
+    for name, part in (("added", added or {}), ("ends", changed)):
         (folder / f"{name}.yaml").write_text(json.dumps(part))  # which is YAML too
     config = project / "observability/otel-collector/config"
     files = [config / "collector.yaml", config / "trace-backend.yaml",
              config / "sampling" / f"{sampling}.yaml", config / "otlp/tls" / f"{tls}.yaml",
              config / "otlp/auth" / f"{auth}.yaml", config / "forward" / f"{forward}.yaml",
+             config / "redaction" / f"{redaction}.yaml", config / "debug" / f"{debug}.yaml",
              folder / "added.yaml", folder / "ends.yaml"]  # fmt: skip
+    busybox = shutil.which("busybox") or "env"  # which runs the system's own programs
+    own = {
+        "COLLECTOR": program,
+        "BUSYBOX": busybox,
+        "CONFIG_FOLDER": str(config),
+        "LOG_PIPE": str(folder / "pipe"),
+        "QUEUE_DIRECTORY": str(folder / "queue"),
+    }
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
-            [program, *(f"--config={file}" for file in files)],
-            env=os.environ
-            | {"CONFIG_FOLDER": str(config), "QUEUE_DIRECTORY": str(folder / "queue"), **variables},
+            [busybox, "sh", str(config / "start.sh"), *(f"--config={file}" for file in files)],
+            env=os.environ | own | variables,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
         scheme = "http" if tls == "off" else "https"
         collector = Collector(
-            f"{scheme}://127.0.0.1:{grpc}", f"{scheme}://127.0.0.1:{http}", folder
+            f"{scheme}://127.0.0.1:{grpc}",
+            f"{scheme}://127.0.0.1:{http}",
+            folder,
+            f"http://127.0.0.1:{metrics}/metrics",
         )
         deadline = time.monotonic() + 30
         while True:

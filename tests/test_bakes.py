@@ -156,6 +156,7 @@ def test_the_licence_is_the_one_that_was_chosen(project: Path, answers: Answers)
         {"OTLP_TLS": "server", "OTLP_AUTH": "bearer"},
         {"OTLP_TLS": "mutual", "OTLP_AUTH": "basic"},
         {"FORWARD": "otlp"},
+        {"REDACTION": "off", "COLLECTOR_DEBUG": "on"},
     ],
     ids=lambda chosen: "-".join(chosen.values()) or "default",
 )
@@ -172,6 +173,13 @@ def test_the_collector_accepts_its_configuration(
         for part in yaml.safe_load(text)["services"]["otel-collector"]["command"]
     ]
     bakery.run(project, "env", *CONNECTION, collector, "validate", *parts)
+
+
+def test_stores_stop_after_the_collector(project: Path, answers: Answers) -> None:
+    """So that they get what it sends last."""
+    text = (project / "observability/compose.yaml").read_text("utf-8")
+    before = yaml.safe_load(text)["services"]["otel-collector"]["depends_on"]
+    assert {"prometheus", "loki", answers["trace_backend"]} == {*before}
 
 
 def test_prometheus_accepts_its_configuration(project: Path, bakery: Bakery) -> None:

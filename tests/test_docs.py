@@ -249,7 +249,8 @@ def validate(project: Path, bakery: Bakery, sampling: str, folder: Path, added: 
     collector = tool("otelcol-contrib", "the Collector reads what docs/production.md adds")
     (folder / "added.yaml").write_text(added)
     config = "observability/otel-collector/config"
-    files = ["collector", "trace-backend", "otlp/tls/off", "otlp/auth/none", f"sampling/{sampling}"]
+    files = ["collector", "trace-backend", "otlp/tls/off", "otlp/auth/none", "redaction/on"]
+    files.append(f"sampling/{sampling}")
     bakery.run(
         project,
         "env", "FORWARD_ENDPOINT=https://otlp.example", "COLLECTOR_NAME=one",

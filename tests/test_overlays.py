@@ -30,6 +30,7 @@ RENDERED = {
         ".devcontainer/devcontainer.json",
         ".env.example",
         "observability/.env.example",
+        "observability/compose.yaml",
         "README.md",
         "SECURITY.md",
         "docs/faults.md",

@@ -183,6 +183,24 @@ def test_renovate_finds_every_pinned_image() -> None:
     assert pinned - found == set(), "no `# renovate: datasource=docker depName=…` line above these"
 
 
+def test_renovate_finds_the_programs_that_ci_builds() -> None:
+    managers = json.loads((TEMPLATE / "renovate.json").read_text("utf-8"))["customManagers"]
+    (manager,) = (one for one in managers if one.get("datasourceTemplate") == "go")
+    (pattern,) = manager["matchStrings"]
+    read = [re.compile(one.strip("/")) for one in manager["managerFilePatterns"]]
+    paths = [*TEMPLATE.glob(".github/**/*"), *TEMPLATE.glob(".ci/*")]
+    texts = {name_of(path): path.read_text("utf-8") for path in paths if path.is_file()}
+    installed = {name: text.count("go install ") for name, text in texts.items()}
+    assert sum(installed.values()) > 1
+    for name, count in installed.items():
+        found = re.findall(pattern.replace("(?<", "(?P<"), texts[name])
+        assert len(found) == count
+        assert not count or any(one.search(name) for one in read)
+        for module, version in found:
+            assert f"go install {module}/cmd/" in texts[name]  # Go's proxy knows it by its root
+            assert f"@{version}\n" in texts[name]
+
+
 # Does as if it had every image: a program says where it was taken from.
 DOCKER = """#!/bin/sh
 case $1 in

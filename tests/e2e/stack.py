@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -62,7 +63,9 @@ OPTIONAL = {"grafana": "that Grafana starts, and that its data sources and their
 """Services that the others run without, and what remains unproved without them."""
 
 
-ONLOOKER = "busybox:1.37.0-musl"  # at hand, since the Collector's image is built with it
+COLLECTOR_IMAGE = TEMPLATE / "{{cookiecutter.project_slug}}/observability/otel-collector/Dockerfile"
+ONLOOKER = re.findall(r"^FROM (busybox:\S+)", COLLECTOR_IMAGE.read_text("utf-8"), re.MULTILINE)[0]
+"""At hand, since the Collector's image is built with it."""
 LOOK = """
 for folder in /proc/[0-9]*; do
     [ $folder = /proc/$$ ] && continue

@@ -40,8 +40,10 @@ RULES: list[dict[str, Any]] = [
 BORN_WITH_A_FAILURE = {
     "http:errors:rate5m",
     "loki_discarded_samples_total",
+    "otelcol_deltatocumulative_datapoints",
     "otelcol_exporter_enqueue_failed_log_records",
     "otelcol_exporter_enqueue_failed_metric_points",
+    "otelcol_exporter_prometheusremotewrite_failed_translations",
     "otelcol_exporter_send_failed_log_records",
     "otelcol_exporter_send_failed_metric_points",
     "otelcol_exporter_send_failed_spans",
