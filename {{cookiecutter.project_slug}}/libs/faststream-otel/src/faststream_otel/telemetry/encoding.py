@@ -4,6 +4,9 @@ Building protobuf objects is most of the cost of exporting a span. Most parts of
 repeat: its name, system, operation, destination, consumer group, partition. The bytes are those of
 `opentelemetry.proto.trace.v1.Span` (OTLP 1.x, trace.proto and common.proto), in protobuf's wire
 format (protobuf documentation, "Encoding").
+
+A span is encoded when it ends. The bytes take a quarter of the memory that the span's objects take
+in the queue, and the garbage collector does not look at them.
 """
 
 import struct
@@ -12,8 +15,11 @@ from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_any_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.semconv.attributes import server_attributes as server
+from opentelemetry.trace import Link, SpanContext, TraceFlags
 
 from . import semconv as messaging
 from . import values
@@ -47,56 +53,77 @@ def install_encoder(exporter: Any) -> bool:
     return encode_with(exporter, encode_any_spans, encode_spans)
 
 
-def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+class EncodedSpan:
+    """An ended span, encoded. Of a `ReadableSpan` it has what a batch processor reads."""
+
+    __slots__ = ("data", "resource", "scope")
+
+    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    links: Sequence[Link] = ()
+
+    def __init__(self, data: bytes, resource: Resource, scope: InstrumentationScope | None) -> None:
+        self.data = data
+        self.resource = resource
+        self.scope = scope
+
+
+def encode(span: ReadableSpan) -> EncodedSpan | None:
+    """Encode a sampled span. None for one that this encoder does not support. Never raises."""
+    try:
+        data = _encode(span)
+    except Exception:  # an odd value, which the exporter's own encoder sees later
+        return None
+    return None if data is None else EncodedSpan(data, span.resource, span.instrumentation_scope)
+
+
+def encode_spans(spans: Sequence[ReadableSpan | EncodedSpan]) -> ExportTraceServiceRequest:
     """A faster `encode_spans` of opentelemetry-exporter-otlp-proto-common, with the same result.
 
     That function still encodes spans that have events, links, or attributes that are neither text
     nor numbers. `values` first makes them encodable.
     """
-    plain: dict[tuple[int, int], list[bytes]] = {}
-    firsts: dict[tuple[int, int], ReadableSpan] = {}
+    plain: dict[tuple[int, int], list[EncodedSpan]] = {}
     others: list[ReadableSpan] = []
     for span in spans:
-        encoded = _encode(span)
+        encoded = span if isinstance(span, EncodedSpan) else encode(span)
         if encoded is None:
             others.append(span)
-            continue
-        same = (id(span.resource), id(span.instrumentation_scope))
-        if same not in plain:
-            plain[same] = []
-            firsts[same] = span
-        plain[same].append(encoded)
+        else:
+            plain.setdefault((id(encoded.resource), id(encoded.scope)), []).append(encoded)
     request = encode_any_spans(values.spans(others))
-    for same, encoded_spans in plain.items():
-        request.MergeFromString(_in_resource(firsts[same], encoded_spans))
+    for together in plain.values():
+        request.MergeFromString(_in_resource(together))
     return request
 
 
-def _in_resource(first: ReadableSpan, spans: list[bytes]) -> bytes:
-    """A ResourceSpans field of the request, with the resource and the scope of the first span."""
+def _in_resource(spans: Sequence[EncodedSpan]) -> bytes:
+    """A ResourceSpans field of the request, for spans of one resource and one scope."""
+    first = ReadableSpan(
+        "",
+        EncodedSpan.context,
+        resource=spans[0].resource,
+        instrumentation_scope=spans[0].scope,
+    )
     (around,) = encode_any_spans(values.spans([first])).resource_spans
     (scope,) = around.scope_spans
     around.ClearField("scope_spans")
     scope.ClearField("spans")
-    whole_scope = scope.SerializeToString() + b"".join(spans)
+    whole_scope = scope.SerializeToString() + b"".join([span.data for span in spans])
     whole = around.SerializeToString() + _field(b"\x12", whole_scope)
     return _field(b"\x0a", whole)
 
 
 def _encode(span: ReadableSpan) -> bytes | None:
-    """A span as a field of ScopeSpans; None for a span that this encoder does not support."""
+    """A span as a field of ScopeSpans; None for a span that this encoder does not support.
+
+    Raises any error if a value is not of the type that it should have.
+    """
     context, parent, status = span.context, span.parent, span.status
     if context is None or context.trace_state or span.events or span.links or status.description:
         return None
     if span.dropped_attributes or span.dropped_events or span.dropped_links:
         return None
-    try:
-        attributes = [_attribute(key, value) for key, value in (span.attributes or {}).items()]
-        name = _prefix(b"\x2a", span.name)
-        times = _TIMES.pack(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0)
-        kind = _SHORT[span.kind.value + 1]
-    except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
-        return None
+    attributes = [_attribute(key, value) for key, value in (span.attributes or {}).items()]
     flags = _HAS_IS_REMOTE
     above = b""
     if parent:
@@ -110,10 +137,10 @@ def _encode(span: ReadableSpan) -> bytes | None:
             b"\x12\x08", context.span_id.to_bytes(8, "big"),
         ),
         above,
-        name,
+        _prefix(b"\x2a", span.name),
         b"\x30",
-        kind,
-        times,
+        _SHORT[span.kind.value + 1],
+        _TIMES.pack(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
         *attributes,
         b"\x7a\x02\x18" + _SHORT[code] if code else b"\x7a\x00",
         _FLAGS.pack(b"\x85\x01", flags),

@@ -118,7 +118,8 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     exporter = _load(path)(timeout=otlp_timeout(signal), **_protocol_options(signal))
     if otlp_protocol(signal) == "grpc":
         send_with(exporter, _try_until_time_out)
-    if signal != "traces" or not install_encoder(exporter):  # our encoder does it itself
+    exporter.takes_encoded = signal == "traces" and install_encoder(exporter)
+    if not exporter.takes_encoded:  # our encoder does it itself
         _make_encodable(exporter, _ENCODABLE[signal])
     if signal == "traces":
         export_in_parts(exporter)
