@@ -26,7 +26,8 @@ class TimeLimit:
 
     Args:
         seconds: The time-out.
-        overdue: Called once if the time-out passes while the block waits for a thread.
+        overdue: Called once, with `seconds`, if the time-out passes while the block waits for a
+            thread.
 
     Raises:
         TimeoutError: Like `asyncio.timeout`.
@@ -36,7 +37,7 @@ class TimeLimit:
     when: float
     """The loop's time at which it ends the block."""
 
-    def __init__(self, seconds: float, overdue: Callable[[], object] | None = None) -> None:
+    def __init__(self, seconds: float, overdue: Callable[[float], object] | None = None) -> None:
         self.seconds = seconds
         self._overdue = overdue
 
@@ -69,7 +70,7 @@ class TimeLimit:
     def wait(self) -> None:
         """The time has passed, but the block waits for a thread."""
         if self._overdue:
-            self._context.run(self._overdue)
+            self._context.run(self._overdue, self.seconds)
             self._overdue = None
 
 
