@@ -112,8 +112,7 @@ class Telemetry:
         resource = _merged(make_resource(service_name, package), self._others.values())
         self._delivery = Delivery()
         self._queues: list[tuple[Signal, BatchSpanProcessor | BatchLogRecordProcessor]] = []
-        with _health_metrics():
-            exports = self._make_providers(given, resource)
+        exports = self._make_providers(given, resource)
         self._exports_metrics = exports["metrics"]
         self._log_handler = None
         if exports["logs"] and self.logger_provider not in _fed:
@@ -135,11 +134,12 @@ class Telemetry:
         self, given: dict[Signal, Any], resource: Resource
     ) -> dict[Signal, bool]:
         """Make the providers, with their exporters. Returns which signals are exported."""
-        exporters = {signal: self._exporters(signal, given[signal]) for signal in SIGNALS}
-        self.meter_provider: MeterProvider = self._others.get("metrics") or MeterProvider(
-            [PeriodicExportingMetricReader(exporter) for exporter in exporters["metrics"]],
-            resource=resource, views=VIEWS, shutdown_on_exit=False,
-        )  # fmt: skip
+        with _health_metrics():
+            exporters = {signal: self._exporters(signal, given[signal]) for signal in SIGNALS}
+            self.meter_provider: MeterProvider = self._others.get("metrics") or MeterProvider(
+                [PeriodicExportingMetricReader(exporter) for exporter in exporters["metrics"]],
+                resource=resource, views=VIEWS, shutdown_on_exit=False,
+            )  # fmt: skip
         self.tracer_provider: TracerProvider = self._others.get("traces") or TracerProvider(
             resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
             span_limits=span_limits(),
@@ -147,6 +147,14 @@ class Telemetry:
         self.logger_provider: LoggerProvider = self._others.get("logs") or LoggerProvider(
             resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider
         )
+        with _health_metrics():
+            self._add_processors(exporters)
+        return {
+            signal: self.enabled and (bool(exporters[signal]) or self._others_export(signal))
+            for signal in SIGNALS
+        }
+
+    def _add_processors(self, exporters: dict[Signal, list[Any]]) -> None:
         for exporter in exporters["traces"]:
             spans = LimitedSpanProcessor(
                 exporter,
@@ -165,10 +173,6 @@ class Telemetry:
             )
             self.logger_provider.add_log_record_processor(records)
             self._queues.append(("logs", records))
-        return {
-            signal: self.enabled and (bool(exporters[signal]) or self._others_export(signal))
-            for signal in SIGNALS
-        }
 
     @property
     def resource(self) -> Resource:
@@ -295,9 +299,9 @@ _GLOBALS: dict[Signal, tuple[Callable[[], Any], Callable[[Any], None], type]] = 
 def _health_metrics() -> Iterator[None]:
     """Switch on the SDK's metrics of queues and exporters, unless the environment decides.
 
-    They cost something per batch. The SDK reads the variable when it makes each component. Tracers
-    and loggers are made later: their metrics (`otel.sdk.span.live` and others) would double what
-    the SDK does for a span.
+    They cost something per batch. The SDK reads the variable when it makes a component. What is made
+    outside of this context has no metrics: those of tracers and loggers, such as
+    `otel.sdk.span.live`, would double what a span costs.
     """
     if OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED in os.environ:
         yield
