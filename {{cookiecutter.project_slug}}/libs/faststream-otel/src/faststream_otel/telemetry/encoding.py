@@ -30,9 +30,11 @@ _CONSTANTS = {
     messaging.MESSAGING_OPERATION_NAME,
     messaging.MESSAGING_OPERATION_TYPE,
     messaging.MESSAGING_DESTINATION_NAME,
+    messaging.MESSAGING_DESTINATION_TEMPLATE,
     messaging.MESSAGING_DESTINATION_PARTITION_ID,
     messaging.MESSAGING_CONSUMER_GROUP_NAME,
     server.SERVER_ADDRESS,
+    server.SERVER_PORT,
 }
 _LIMIT = 10_000  # far more than a service has destinations and partitions
 
@@ -123,7 +125,8 @@ def _encode(span: ReadableSpan) -> bytes | None:
         return None
     if span.dropped_attributes or span.dropped_events or span.dropped_links:
         return None
-    attributes = [_attribute(key, value) for key, value in (span.attributes or {}).items()]
+    # A copy is a plain dictionary; the SDK's own is several times slower to read.
+    attributes = span.attributes.copy() if span.attributes else {}  # type: ignore[attr-defined]
     flags = _HAS_IS_REMOTE
     above = b""
     if parent:
@@ -141,7 +144,7 @@ def _encode(span: ReadableSpan) -> bytes | None:
         b"\x30",
         _SHORT[span.kind.value + 1],
         _TIMES.pack(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
-        *attributes,
+        *[_attribute(key, value) for key, value in attributes.items()],
         b"\x7a\x02\x18" + _SHORT[code] if code else b"\x7a\x00",
         _FLAGS.pack(b"\x85\x01", flags),
     ]  # fmt: skip
@@ -153,7 +156,8 @@ def _attribute(key: str, value: object) -> bytes:
     if key in _CONSTANTS and (known := _remembered.get((key, value))) is not None:
         return known
     if isinstance(value, str):
-        content = _field(b"\x0a", value.encode())
+        text = value.encode()
+        content = b"\x0a" + _varint(len(text)) + text
     elif isinstance(value, bool):
         content = b"\x10\x01" if value else b"\x10\x00"
     elif isinstance(value, int) and -(2**63) <= value < 2**63:
@@ -162,7 +166,8 @@ def _attribute(key: str, value: object) -> bytes:
         content = _DOUBLE.pack(b"\x21", value)
     else:
         raise TypeError(type(value))
-    encoded = _field(b"\x4a", _prefix(b"\x0a", key) + _field(b"\x12", content))
+    pair = b"%b\x12%b%b" % (_prefix(b"\x0a", key), _varint(len(content)), content)
+    encoded = b"\x4a" + _varint(len(pair)) + pair
     if key in _CONSTANTS and len(_remembered) < _LIMIT:
         _remembered[key, value] = encoded
     return encoded
