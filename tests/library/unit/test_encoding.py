@@ -112,6 +112,19 @@ def test_spans_are_encoded_like_the_exporters_own_encoder_does() -> None:
     assert len(ours) == 4
 
 
+def test_spans_that_were_encoded_before_make_the_same_request() -> None:
+    spans = some_spans()
+    mixed = [encoding.encode(span) or span for span in spans]
+    assert any(isinstance(one, encoding.EncodedSpan) for one in mixed)
+    ours = by_place(encoding.encode_spans(mixed).resource_spans)
+    assert ours == by_place(encode_theirs(spans).resource_spans)
+
+
+def test_a_span_with_an_impossible_id_is_left_to_the_exporters_encoder() -> None:
+    context = SpanContext(2**200, 1, is_remote=False, trace_flags=TraceFlags(1))
+    assert encoding.encode(ReadableSpan("odd", context)) is None
+
+
 def test_plain_spans_do_not_use_the_exporters_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = TracerProvider()
     exporter = recorded(provider)
