@@ -164,7 +164,7 @@ def some_records() -> Sequence[ReadableLogRecord]:
             )
             with pytest.warns(LogRecordDroppedAttributesWarning):
                 logger.emit(body="dropped", attributes={str(number): 1 for number in range(50)})
-        records += [kept for kept in exporter.get_finished_logs()]
+        records += exporter.get_finished_logs()
     return records
 
 
@@ -177,7 +177,9 @@ def test_records_are_encoded_like_the_exporters_own_encoder_does() -> None:
     assert len(ours) == 4
 
 
-def records_by_place(request: ExportLogsServiceRequest) -> dict[tuple[bytes, bytes, str], list[bytes]]:
+def records_by_place(
+    request: ExportLogsServiceRequest,
+) -> dict[tuple[bytes, bytes, str], list[bytes]]:
     found: dict[tuple[bytes, bytes, str], list[bytes]] = {}
     for group in request.resource_logs:
         for scope in group.scope_logs:

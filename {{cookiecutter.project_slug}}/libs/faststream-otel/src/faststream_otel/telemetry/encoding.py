@@ -94,11 +94,14 @@ def encode_spans(spans: Sequence[ReadableSpan | EncodedSpan]) -> ExportTraceServ
     plain: dict[tuple[int, int], list[EncodedSpan]] = {}
     others: list[ReadableSpan] = []
     for span in spans:
-        encoded = span if isinstance(span, EncodedSpan) else encode(span)
-        if encoded is None:
-            others.append(span)
+        if isinstance(span, EncodedSpan):
+            encoded = span
+        elif (now := encode(span)) is not None:
+            encoded = now
         else:
-            plain.setdefault((id(encoded.resource), id(encoded.scope)), []).append(encoded)
+            others.append(span)
+            continue
+        plain.setdefault((id(encoded.resource), id(encoded.scope)), []).append(encoded)
     request = encode_any_spans(values.spans(others))
     for together in plain.values():
         one = together[0]

@@ -105,7 +105,11 @@ class Telemetry:
         self._closed = threading.Lock()
         self._event_loop_watch: EventLoopWatch | None = None
 
-        given = {"traces": span_exporter, "metrics": metric_exporter, "logs": log_exporter}
+        given: dict[Signal, Any] = {
+            "traces": span_exporter,
+            "metrics": metric_exporter,
+            "logs": log_exporter,
+        }
         found = _set_by_others() if make_global else {}
         # Providers that other code has set, and will shut down.
         self._others = {signal: one for signal, one in found.items() if given[signal] is None}
@@ -130,9 +134,7 @@ class Telemetry:
         self._log_shared_providers()
         atexit.register(self.close)
 
-    def _make_providers(
-        self, given: dict[Signal, Any], resource: Resource
-    ) -> dict[Signal, bool]:
+    def _make_providers(self, given: dict[Signal, Any], resource: Resource) -> dict[Signal, bool]:
         """Make the providers, with their exporters. Returns which signals are exported."""
         with _health_metrics():
             exporters = {signal: self._exporters(signal, given[signal]) for signal in SIGNALS}
@@ -299,9 +301,9 @@ _GLOBALS: dict[Signal, tuple[Callable[[], Any], Callable[[Any], None], type]] = 
 def _health_metrics() -> Iterator[None]:
     """Switch on the SDK's metrics of queues and exporters, unless the environment decides.
 
-    They cost something per batch. The SDK reads the variable when it makes a component. What is made
-    outside of this context has no metrics: those of tracers and loggers, such as
-    `otel.sdk.span.live`, would double what a span costs.
+    They cost something per batch. The SDK reads the variable when it makes a component. Outside of
+    this context it makes those whose metrics would double the cost of a span, such as
+    `otel.sdk.span.live`.
     """
     if OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED in os.environ:
         yield
