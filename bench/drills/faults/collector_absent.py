@@ -14,7 +14,7 @@ from .collector_full import OVERLOOKED
 BACKLOG = 3000  # orders
 WARM_UP = 0.1  # share of a backlog to ignore, while the consumer starts
 LEAST_RATIO = 0.9
-OVERFLOW = 16_000  # orders: three spans each in payments, whose queue holds 40,000
+OVERFLOW = 26_000  # orders: three spans each in payments, whose queue holds 65,536
 MOST_MEMORY = 0.9  # of its limit
 COUNTED_SECONDS = 60.0  # services export their counters every 15 s
 MOST_OVERCOUNTED = 0.02  # spans that the comparison does not expect

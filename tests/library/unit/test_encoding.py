@@ -5,10 +5,20 @@ from collections.abc import Sequence
 import pytest
 from faststream_otel.telemetry import encoding
 from faststream_otel.telemetry.exporters import Delivery, make_exporter
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs as encode_their_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_theirs
 from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+from opentelemetry.sdk._logs import (
+    LoggerProvider,
+    LogRecordDroppedAttributesWarning,
+    LogRecordLimits,
+    ReadableLogRecord,
+)
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -110,6 +120,95 @@ def test_spans_are_encoded_like_the_exporters_own_encoder_does() -> None:
         assert ours == by_place(encode_theirs(spans).resource_spans)
     assert sum(map(len, ours.values())) == len(spans)
     assert len(ours) == 4
+
+
+def test_spans_that_were_encoded_before_make_the_same_request() -> None:
+    spans = some_spans()
+    mixed = [encoding.encode(span) or span for span in spans]
+    assert any(isinstance(one, encoding.EncodedSpan) for one in mixed)
+    ours = by_place(encoding.encode_spans(mixed).resource_spans)
+    assert ours == by_place(encode_theirs(spans).resource_spans)
+
+
+def test_a_span_with_an_impossible_id_is_left_to_the_exporters_encoder() -> None:
+    context = SpanContext(2**200, 1, is_remote=False, trace_flags=TraceFlags(1))
+    assert encoding.encode(ReadableSpan("odd", context)) is None
+
+
+def some_records() -> Sequence[ReadableLogRecord]:
+    """Log records that our encoder supports, and others, of two scopes and two resources."""
+    records: list[ReadableLogRecord] = []
+    span = set_span_in_context(remote())
+    for name in ("one", "two"):
+        exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+        provider = LoggerProvider(
+            Resource({"service.name": name}),
+            shutdown_on_exit=False,
+            log_record_limits=LogRecordLimits(max_attributes=40),
+        )
+        provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+        for logger in (
+            provider.get_logger("first", "1.0", "https://example.org/1.44.0", {"of": "scope"}),
+            provider.get_logger("second"),
+        ):
+            for value in [*PLAIN, *OTHERS, None, {"a": 1}]:
+                logger.emit(body=value, attributes={"key": value, "messaging.system": "kafka"})
+            for severity in SeverityNumber:
+                logger.emit(severity_number=severity, severity_text=severity.name, context=span)
+            logger.emit(
+                timestamp=1_700_000_000_000_000_000,
+                body="with all",
+                context=span,
+                event_name="order.failed",
+                attributes={"order": "o-1", "messaging.kafka.offset": 3},
+            )
+            with pytest.warns(LogRecordDroppedAttributesWarning):
+                logger.emit(body="dropped", attributes={str(number): 1 for number in range(50)})
+        records += exporter.get_finished_logs()
+    return records
+
+
+def test_records_are_encoded_like_the_exporters_own_encoder_does() -> None:
+    records = some_records()
+    for _ in range(2):  # the second time from the cache
+        ours = records_by_place(encoding.encode_records(records))
+        assert ours == records_by_place(encode_their_logs(records))
+    assert sum(map(len, ours.values())) == len(records)
+    assert len(ours) == 4
+
+
+def records_by_place(
+    request: ExportLogsServiceRequest,
+) -> dict[tuple[bytes, bytes, str], list[bytes]]:
+    found: dict[tuple[bytes, bytes, str], list[bytes]] = {}
+    for group in request.resource_logs:
+        for scope in group.scope_logs:
+            place = (
+                group.resource.SerializeToString(deterministic=True),
+                scope.scope.SerializeToString(deterministic=True),
+                scope.schema_url,
+            )
+            found.setdefault(place, []).extend(
+                record.SerializeToString(deterministic=True) for record in scope.log_records
+            )
+    return {place: sorted(records) for place, records in found.items()}
+
+
+def test_plain_records_do_not_use_the_exporters_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    for value in PLAIN:
+        provider.get_logger("t").emit(body=value, attributes={"key": value})
+    left: list[int] = []
+
+    def count(records: Sequence[ReadableLogRecord]) -> object:
+        left.append(len(records))
+        return encode_their_logs(records)
+
+    monkeypatch.setattr(encoding, "encode_any_records", count)
+    encoding.encode_records(exporter.get_finished_logs())
+    assert left == [0, 1]  # no records, then one to encode the common resource and scope
 
 
 def test_plain_spans_do_not_use_the_exporters_encoder(monkeypatch: pytest.MonkeyPatch) -> None:

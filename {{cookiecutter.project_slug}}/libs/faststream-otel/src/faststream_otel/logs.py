@@ -1,13 +1,13 @@
 """Console logging of a service: one line per record, with its trace id."""
 
 import asyncio
-import copy
 import io
 import logging
 import logging.config
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from .telemetry.errors import stack
 from .telemetry.logs import TraceContextFilter, error_of, message_of
@@ -16,14 +16,18 @@ from .telemetry.logs import TraceContextFilter, error_of, message_of
 class _Line(logging.Formatter):
     """Formats errors as telemetry does, because an error's own text may quote a message of 2 MB.
 
-    A record whose arguments do not match its format string is printed too.
+    A record whose arguments do not match its format string is printed too. The record stays as it
+    is, for other handlers. It has the attributes of `TraceContextFilter`.
     """
 
-    def format(self, record: logging.LogRecord) -> str:
-        line, error = copy.copy(record), error_of(record)
-        line.msg, line.args = message_of(record), None
-        line.exc_info, line.exc_text = None, None if error is None else stack(error)
-        return super().format(line)
+    def format(self, record: Any) -> str:
+        line = (
+            f"{self.formatTime(record)} {record.levelname} {record.name}"
+            f" trace_id={record.trace_id} span_id={record.span_id} {message_of(record)}"
+        )
+        if (error := error_of(record)) is not None:
+            line += f"\n{stack(error)}"
+        return f"{line}\n{self.formatStack(record.stack_info)}" if record.stack_info else line
 
 
 class _OfFastStream(logging.Filter):
@@ -81,13 +85,7 @@ def configure_logging(level: str, noisy: Mapping[str, str] | None = None) -> Non
                 "faststream": {"()": _OfFastStream},
                 "repeats": {"()": _Repeats, "seconds": 30},
             },
-            "formatters": {
-                "line": {
-                    "()": _Line,
-                    "format": "%(asctime)s %(levelname)s %(name)s"
-                    " trace_id=%(trace_id)s span_id=%(span_id)s %(message)s",
-                }
-            },
+            "formatters": {"line": {"()": _Line}},
             "handlers": {
                 "stdout": {
                     "class": "logging.StreamHandler",

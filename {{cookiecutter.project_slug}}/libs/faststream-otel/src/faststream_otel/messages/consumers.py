@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from .broker import Broker, Progress
@@ -23,15 +22,11 @@ class Consumers:
         self._broker_unreachable = False
         self._probe: asyncio.Task[bool] | None = None
 
-    @contextmanager
-    def busy(self, channel: str, seconds: float) -> Iterator[None]:
+    def busy(self, channel: str, seconds: float) -> AbstractContextManager[None]:
         """A context around handling a message of this channel, which may take this long."""
         consumer = self._consumer(channel)
         consumer.busy_until = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            consumer.busy_until = None
+        return consumer
 
     def postponed(self, channel: str) -> None:
         """Call this when a handler asks for a redelivery: its consumer is not stalled."""
@@ -62,7 +57,9 @@ class Consumers:
         return bool(self._broker.faststream.running)
 
     def _consumer(self, channel: str) -> "_Consumer":
-        return self._known.setdefault(channel, _Consumer(time.monotonic()))
+        if (known := self._known.get(channel)) is None:
+            known = self._known[channel] = _Consumer(time.monotonic())
+        return known
 
     async def _answers(self) -> bool:
         # One probe at a time, and never cancelled: without an answer, the client's own time-out
@@ -96,10 +93,16 @@ ANSWER_SECONDS = 2.0
 
 
 @dataclass
-class _Consumer:
-    """The last known state of one consumer. Times are those of the monotonic clock."""
+class _Consumer(AbstractContextManager[None]):
+    """The last known state of one consumer. Times are those of the monotonic clock.
+
+    It is busy until its context ends.
+    """
 
     since: float
     """Time of its last progress."""
     busy_until: float | None = None
     last: Progress | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self.busy_until = None

@@ -141,6 +141,8 @@ class LinkedTelemetryMiddleware:
                 __name__, meter_provider=meter_provider, schema_url=messaging.SCHEMA_URL
             )
             self.metrics = MessageMetrics(meter, counters=include_messages_counters)
+        # Nothing with OTEL_SDK_DISABLED: messages only pass on the context that they came with.
+        self.records = bool(self.metrics) or not isinstance(self.tracer, trace.NoOpTracer)
         self._server: Attributes = {}
         if server_address:
             self._server[server.SERVER_ADDRESS] = server_address
@@ -210,21 +212,30 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
             log_failure(error)
 
     def _start(self) -> None:
+        received = self._received = self._shared.conventions.received(self.msg)
+        # A new context: the current span of the consumer's task did not cause the message.
+        parent = Context() if received.batch else extract(received.headers[0])
+        if self._shared.records:
+            span = self._start_process(received, parent)
+        else:
+            span = trace.get_current_span(parent)
+        self._context_token = attach(trace.set_span_in_context(span, parent))
+        self._local_tokens = (
+            ("span", self.context.set_local("span", span)),
+            ("baggage", self.context.set_local("baggage", _baggage(received))),
+        )
+        self._started = time.perf_counter()
+        self._span = span
+
+    def _start_process(self, received: Received, parent: Context) -> Span:
         shared, conventions = self._shared, self._shared.conventions
-        received = self._received = conventions.received(self.msg)
         subscriber = current_subscriber(self.context)
         name, attributes = self._attributes = shared.operation(
             "process",
             conventions.received_from(self.msg, subscriber),
             conventions.consumer_group(subscriber),
         )
-
-        # A new context: the current span of the consumer's task did not cause the message.
-        parent, links = Context(), None
-        if received.batch:
-            links = _links(received)
-        else:
-            parent = extract(received.headers[0])
+        links = _links(received) if received.batch else None
         details: Attributes | None = None
         if _worth_details(parent):
             details = received.attributes()
@@ -236,14 +247,7 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
             span.set_attributes(received.attributes())
         if links:
             shared.warn_of_dropped_links(span, len(links))
-
-        self._context_token = attach(trace.set_span_in_context(span, parent))
-        self._local_tokens = (
-            ("span", self.context.set_local("span", span)),
-            ("baggage", self.context.set_local("baggage", _baggage(received))),
-        )
-        self._started = time.perf_counter()
-        self._span = span
+        return span
 
     async def after_processed(
         self,
@@ -305,9 +309,11 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
 
     def _start_send(self, cmd: PublishCommand) -> tuple[Span, Attributes]:
         """Start the span of a publication, and inject its context into the headers."""
-        shared = self._shared
+        shared, context = self._shared, self._with_baggage(get_current())
+        if not shared.records:
+            _inject(cmd, context)
+            return trace.INVALID_SPAN, {}
         name, attributes = shared.operation("send", shared.conventions.sent_to(cmd))
-        context = self._with_baggage(get_current())
         details: Attributes | None = None
         if _worth_details(context):
             details = self._send_details(cmd)
@@ -319,10 +325,7 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
         )
         if details is None and span.is_recording():
             span.set_attributes(self._send_details(cmd))
-        # A copy: the dictionary belongs to the caller, or several publishers share it.
-        headers = dict(cmd.headers)
-        inject(headers, trace.set_span_in_context(span, context))
-        cmd.headers = headers
+        _inject(cmd, trace.set_span_in_context(span, context))
         return span, attributes
 
     def _send_details(self, cmd: PublishCommand) -> Attributes:
@@ -346,6 +349,13 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
             if before.get(key) != value:
                 context = baggage.set_baggage(key, value, context)
         return context
+
+
+def _inject(cmd: PublishCommand, context: Context) -> None:
+    # A copy: the dictionary belongs to the caller, or several publishers share it.
+    headers = dict(cmd.headers)
+    inject(headers, context)
+    cmd.headers = headers
 
 
 def _while_busy(repository: ContextRepo, span: Span) -> Span | None:

@@ -168,15 +168,15 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             # With an unknown option FastStream's nack would raise, and FastStream would skip the
             # message.
             exc_val.extra_options.clear()
-        consumer = current_subscriber(self.context)
         decided = isinstance(exc_val, NackMessage) or message.committed is AckStatus.NACKED
         if decided or not isinstance(exc_val, IgnoredException | None):
+            consumer = current_subscriber(self.context)
             redeliveries[consumer] = in_a_row = redeliveries.get(consumer, 0) + 1
             await self._pause(message, in_a_row, exc_val)
             if decided and self._shared.consumers:
                 self._shared.consumers.postponed(self._messages.channel(message))
-        else:
-            redeliveries.pop(consumer, None)
+        elif redeliveries:
+            redeliveries.pop(current_subscriber(self.context), None)
         return False
 
     async def _pause(
@@ -285,7 +285,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             try:
                 if left <= 0:
                     raise TimeoutError("the other messages of its batch used up the time")
-                async with self._time_limit(left):
+                async with TimeLimit(left, self._warn_of_thread):
                     await self._attempt(call_next, message)
             except (AckMessage, RejectMessage, SkipMessage):
                 continue
@@ -305,7 +305,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             self._made = number
             try:
                 with self._span(number):
-                    async with self._time_limit(policy.timeout):
+                    async with TimeLimit(policy.timeout, self._warn_of_thread):
                         return await call_next(msg)
             except IgnoredException:
                 raise
@@ -328,23 +328,20 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
                     self._shared.metrics.retry(self._messages.channel(msg))
         raise AssertionError  # the loop returns or raises
 
-    def _time_limit(self, seconds: float) -> TimeLimit:
-        def warn() -> None:
-            subscriber = current_subscriber(self.context)
-            logger.warning(
-                "Handler %s has not ended within %g s. It runs in a thread, which cannot be"
-                " cancelled: its message, and any further attempt, waits until it ends.",
-                ", ".join(call.name for call in getattr(subscriber, "calls", ())), seconds,
-            )  # fmt: skip
+    def _warn_of_thread(self, seconds: float) -> None:
+        subscriber = current_subscriber(self.context)
+        logger.warning(
+            "Handler %s has not ended within %g s. It runs in a thread, which cannot be cancelled:"
+            " its message, and any further attempt, waits until it ends.",
+            ", ".join(call.name for call in getattr(subscriber, "calls", ())), seconds,
+        )  # fmt: skip
 
-        return TimeLimit(seconds, warn)
+    def _span(self, attempt: int) -> AbstractContextManager[None]:
+        """A span for an attempt. The first attempt has none: the process span shows it."""
+        return nullcontext() if attempt == 1 else self._retry_span(attempt)
 
     @contextmanager
-    def _span(self, attempt: int) -> Iterator[None]:
-        """A span for an attempt. The first attempt has none: the process span shows it."""
-        if attempt == 1:
-            yield
-            return
+    def _retry_span(self, attempt: int) -> Iterator[None]:
         process = trace.get_current_span()
         name = getattr(process, "name", "process message").partition(" ")[2]
         span = start_span(

@@ -7,8 +7,9 @@ here logs this once, and the library works without it.
   OTLP exporter over gRPC: to resend until the time-out while the Collector is unreachable. The
   exporters have no setting for it. Without: an exporter drops a batch after six attempts, which
   take about half a minute.
-- The name `encode_spans` in the module of an OTLP span exporter: to use the cheaper encoder. The
-  exporters have no setting for it. Without: their own encoder, which costs several times as much.
+- The names `encode_spans` and `encode_logs` in the modules of OTLP exporters: to use the cheaper
+  encoder. The exporters have no setting for it. Without: their own encoder, which costs several
+  times as much.
 - `_batch_processor._queue` of a batch processor: to count what is lost when the process ends.
   Without: the count omits what is still queued.
 - `_update_resource` of a provider: to have one resource if other code has set the global providers,
@@ -106,23 +107,23 @@ def send_with(
 
 
 def encode_with(exporter: Any, theirs: Callable[..., Any], ours: Callable[..., Any]) -> bool:
-    """Make an OTLP span exporter encode with `ours`. Returns whether it does.
+    """Make an OTLP exporter encode with `ours`. Returns whether it does.
 
     Args:
-        exporter: A span exporter, over gRPC or HTTP.
-        theirs: The `encode_spans` of opentelemetry-exporter-otlp-proto-common.
+        exporter: An exporter of spans or log records, over gRPC or HTTP.
+        theirs: The `encode_spans` or `encode_logs` of opentelemetry-exporter-otlp-proto-common.
         ours: A function with the same signature.
     """
-    module = sys.modules[type(exporter).__module__]
+    module, name = sys.modules[type(exporter).__module__], theirs.__name__
     uses_name = any(
-        "encode_spans" in method.__code__.co_names
+        name in method.__code__.co_names
         for method in vars(type(exporter)).values()
         if isinstance(method, FunctionType)
     )
-    if not uses_name or getattr(module, "encode_spans", None) not in (theirs, ours):
-        _warn_missing("`encode_spans` in its span exporters", "encoding spans costs more")
+    if not uses_name or getattr(module, name, None) not in (theirs, ours):
+        _warn_missing(f"`{name}` in its exporters", "encoding spans and log records costs more")
         return False
-    module.encode_spans = ours  # type: ignore[attr-defined]
+    setattr(module, name, ours)
     return True
 
 

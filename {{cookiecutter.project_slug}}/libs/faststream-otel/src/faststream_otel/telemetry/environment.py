@@ -156,10 +156,20 @@ def otlp_timeout(signal: Signal) -> float:
     return number if number < _FIRST_MILLISECONDS else number / 1000
 
 
+_QUEUE_SIZES: dict[Queue, int] = {"OTEL_BSP": 65_536, "OTEL_BLRP": 2048}
+"""Defaults. Spans come in bursts, which the SDK's default of 2048 loses. A span that waits encoded
+takes 0.8 KB, a full queue of them 55 MB."""
+
+
+def queue_size(queue: Queue) -> int:
+    """OTEL_{BSP,BLRP}_MAX_QUEUE_SIZE; by default 65,536 spans or 2048 log records."""
+    return int(os.environ.get(f"{queue}_MAX_QUEUE_SIZE", _QUEUE_SIZES[queue]))
+
+
 def batch_size(queue: Queue) -> int:
     """OTEL_{BSP,BLRP}_MAX_EXPORT_BATCH_SIZE; by default 512, or the size of a smaller queue."""
     chosen = os.environ.get(f"{queue}_MAX_EXPORT_BATCH_SIZE")
-    return int(chosen) if chosen else min(512, _queue_size(queue))
+    return int(chosen) if chosen else min(512, queue_size(queue))
 
 
 def _variable(signal: Signal, option: str) -> str:
@@ -310,14 +320,10 @@ def _check_pair(signal: Signal) -> None:
 
 
 def _check_batch(queue: Queue) -> None:
-    name, size = f"{queue}_MAX_EXPORT_BATCH_SIZE", _queue_size(queue)
+    name, size = f"{queue}_MAX_EXPORT_BATCH_SIZE", queue_size(queue)
     if batch_size(queue) > size:
         reason = f"is larger than {queue}_MAX_QUEUE_SIZE={size}; write for example"
         raise _bad(name, os.environ[name], _Wrong(reason, str(min(512, size))))
-
-
-def _queue_size(queue: Queue) -> int:
-    return int(os.environ.get(f"{queue}_MAX_QUEUE_SIZE", "2048"))
 
 
 _BOOLEANS = (

@@ -118,9 +118,11 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     exporter = _load(path)(timeout=otlp_timeout(signal), **_protocol_options(signal))
     if otlp_protocol(signal) == "grpc":
         send_with(exporter, _try_until_time_out)
-    if signal != "traces" or not install_encoder(exporter):  # our encoder does it itself
+    encodes = install_encoder(exporter, signal)
+    if not encodes:  # our encoder does it itself
         _make_encodable(exporter, _ENCODABLE[signal])
     if signal == "traces":
+        exporter.takes_encoded = encodes
         export_in_parts(exporter)
     return delivery.watch(exporter, signal)
 

@@ -7,6 +7,7 @@ limits attributes.
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 from opentelemetry.sdk.environment_variables import OTEL_SPAN_LINK_COUNT_LIMIT
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
@@ -14,6 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Status
 from opentelemetry.util.types import AttributeValue
 
+from .encoding import encode
 from .errors import MAX_STACK, MAX_TEXT, bounded
 
 # A link takes about 110 bytes. This many links, with their spans, stay below 4 MiB, the default
@@ -53,10 +55,20 @@ def _parts(spans: Sequence[ReadableSpan]) -> Iterator[Sequence[ReadableSpan]]:
 
 
 class LimitedSpanProcessor(BatchSpanProcessor):
-    """A `BatchSpanProcessor` that cuts long status descriptions and long texts of events."""
+    """A `BatchSpanProcessor` that cuts long status descriptions and long texts of events.
+
+    If the exporter `takes_encoded` spans, it encodes most spans before they wait in the queue.
+    """
+
+    def __init__(self, exporter: SpanExporter, **options: Any) -> None:
+        super().__init__(exporter, **options)
+        self._encodes: bool = getattr(exporter, "takes_encoded", False)
 
     def on_end(self, span: ReadableSpan) -> None:
-        super().on_end(_limited(span) if span.status.description or span.events else span)
+        if not (span.context and span.context.trace_flags.sampled):
+            return
+        encoded = encode(span) if self._encodes else None
+        super().on_end(cast("ReadableSpan", encoded or _limited(span)))
 
 
 def _limited(span: ReadableSpan) -> ReadableSpan:

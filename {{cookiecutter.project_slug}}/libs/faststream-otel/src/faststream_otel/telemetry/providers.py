@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -36,6 +36,7 @@ from .environment import (
     batch_size,
     environment_warnings,
     prepare_environment,
+    queue_size,
 )
 from .exporters import Delivery, make_exporters
 from .limits import LimitedSpanProcessor, span_limits
@@ -97,8 +98,6 @@ class Telemetry:
         package: str = "",
     ) -> None:
         prepare_environment()
-        # The SDK's counters of dropped telemetry are off by default; a dashboard shows them.
-        os.environ.setdefault(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "true")
         _set_diagnostic_level()
         for warning in environment_warnings():
             logger.warning("%s", warning)
@@ -106,46 +105,18 @@ class Telemetry:
         self._closed = threading.Lock()
         self._event_loop_watch: EventLoopWatch | None = None
 
-        given = {"traces": span_exporter, "metrics": metric_exporter, "logs": log_exporter}
+        given: dict[Signal, Any] = {
+            "traces": span_exporter,
+            "metrics": metric_exporter,
+            "logs": log_exporter,
+        }
         found = _set_by_others() if make_global else {}
         # Providers that other code has set, and will shut down.
         self._others = {signal: one for signal, one in found.items() if given[signal] is None}
         resource = _merged(make_resource(service_name, package), self._others.values())
         self._delivery = Delivery()
         self._queues: list[tuple[Signal, BatchSpanProcessor | BatchLogRecordProcessor]] = []
-        exporters = {signal: self._exporters(signal, given[signal]) for signal in SIGNALS}
-        exports = {
-            signal: self.enabled and (bool(exporters[signal]) or self._others_export(signal))
-            for signal in SIGNALS
-        }
-
-        self.meter_provider: MeterProvider = self._others.get("metrics") or MeterProvider(
-            [PeriodicExportingMetricReader(exporter) for exporter in exporters["metrics"]],
-            resource=resource, views=VIEWS, shutdown_on_exit=False,
-        )  # fmt: skip
-        self.tracer_provider: TracerProvider = self._others.get("traces") or TracerProvider(
-            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
-            span_limits=span_limits(),
-        )  # fmt: skip
-        self.logger_provider: LoggerProvider = self._others.get("logs") or LoggerProvider(
-            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider
-        )
-        for exporter in exporters["traces"]:
-            spans = LimitedSpanProcessor(
-                exporter,
-                max_export_batch_size=batch_size("OTEL_BSP"),
-                meter_provider=self.meter_provider,
-            )
-            self.tracer_provider.add_span_processor(spans)
-            self._queues.append(("traces", spans))
-        for exporter in exporters["logs"]:
-            records = BatchLogRecordProcessor(
-                exporter,
-                max_export_batch_size=batch_size("OTEL_BLRP"),
-                meter_provider=self.meter_provider,
-            )
-            self.logger_provider.add_log_record_processor(records)
-            self._queues.append(("logs", records))
+        exports = self._make_providers(given, resource)
         self._exports_metrics = exports["metrics"]
         self._log_handler = None
         if exports["logs"] and self.logger_provider not in _fed:
@@ -162,6 +133,48 @@ class Telemetry:
             self._make_global()
         self._log_shared_providers()
         atexit.register(self.close)
+
+    def _make_providers(self, given: dict[Signal, Any], resource: Resource) -> dict[Signal, bool]:
+        """Make the providers, with their exporters. Returns which signals are exported."""
+        with _health_metrics():
+            exporters = {signal: self._exporters(signal, given[signal]) for signal in SIGNALS}
+            self.meter_provider: MeterProvider = self._others.get("metrics") or MeterProvider(
+                [PeriodicExportingMetricReader(exporter) for exporter in exporters["metrics"]],
+                resource=resource, views=VIEWS, shutdown_on_exit=False,
+            )  # fmt: skip
+        self.tracer_provider: TracerProvider = self._others.get("traces") or TracerProvider(
+            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
+            span_limits=span_limits(),
+        )  # fmt: skip
+        self.logger_provider: LoggerProvider = self._others.get("logs") or LoggerProvider(
+            resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider
+        )
+        with _health_metrics():
+            self._add_processors(exporters)
+        return {
+            signal: self.enabled and (bool(exporters[signal]) or self._others_export(signal))
+            for signal in SIGNALS
+        }
+
+    def _add_processors(self, exporters: dict[Signal, list[Any]]) -> None:
+        for exporter in exporters["traces"]:
+            spans = LimitedSpanProcessor(
+                exporter,
+                max_queue_size=queue_size("OTEL_BSP"),
+                max_export_batch_size=batch_size("OTEL_BSP"),
+                meter_provider=self.meter_provider,
+            )
+            self.tracer_provider.add_span_processor(spans)
+            self._queues.append(("traces", spans))
+        for exporter in exporters["logs"]:
+            records = BatchLogRecordProcessor(
+                exporter,
+                max_queue_size=queue_size("OTEL_BLRP"),
+                max_export_batch_size=batch_size("OTEL_BLRP"),
+                meter_provider=self.meter_provider,
+            )
+            self.logger_provider.add_log_record_processor(records)
+            self._queues.append(("logs", records))
 
     @property
     def resource(self) -> Resource:
@@ -282,6 +295,24 @@ _GLOBALS: dict[Signal, tuple[Callable[[], Any], Callable[[Any], None], type]] = 
     "metrics": (metrics.get_meter_provider, metrics.set_meter_provider, MeterProvider),
     "logs": (_logs.get_logger_provider, _logs.set_logger_provider, LoggerProvider),
 }
+
+
+@contextmanager
+def _health_metrics() -> Iterator[None]:
+    """Switch on the SDK's metrics of queues and exporters, unless the environment decides.
+
+    They cost something per batch. The SDK reads the variable when it makes a component. Outside of
+    this context it makes those whose metrics would double the cost of a span, such as
+    `otel.sdk.span.live`.
+    """
+    if OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED in os.environ:
+        yield
+        return
+    os.environ[OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED]
 
 
 def _set_by_others() -> dict[Signal, Any]:

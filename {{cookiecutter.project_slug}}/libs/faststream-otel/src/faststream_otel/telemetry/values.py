@@ -78,10 +78,7 @@ def spans(batch: Sequence[ReadableSpan]) -> Sequence[ReadableSpan]:
 def records(batch: Sequence[ReadableLogRecord]) -> Sequence[ReadableLogRecord]:
     """Log records whose values an OTLP encoder accepts."""
     shared = _Shared()
-    return [
-        one if _is_plain(one, shared) else cast("ReadableLogRecord", _record(one, shared))
-        for one in batch
-    ]
+    return [cast("ReadableLogRecord", _record(one, shared)) for one in batch]
 
 
 def metrics(data: MetricsData) -> MetricsData:
@@ -155,25 +152,6 @@ def _span(span: ReadableSpan, shared: _Shared) -> _With:
         links=[_With(link, attributes=attributes(link.attributes)) for link in span.links],
         status=_With(span.status, description=_text_or_none(span.status.description)),
         **shared.of(span),
-    )
-
-
-def _is_plain(record: ReadableLogRecord, shared: _Shared) -> bool:
-    """Whether no value needs converting, as for most records: checking is cheaper than a copy."""
-    log, around = record.log_record, shared.of(record)
-    kept = log.attributes or {}
-    return (
-        around["resource"] is record.resource
-        and around["instrumentation_scope"] is record.instrumentation_scope
-        and _time(log.timestamp) is log.timestamp
-        and _time(log.observed_timestamp) is log.observed_timestamp
-        and all(
-            (type(one) is str and one.isascii())
-            or one is None
-            or type(one) is float
-            or (type(one) is int and -(2**63) <= one < 2**63)
-            for one in (log.body, log.severity_text, log.event_name, *kept, *kept.values())
-        )
     )
 
 

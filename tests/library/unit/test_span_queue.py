@@ -1,0 +1,124 @@
+"""The queue of spans survives a burst, takes little memory, and its metrics are exported."""
+
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+from faststream_otel.dev.receiver import OtlpReceiver
+from faststream_otel.telemetry import Telemetry
+from opentelemetry.util.types import AttributeValue
+
+INTERNAL = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+MESSAGE: dict[str, AttributeValue] = {
+    "messaging.system": "kafka",
+    "messaging.operation.name": "process",
+    "messaging.operation.type": "process",
+    "messaging.destination.name": "orders",
+    "messaging.destination.template": "orders",
+    "messaging.destination.partition.id": "1",
+    "messaging.consumer.group.name": "payments.orders",
+    "messaging.message.body.size": 120,
+    "server.address": "kafka",
+    "server.port": 9092,
+}
+OF_QUEUES = {
+    f"otel.sdk.processor.{signal}.{metric}"
+    for signal in ("span", "log")
+    for metric in ("processed", "queue.size", "queue.capacity")
+}
+OF_EXPORTS = {f"otel.sdk.exporter.{signal}.exported" for signal in ("span", "log")}
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        monkeypatch.delenv(f"OTEL_{signal}_EXPORTER", raising=False)
+    with OtlpReceiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.grpc_endpoint)
+        yield receiver
+
+
+def record_spans(telemetry: Telemetry, count: int) -> None:
+    tracer = telemetry.tracer_provider.get_tracer("test")
+    for number in range(count):
+        attributes = MESSAGE | {"messaging.kafka.offset": number}
+        tracer.start_span("process orders", attributes=attributes).end()
+
+
+def metric_names(sink: OtlpReceiver) -> set[str]:
+    return {point.name for point in sink.metrics if point.name.startswith("otel.sdk.")}
+
+
+def test_a_burst_of_spans_loses_none(sink: OtlpReceiver) -> None:
+    telemetry = Telemetry("burst", make_global=False)
+    record_spans(telemetry, 50_000)
+    telemetry.close(60)
+    assert sum(export.items for export in sink.exports if export.signal == "traces") == 50_000
+
+
+def test_a_waiting_span_takes_less_than_a_kilobyte(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5000")  # so that all of them wait
+    telemetry = Telemetry("waiting", make_global=False)
+    record_spans(telemetry, 10)  # fills the caches
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        record_spans(telemetry, 1000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    telemetry.close()
+    assert sum(export.items for export in sink.exports if export.signal == "traces") == 1010
+    assert (after - before) / 1000 < 1000
+
+
+SERVICE = """
+import os
+from faststream_otel import Telemetry
+telemetry = Telemetry("healthy")
+assert "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED" not in os.environ
+telemetry.tracer_provider.get_tracer("test").start_span("span").end()
+telemetry.logger_provider.get_logger("test").emit(body="record")
+telemetry.tracer_provider.force_flush()
+telemetry.logger_provider.force_flush()
+telemetry.close()
+"""
+
+
+def test_metrics_of_queues_and_exports_are_on_by_default(sink: OtlpReceiver) -> None:
+    subprocess.run([sys.executable, "-c", SERVICE], check=True, timeout=60)  # global providers
+    assert metric_names(sink) >= OF_QUEUES | OF_EXPORTS
+    assert not {"otel.sdk.span.live", "otel.sdk.log.created"} & metric_names(sink)
+
+
+@pytest.mark.parametrize(("value", "all_of_them"), [("true", True), ("false", False)])
+def test_the_variable_switches_all_metrics_on_or_off(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, value: str, all_of_them: bool
+) -> None:
+    monkeypatch.setenv(INTERNAL, value)
+    telemetry = Telemetry("chosen", make_global=False)
+    record_spans(telemetry, 3)
+    telemetry.tracer_provider.force_flush()
+    telemetry.close()
+    assert ("otel.sdk.span.live" in metric_names(sink)) == all_of_them
+    assert bool(metric_names(sink)) == all_of_them
+
+
+def test_dropped_spans_are_counted(sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "5")
+    telemetry = Telemetry("full", make_global=False)
+    record_spans(telemetry, 200)
+    telemetry.close()
+    taken = sum(export.items for export in sink.exports if export.signal == "traces")
+    dropped = max(
+        point.value
+        for point in sink.metrics
+        if point.name == "otel.sdk.processor.span.processed"
+        and point.attributes.get("error.type") == "queue_full"
+    )
+    assert dropped == pytest.approx(200 - taken, abs=5)  # the SDK counts without a lock
