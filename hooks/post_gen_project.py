@@ -85,4 +85,8 @@ The project is baked. Next:
 
     cd {shlex.quote(str(ROOT))}
     docker compose up        # or, without Docker: make dev
+
+A first commit lets later updates merge with your changes:
+
+    git init && git add --all && git commit --message 'Bake the project'
 """)
