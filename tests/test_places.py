@@ -96,7 +96,7 @@ def test_the_printed_commit_has_no_secret(bakery: Bakery, tmp_path: Path) -> Non
     )  # fmt: skip
     committed = git(project, "ls-files").split()
     assert "compose.yaml" in committed
-    assert not [name for name in committed if name.endswith(".env")]
+    assert not [name for name in committed if Path(name).name == ".env"]
 
 
 def test_a_folder_that_is_not_empty_is_refused(bakery: Bakery, tmp_path: Path) -> None:
