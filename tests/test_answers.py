@@ -67,7 +67,7 @@ REFUSED = [
     ("author", "{% never closed", "template mark"),
     ("trace_backend", "zipkn", "'zipkin'. A good one: zipkin"),
     ("license", "mit", "'MIT', 'Apache-2.0', 'BSD-3-Clause', 'none'. A good one: MIT"),
-    ("python_version", "3.10", "none of"),
+    ("python_version", "3.10", "A good one: 3.13"),
     ("backend", "jaeger", "not a question"),
     ("_template_version", "9", "not a question"),
 ]
