@@ -93,7 +93,8 @@ def running(
         "service": {
             "pipelines": {
                 "traces/store": {"exporters": [store]},
-                "metrics": {"exporters": ["file/metrics"]},
+                # Without host_metrics: the queue has no volume of its own here.
+                "metrics": {"receivers": ["otlp"], "exporters": ["file/metrics"]},
                 "metrics/from_spans": {"exporters": ["file/metrics"]},
                 "logs": {"exporters": ["file/logs"]},
             },

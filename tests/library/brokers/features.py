@@ -36,6 +36,8 @@ class Features(Flag):
     """Delivers messages that are waiting as one batch, though they were published one by one."""
     IN_FLIGHT = auto()
     """Lag counts messages that are being handled."""
+    REPLICAS = auto()
+    """Tells its clients how many copies of a channel it keeps."""
     RESTARTS = auto()
     """`start` yields a `servers.Process`, which can be restarted and frozen."""
     INSTANCES = auto()
@@ -79,7 +81,9 @@ class Row:
     secured: Callable[[], AbstractContextManager[Secured]] | None = None
 
 
-KAFKA = Features.KEYS | Features.ANY_HEADERS | Features.NO_BODY | Features.IN_FLIGHT
+KAFKA = (
+    Features.KEYS | Features.ANY_HEADERS | Features.NO_BODY | Features.IN_FLIGHT | Features.REPLICAS
+)
 
 BROKERS = {
     "kafka": Row(
@@ -119,7 +123,8 @@ BROKERS = {
                 | Features.RESTARTS
                 | Features.INSTANCES
                 | Features.NAMES_CHANNELS
-                | Features.IN_FLIGHT,
+                | Features.IN_FLIGHT
+                | Features.REPLICAS,
             ),
         ],
     ),

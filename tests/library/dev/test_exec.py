@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faststream_otel.dev.local import ENVIRONMENT, credentials, running_environment
+from faststream_otel.dev.local import ENVIRONMENT, running_environment
 from faststream_otel.dev.project import Project
 
 PROGRAM = """
@@ -76,12 +76,3 @@ def test_a_run_is_found_while_it_lasts(project: Project) -> None:
     assert running_environment(project) is None  # killed, and so the file is still there
     path.write_text("{")
     assert running_environment(project) is None
-
-
-def test_other_commands_get_the_credentials_of_the_users_own_broker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("BROKER_URL", "localhost:5672")
-    monkeypatch.setenv("BROKER_PASSWORD", "secret")
-    assert credentials("localhost:5672")["BROKER_PASSWORD"] == "secret"
-    assert credentials("127.0.0.1:40000") == {}  # an embedded one

@@ -14,7 +14,7 @@ app = service.app
 
 @service.subscriber("numbers")
 async def count(number: int) -> None:
-    await asyncio.sleep(0.03)  # behind those that come
+    await asyncio.sleep(0.05)  # behind those that come
     print(f"handled {number}", flush=True)
 
 

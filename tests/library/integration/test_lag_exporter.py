@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from faststream_otel.kafka.embedded import embedded_kafka
-from faststream_otel.messages.broker import Group, Lag, Unreachable
+from faststream_otel.messages.broker import Group, Lag, Replicas, Unreachable
 from faststream_otel.messages.lag import LagMetrics
 from faststream_otel.telemetry import ServiceRegistry
 from opentelemetry.sdk.resources import Resource
@@ -56,6 +56,7 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.answer: Any = []
+        self.copies: list[Replicas] = []
         self.asked = 0
 
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
@@ -66,6 +67,10 @@ class FakeBroker:
             raise self.answer
         return list(self.answer)
 
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        assert set(channels) == {"numbers"}
+        return self.copies
+
 
 @pytest.fixture
 def broker() -> FakeBroker:
@@ -74,7 +79,7 @@ def broker() -> FakeBroker:
 
 @pytest.fixture
 def metrics(broker: FakeBroker) -> LagMetrics:
-    return LagMetrics(broker, [Group("numbers", "g")], seconds=0.2)  # type: ignore[arg-type]
+    return LagMetrics(broker, {Group("numbers", "g"): "s"}, seconds=0.2)  # type: ignore[arg-type]
 
 
 async def scrape(metrics: LagMetrics) -> Samples:
@@ -91,22 +96,48 @@ async def test_each_state_and_position_has_a_sample(
 ) -> None:
     broker.answer = [
         Lag("numbers", "g", ready=3, in_flight=2, position=7, partition="1"),
-        Lag("words", "h", ready=1, in_flight=0),
+        Lag("words", "h", ready=1, in_flight=None),
     ]
     found = await scrape(metrics)
     numbers = {
         "messaging_destination_template": "numbers",
         "messaging_consumer_group_name": "g",
         "messaging_destination_partition_id": "1",
-        "service_name": "lag",
+        "service_name": "s",
     }
     assert found.value("messaging_consumer_lag", **numbers, state="ready") == 3
     assert found.value("messaging_consumer_lag", **numbers, state="in_flight") == 2
     assert found.value("messaging_consumer_position", **numbers) == 7
-    words = {"messaging_destination_template": "words", "messaging_destination_partition_id": ""}
-    assert found.value("messaging_consumer_lag", **words) == 1
+    words = {
+        "messaging_destination_template": "words",
+        "messaging_destination_partition_id": "",
+        "service_name": "",  # of a group that no service of ours has
+    }
+    assert found.value("messaging_consumer_lag", **words, state="ready") == 1
+    # Unknown is not zero.
+    assert found.value("messaging_consumer_lag", **words, state="in_flight") is None
     assert found.value("messaging_consumer_position", **words) is None
     assert found.value("messaging_broker_up", messaging_system="fake") == 1
+
+
+async def test_the_copies_of_a_channel_are_told_if_the_broker_tells_them(
+    broker: FakeBroker, metrics: LagMetrics
+) -> None:
+    assert (await scrape(metrics)).value("messaging_channel_replicas") is None
+    broker.copies = [
+        Replicas("numbers", configured=3, in_sync=3, partition="0"),
+        Replicas("numbers", configured=3, in_sync=2, partition="1"),
+    ]
+    found = await scrape(metrics)
+    one = {
+        "messaging_destination_template": "numbers",
+        "messaging_destination_partition_id": "1",
+        "service_name": "lag",
+    }
+    assert found.value("messaging_channel_replicas", **one) == 3
+    assert found.value("messaging_channel_replicas_in_sync", **one) == 2
+    broker.answer = Unreachable("it is gone")
+    assert (await scrape(metrics)).value("messaging_channel_replicas_in_sync") is None
 
 
 @pytest.mark.parametrize(
@@ -202,9 +233,13 @@ async def test_the_command_outlives_a_broker_that_goes_and_comes(
             async with forwarding(port, kafka):
                 found = await get(process)
             assert found.value("messaging_broker_up", messaging_system="kafka") == 1
-            for group in ("counting.numbers", "adding.numbers"):
-                lag = found.value("messaging_consumer_lag", messaging_consumer_group_name=group)
-                assert lag == 1, group
+            for service in ("counting", "adding"):
+                lag = found.value(
+                    "messaging_consumer_lag",
+                    messaging_consumer_group_name=f"{service}.numbers",
+                    service_name=service,
+                )
+                assert lag == 1, service
             assert {
                 labels["deployment_environment_name"]
                 for name, labels, _ in found

@@ -1,6 +1,7 @@
 """What only NATS does: each trap of it, on the real server."""
 
 import asyncio
+import logging
 import resource
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 from faststream import AckPolicy
 from faststream.exceptions import NackMessage
 from faststream.nats import NatsBroker, PullSub
-from faststream_otel.messages.broker import Broker, TooLarge, Unavailable, Unreachable
+from faststream_otel.logs import configure_logging
+from faststream_otel.messages.broker import Broker, NotSent, TooLarge, Unavailable, Unreachable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter
 from faststream_otel.messages.retry import RetryMiddleware, RetryPolicy
 from faststream_otel.nats import NatsRetryMiddleware, NatsTelemetryMiddleware
+from faststream_otel.nats import broker as nats_broker
 from faststream_otel.nats.embedded import embedded_nats
 from faststream_otel.nats.messages import (
     MAX_DEAD_LETTER_BYTES,
@@ -155,7 +158,7 @@ async def test_publishing_without_a_stream_says_what_creates_it(server: str) -> 
             rig.publish(channel, "body"),
             rig.broker.send(channel, body=b"", key=None, headers={}, correlation_id=None),
         ):
-            with pytest.raises(Unavailable) as raised:
+            with pytest.raises(NotSent) as raised:
                 await sent
             assert channel in str(raised.value)
             assert "faststream-otel channels" in str(raised.value)
@@ -410,6 +413,38 @@ async def test_a_restart_of_the_server_in_mid_handler(tmp_path: Path) -> None:
             await until(rig.broker.joined, "the consumer")
     raws = [rig.broker.raw(one) for one in rig.seen[channel]]
     assert [raw.body for raw in raws].count(b"one") == 1
+
+
+async def test_a_lost_connection_is_a_line_and_delays_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A server that was restarted does not know what was asked of it before. Nothing waits for that.
+    monkeypatch.setattr(nats_broker, "PULL_SECONDS", 3600.0)
+    port = free_port()
+    rig = Rig(NATS, f"127.0.0.1:{port}")
+    channel = rig.named("delayed")
+    rig.subscribe(channel)
+    configure_logging("INFO", rig.broker.noisy_loggers)
+    for name in ("", "faststream"):
+        logging.getLogger(name).addHandler(caplog.handler)
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(nats_server(tmp_path, port=port))
+        async with running(rig):
+            client: Any = rig.broker.faststream.connection
+            await until(lambda: client.pulls, "the first request")
+            await asyncio.sleep(0.1)
+            first.close()
+            await until(lambda: not rig.broker.joined(), "the client to notice")
+            second.enter_context(nats_server(tmp_path, port=port))
+            await until(rig.broker.joined, "the client to reconnect")
+            await rig.publish(channel, "one")
+            await rig.delivered(channel, 1)
+            await rig.idle(channel)
+    lines = [one for one in caplog.records if one.levelno >= logging.INFO]
+    assert [("is lost" in one.getMessage(), one.exc_info) for one in lines] == [
+        (True, None), (False, None)
+    ]  # fmt: skip
+    assert "connected again" in lines[1].getMessage()
 
 
 # --- Sizes and headers

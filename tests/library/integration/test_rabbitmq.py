@@ -1,6 +1,7 @@
 """What only RabbitMQ does: each trap of it, on the real server."""
 
 import asyncio
+import logging
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,14 +15,21 @@ import pamqp.encode
 import pytest
 from aio_pika.abc import AbstractChannel
 from faststream.rabbit import QueueType, RabbitBroker, RabbitQueue
+from faststream_otel.logs import configure_logging
 from faststream_otel.messages.broker import TooLarge, Unavailable
 from faststream_otel.messages.dead_letters import DEAD_LETTERS
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter
+from faststream_otel.messages.dead_letters.replay import Replay
+from faststream_otel.messages.dead_letters.search import Filter, Search
+from faststream_otel.messages.dead_letters.states import State
 from faststream_otel.messages.retry import RetryPolicy
 from faststream_otel.rabbitmq import RabbitRetryMiddleware, consumers
+from faststream_otel.rabbitmq import dead_letters as rabbitmq_dead_letters
+from faststream_otel.rabbitmq.channels import service_queue
 from faststream_otel.rabbitmq.consumers import MAX_BATCH
 from faststream_otel.rabbitmq.embedded import server_command
 from faststream_otel.rabbitmq.messages import MAX_MESSAGE_BYTES, Unroutable
+from opentelemetry.trace import NoOpTracer
 
 from ..brokers.features import BROKERS, Features
 from ..brokers.rig import Rig, until
@@ -61,6 +69,13 @@ async def client(server: str) -> AsyncIterator[AbstractChannel]:
 async def running(rig: Rig) -> AsyncIterator[Rig]:
     async with rig.running(Features.CHANNELS):
         yield rig
+
+
+def capture(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """Capture what a service logs, with the loggers that it configures."""
+    configure_logging("INFO", served.broker.noisy_loggers)
+    for name in ("", "faststream"):
+        logging.getLogger(name).addHandler(caplog.handler)
 
 
 def bodies(rig: Rig, channel: str) -> list[bytes | None]:
@@ -204,6 +219,51 @@ async def test_a_handler_that_a_lost_connection_cancels_gets_its_message_again(
     second.close()
 
 
+@pytest.mark.parametrize("kind", ["idle", "async", "thread", "batch"])
+async def test_a_lost_connection_is_a_line_of_the_log(
+    server: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    served = Served(RABBITMQ, f"127.0.0.1:{port}")
+    capture(served, caplog)
+    channel, handled, go_on = served.named(kind), 0, threading.Event()
+
+    async def wait(_: Any) -> None:
+        nonlocal handled
+        handled += 1
+        await asyncio.to_thread(go_on.wait, 20)
+
+    def block(_: Any) -> None:
+        nonlocal handled
+        handled += 1
+        go_on.wait(20)
+
+    handler = block if kind == "thread" else wait
+    served.service.subscriber(channel, batch=kind == "batch")(handler)
+    publisher = served.service.publisher(channel)
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(relay(port, server))
+    async with served.running(Features.CHANNELS, [channel]):
+        if kind != "idle":
+            await served.broker.publish(publisher, "one", key=None)
+            await until(lambda: handled, "the handler")
+        first.close()
+
+        def logged(text: str) -> list[logging.LogRecord]:
+            return [one for one in caplog.records if text in one.getMessage()]
+
+        await until(lambda: logged("is lost"), "a line of the loss")
+        second.enter_context(relay(port, server))
+        await until(lambda: logged("connected again"), "a line of the reconnect")
+        go_on.set()
+        await served.idle(channel)
+    second.close()
+    assert len(logged("is lost")) == len(logged("connected again")) == 1
+    assert len(logged("was cancelled")) == (1 if kind == "async" else 0)
+    assert [one.getMessage() for one in caplog.records if one.exc_info] == []
+    assert [one.getMessage() for one in caplog.records if one.levelno > logging.WARNING] == []
+
+
 async def test_a_handler_in_a_thread_does_not_run_twice_at_once(server: str) -> None:
     """A lost connection cannot end a thread. Its message, delivered again, waits until it ends."""
     port = free_port()
@@ -234,6 +294,69 @@ async def test_a_handler_in_a_thread_does_not_run_twice_at_once(server: str) -> 
         await served.idle(channel)
     second.close()
     assert (running, most) == (0, 1)
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[str]:
+    """A server that takes a message from a handler that is busy for a second."""
+    port = free_port(3)
+    configuration = f"listeners.tcp.1 = 127.0.0.1:{port}\nconsumer_timeout = 1000"
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-", ignore_cleanup_errors=True) as folder:
+        advanced = Path(folder, "advanced.config")
+        advanced.write_text("[{rabbit, [{channel_tick_interval, 200}]}].\n")
+        try:
+            command, environment = server_command(
+                Path(folder), range(port, port + 3), configuration
+            )
+        except FileNotFoundError as error:
+            pytest.skip(str(error))
+        variables = {**environment, "RABBITMQ_ADVANCED_CONFIG_FILE": str(advanced)}
+        with Process(port, command, Path(folder, "output"), variables).running() as running:
+            yield running.url
+
+
+async def test_a_handler_that_rabbitmq_has_no_patience_for_is_named(
+    impatient: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its queues ask for patience, which RabbitMQ grants from 3.12 on. So this one is older, or
+    somebody has set a policy."""
+    served = Served(RABBITMQ, impatient, handler_timeout_seconds=60)
+    capture(served, caplog)
+    channel, ended = served.named("slow"), list[str]()
+
+    @served.service.subscriber(channel)
+    async def handle(body: str) -> None:
+        try:
+            await asyncio.sleep(60 if not ended else 0)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        ended.append(body)
+
+    async with served.running(Features.CHANNELS, [channel]):
+        await served.broker.publish(served.service.publisher(channel), "one", key=None)
+        try:
+            await until(lambda: ended == ["cancelled", "one"], "the message again")
+        except AssertionError:
+            if not ended:
+                pytest.skip("this RabbitMQ grants the patience that its queue asks for")
+            raise
+        await served.idle(channel)
+        assert await served.dead_letters(channel, 0) == []
+    (line,) = (one.getMessage() for one in caplog.records if "consumer_timeout" in one.getMessage())
+    assert "raise consumer_timeout in rabbitmq.conf" in line
+
+
+async def test_a_queue_asks_rabbitmq_for_patience(server: str, client: AbstractChannel) -> None:
+    rig = Rig(RABBITMQ, server)
+    channel = rig.named("patient")
+    rig.subscribe(channel)
+    async with running(rig):
+        pass
+    # RabbitMQ compares the arguments that it knows: they are declared alike by `channels`.
+    await rig.broker.create_channels([channel], rig.broker.groups())
+    timeout = service_queue(channel).arguments["x-consumer-timeout"]
+    assert timeout > 1000 * RetryPolicy(attempts=10, timeout=86_400).longest(MAX_BATCH)
 
 
 async def test_a_start_that_fails_half_way_leaves_no_connection(
@@ -444,6 +567,44 @@ async def test_a_batch_that_is_being_collected_survives_a_lost_connection(
 
 
 # --- An application's own broker
+
+
+async def test_a_dead_letter_that_no_queue_takes_was_certainly_not_sent(server: str) -> None:
+    rig = Rig(RABBITMQ, server)
+    gone = rig.named("gone")
+    await rig.broker.create_channels([gone])  # without a queue
+    async with rig.broker.dead_letters() as store:
+        log, _ = store.order("0")
+        id = await store.append(log, b"", {"dead-letter.channel": gone})
+        search = Search(store, Filter(ids=frozenset([id])))
+        await search.prepare()
+        replay = Replay(store, NoOpTracer(), search.ends)
+        found = (one async for one, _ in search.dead_letters())
+        (outcome,) = [one async for one in replay.send(found)]
+        assert gone in outcome.reason
+        search = Search(store, Filter(ids=frozenset([id])))
+        await search.prepare()
+        assert search.states.of(id) is State.OPEN
+
+
+async def test_a_slow_stream_of_dead_letters_is_not_empty(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(RABBITMQ, server)
+    await rig.broker.create_channels([])
+    monkeypatch.setattr(rabbitmq_dead_letters, "FIRST_SECONDS", 0.0)
+    for _ in range(2):
+        async with rig.broker.dead_letters() as store:
+            before = [one.id async for one in store.read()]
+        async with rig.broker.dead_letters() as store:
+            appended = await store.append(DEAD_LETTERS, b"late", {"dead-letter.channel": "late"})
+        async with rig.broker.dead_letters() as store:
+            found = [one.id async for one in store.read()]
+            assert appended in found
+            assert set(found) >= set(before)
+            late = Search(store, Filter(channel="late"))
+            await late.prepare()
+            assert appended in [one.id async for one, _ in late.dead_letters()]
 
 
 async def test_the_first_dead_letter_creates_their_channel(

@@ -1,5 +1,6 @@
 """`faststream-otel`: which project it works with, and what it says when that does not fit."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Collection
@@ -8,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faststream_otel import service as service_module
 from faststream_otel.cli import development, run
 from faststream_otel.cli.__main__ import main
 from faststream_otel.kafka.broker import Kafka
+from faststream_otel.kafka.settings import KafkaSettings
 from faststream_otel.messages.broker import Unreachable
 
 APP = ("--app", "order_flow")
@@ -101,7 +104,8 @@ def test_a_module_that_the_project_misses_is_not_hidden(
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("PORT", "none", "PORT: Input should be a valid integer"),
+        ("PORT", "none", "PORT=none is not a whole number: set for example PORT=8000"),
+        ("API_PAGES", "maybe", "API_PAGES=maybe is neither true nor false"),
         ("BROKER_URL", "kafka:nine", "BROKER_URL cannot be read"),
         ("OTEL_TRACES_EXPORTER", "jeager", "OTEL_TRACES_EXPORTER"),
     ],
@@ -232,6 +236,17 @@ def test_a_service_is_run_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "order_flow.services.payments", module)
     assert run.main("order_flow", ["payments"]) == 0
     assert ran == ["payments"]
+
+
+def test_a_service_that_runs_collects_garbage_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    then: list[tuple[int, int, int]] = []
+    before = gc.get_threshold()
+    monkeypatch.setattr(service_module, "serve", lambda *_: then.append(gc.get_threshold()))
+    try:
+        service_module.Service("payments", KafkaSettings()).run()
+    finally:
+        gc.set_threshold(*before)
+    assert then[0][0] > before[0]
 
 
 def test_a_service_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,14 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from faststream_otel.messages.broker import Headers, Raw, TooLarge, Unavailable, Unreachable
+from faststream_otel.messages.broker import (
+    Headers,
+    NotSent,
+    Raw,
+    TooLarge,
+    Unavailable,
+    Unreachable,
+)
 from faststream_otel.messages.dead_letters.dead_letter import DeadLetter, Record
 from faststream_otel.messages.dead_letters.headers import HEADERS, encoded_headers
 from faststream_otel.messages.dead_letters.replay import (
@@ -587,17 +594,24 @@ async def test_a_dead_letter_that_cannot_be_sent_stays_open_with_a_reason(
 async def test_one_failed_dead_letter_does_not_stop_the_others(
     store: MemoryStore, operator: Operator
 ) -> None:
-    store.fails = {b"large": TooLarge("too large"), b"lost": Unavailable("no answer")}
-    ids = [store.put(body=body) for body in (b"a", b"large", b"lost", b"b")]
+    store.fails = {
+        b"large": TooLarge("too large"),
+        b"lost": Unavailable("no answer"),
+        b"nowhere": NotSent("no queue"),
+    }
+    ids = [store.put(body=body) for body in (b"a", b"large", b"lost", b"nowhere", b"b")]
     outcomes = {one.dead_letter.id: one.reason for one in await operator.replay()}
 
-    a, large, lost, b = ids
-    assert outcomes == {a: "", large: "too large", lost: "no answer", b: ""}
+    a, large, lost, nowhere, b = ids
+    assert outcomes == {
+        a: "", large: "too large", lost: "no answer", nowhere: "no queue", b: ""
+    }  # fmt: skip
     # The dead letter that may have arrived stays begun.
     assert await operator.find() == [
         (a, State.REPLAYED),
         (large, State.OPEN),
         (lost, State.BEGUN),
+        (nowhere, State.OPEN),
         (b, State.REPLAYED),
     ]
     failed = [one for one in operator.spans.get_finished_spans()
@@ -605,6 +619,7 @@ async def test_one_failed_dead_letter_does_not_stop_the_others(
     assert {(one.attributes or {})["error.type"] for one in failed} == {
         f"{TooLarge.__module__}.TooLarge",
         f"{Unavailable.__module__}.Unavailable",
+        f"{NotSent.__module__}.NotSent",
     }
 
 

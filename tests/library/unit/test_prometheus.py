@@ -1,5 +1,6 @@
 """The metrics that FastStream lacks, and the labels of the service."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ from faststream_otel.kafka.prometheus import KafkaPrometheusMiddleware
 from faststream_otel.messages.prometheus import FLOW_STARTED, MessagingMetrics
 from faststream_otel.telemetry.prometheus import ServiceRegistry
 from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 DELAY = "messaging_receive_delay_seconds"
@@ -227,3 +228,20 @@ def test_every_series_has_the_labels_of_its_service() -> None:
         text = exposition(registry).decode()
         assert series in text
         assert text.count("\ntarget_info{") == 1
+
+
+@pytest.mark.parametrize("registered", [False, True], ids=["alone", "with ProcessCollector"])
+def test_a_restart_shows_in_the_start_time(registered: bool) -> None:
+    def started() -> float:
+        registry = ServiceRegistry(Resource({"service.name": "orders"}))
+        if registered:
+            ProcessCollector(registry=registry)
+        text = generate_latest(registry).decode()
+        (line,) = re.findall(r"^process_start_time_seconds\{.*", text, re.MULTILINE)
+        assert 'service_name="orders"' in line
+        return float(line.split()[-1])
+
+    before = time.time()
+    assert 0 < started() <= time.time()
+    if not registered:
+        assert before <= started() <= time.time()

@@ -105,6 +105,20 @@ async def test_health_metrics_and_documents_have_none(
     assert [span.name for span in exported.get_finished_spans()] == ["GET"]
 
 
+def request_durations(reader: InMemoryMetricReader) -> list[dict[str, Any]]:
+    """The attributes of each series of `http.server.request.duration`."""
+    data = reader.get_metrics_data()
+    assert data
+    return [
+        dict(point.attributes or {})
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "http.server.request.duration"
+        for point in metric.data.data_points
+    ]
+
+
 async def test_what_strangers_choose_names_no_span_and_no_series(
     service: HttpService, exported: InMemorySpanExporter
 ) -> None:
@@ -116,16 +130,7 @@ async def test_what_strangers_choose_names_no_span_and_no_series(
     names = [span.name for span in exported.get_finished_spans()]
     assert names == ["HTTP /parcels/{number}"] * 2 + ["GET"]
 
-    data = reader.get_metrics_data()
-    assert data
-    points = [
-        dict(point.attributes or {})
-        for resource in data.resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-        if metric.name == "http.server.request.duration"
-        for point in metric.data.data_points
-    ]
+    points = request_durations(reader)
     shared = {"network.protocol.version": "1.1", "url.scheme": "http"}
     assert points == [
         {
@@ -134,6 +139,15 @@ async def test_what_strangers_choose_names_no_span_and_no_series(
         },
         {**shared, "http.request.method": "GET", "http.response.status_code": 404},
     ]  # fmt: skip
+
+
+async def test_a_server_error_counts_for_its_route(service: HttpService) -> None:
+    reader = InMemoryMetricReader()
+    service.telemetry.meter_provider.add_metric_reader(reader)
+    await get(service, "/broken")
+    (found,) = request_durations(reader)
+    assert found["http.route"] == "/broken"
+    assert found["http.response.status_code"] == 500
 
 
 async def test_an_error_is_described_without_what_it_is_about(

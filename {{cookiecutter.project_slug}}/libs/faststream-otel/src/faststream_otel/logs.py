@@ -1,5 +1,6 @@
 """Console logging of a service: one line per record, with its trace id."""
 
+import asyncio
 import copy
 import io
 import logging
@@ -25,10 +26,17 @@ class _Line(logging.Formatter):
         return super().format(line)
 
 
-class _WithoutTaskCallbacks(logging.Filter):
-    """Drops the records that FastStream logs about its own tasks."""
+class _OfFastStream(logging.Filter):
+    """Drops FastStream's records of its own tasks; a cancelled handler becomes one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(error_of(record), asyncio.CancelledError):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.msg, record.args = (
+                "A handler was cancelled: its message is delivered again",
+                None,
+            )
+            record.exc_info = record.exc_text = None
         return not message_of(record).startswith("callback for Task")
 
 
@@ -70,7 +78,7 @@ def configure_logging(level: str, noisy: Mapping[str, str] | None = None) -> Non
             "disable_existing_loggers": False,
             "filters": {
                 "trace": {"()": TraceContextFilter},
-                "tasks": {"()": _WithoutTaskCallbacks},
+                "faststream": {"()": _OfFastStream},
                 "repeats": {"()": _Repeats, "seconds": 30},
             },
             "formatters": {
@@ -91,7 +99,7 @@ def configure_logging(level: str, noisy: Mapping[str, str] | None = None) -> Non
             "root": {"level": level, "handlers": ["stdout"]},
             "loggers": {
                 "faststream": {"level": level, "handlers": ["stdout"], "propagate": False},
-                "faststream.messages": {"filters": ["tasks"]},
+                "faststream.messages": {"filters": ["faststream"]},
                 **{
                     name: {
                         "filters": ["repeats"],

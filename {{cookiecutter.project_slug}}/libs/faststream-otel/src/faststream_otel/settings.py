@@ -1,9 +1,9 @@
 """Settings that may differ between environments. Telemetry has its standard `OTEL_*` variables."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 if TYPE_CHECKING:
     from .messages.broker import Broker
@@ -18,6 +18,9 @@ class Settings(BaseSettings):
 
     An empty variable counts as not set. A project inherits from its broker's settings, such as
     `faststream_otel.kafka.KafkaSettings`, and adds its own fields.
+
+    Raises:
+        BadSetting: Variables are wrong; a line for each.
     """
 
     model_config = SettingsConfigDict(
@@ -65,6 +68,18 @@ class Settings(BaseSettings):
     max_requests: int = Field(default=100, ge=1)
     """Concurrent requests with a body, each of which is kept in memory; further ones get a 503."""
 
+    if not TYPE_CHECKING:  # the fields say what it takes
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                found = error.errors(include_url=False)
+                raise BadSetting("\n".join(_line(type(self), one) for one in found)) from None
+            except SettingsError as error:  # of a project's own field
+                name = str(error).partition('"')[2].partition('"')[0].upper()
+                raise BadSetting(f'{name} is not JSON: set for example {name}=["a", "b"]') from None
+
     def broker(self) -> "Broker":
         """Create the broker that these settings describe, without connecting.
 
@@ -78,3 +93,38 @@ class Settings(BaseSettings):
         """Limit of the whole orderly shutdown, with five seconds for HTTP, and five for hooks and
         the broker. It must be less than the container's grace period."""
         return self.drain_timeout_seconds + self.flush_timeout_seconds + 10
+
+
+_REASONS = {
+    "bool": "is neither true nor false",
+    "float": "is not a number",
+    "greater_than": "is not more than {gt:g}",
+    "greater_than_equal": "is less than {ge:g}",
+    "int": "is not a whole number",
+    "less_than": "is not less than {lt:g}",
+    "less_than_equal": "is more than {le:g}",
+    "literal_error": "is not one of {expected}",
+}
+"""By the type of pydantic's error, or its first word."""
+
+
+def _line(settings: type[Settings], error: Any) -> str:
+    """What is wrong with a variable, and a good value."""
+    field = ".".join(map(str, error["loc"]))
+    kind, context = error["type"], error.get("ctx", {})
+    name = f"{settings.model_config.get('env_prefix', '')}{field}".upper() or settings.__name__
+    if kind == "missing":
+        return f"{name} is not set"
+    reason = _REASONS.get(kind) or _REASONS.get(kind.partition("_")[0])
+    if reason is None:  # a project's own check
+        return f"{name} is wrong: {context.get('error') or error['msg']}"
+    text = f"{name}={str(error['input'])[:50]} {reason.format(**context)}"
+    info = settings.model_fields.get(field)
+    good = info.get_default(call_default_factory=False) if info else None
+    if kind == "literal_error" and good is None:
+        good = context["expected"].split("'")[1]
+    if good in (None, ""):
+        return text
+    if isinstance(good, bool | float):
+        good = f"{good:g}" if isinstance(good, float) else str(good).lower()
+    return f"{text}: set for example {name}={good}"

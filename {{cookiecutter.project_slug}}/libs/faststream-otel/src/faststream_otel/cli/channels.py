@@ -12,7 +12,7 @@ def add_to(commands: Subparsers) -> None:
 
 async def _channels(context: Context) -> int:
     channels = list(dict.fromkeys((*context.app.channels(), DEAD_LETTERS)))
-    groups = service_groups(context.app) if context.broker.stores_by_group else []
+    groups = service_groups(context.app) if context.broker.stores_by_group else ()
     await context.broker.create_channels(channels, groups)
     print(f"{context.broker.system} at {context.broker.url} has {', '.join(channels)}")
     return 0

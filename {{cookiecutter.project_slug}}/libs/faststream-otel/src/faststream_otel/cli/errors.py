@@ -1,9 +1,7 @@
-"""Reports a bad setting: one line on stderr, and exit code 2."""
+"""Reports a bad setting: a line on stderr, and exit code 2."""
 
 import sys
 from collections.abc import Callable
-
-from pydantic import ValidationError
 
 from ..settings import BadSetting
 from ..telemetry import BadVariable
@@ -15,9 +13,4 @@ def exit_code(run: Callable[[], int]) -> int:
         return run()
     except (BadSetting, BadVariable) as error:
         print(error, file=sys.stderr)
-    except ValidationError as error:
-        if not error.title.endswith("Settings"):
-            raise
-        for one in error.errors():
-            print(f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}", file=sys.stderr)
     return 2

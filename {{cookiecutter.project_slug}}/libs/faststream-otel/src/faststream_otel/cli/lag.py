@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 
 from ..messages.broker import Group, Lag
@@ -46,16 +47,16 @@ def _group(text: str) -> Group:
     return Group(channel, name)
 
 
-def service_groups(app: App) -> list[Group]:
-    """The consumer groups of all services, which it imports."""
+def service_groups(app: App) -> dict[Group, str]:
+    """The consumer groups of all services, which it imports, each with its service's name."""
     os.environ["OTEL_SDK_DISABLED"] = "true"  # importing a service would start telemetry
     with redirect_stdout(sys.stderr):  # importing a service configures logging, to stdout
         services = [app.service(name) for name in app.service_names()]
-    return [group for service in services for group in service.broker.groups()]
+    return {group: service.name for service in services for group in service.broker.groups()}
 
 
-def _groups(app: App, others: list[Group]) -> list[Group]:
-    """The consumer groups of all services, and others.
+def _groups(app: App, others: list[Group]) -> dict[Group, str]:
+    """The consumer groups of all services, each with its service's name, and others without.
 
     Raises:
         BadSetting: There are no services and no others.
@@ -65,8 +66,8 @@ def _groups(app: App, others: list[Group]) -> list[Group]:
     except BadSetting:
         if not others:
             raise
-        ours = []
-    return list(dict.fromkeys([*ours, *others]))
+        ours = {}
+    return dict.fromkeys(others, "") | ours
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -105,11 +106,14 @@ async def _lag(context: Context) -> int:
 
 
 def _print_table(found: list[Lag]) -> None:
-    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    groups: dict[tuple[str, str], list[Lag]] = {}
     for one in found:
-        ready, in_flight = sums.get((one.channel, one.group), (0, 0))
-        sums[one.channel, one.group] = ready + one.ready, in_flight + one.in_flight
-    rows = [COLUMNS, *((*names, *numbers) for names, numbers in sums.items())]
+        groups.setdefault((one.channel, one.group), []).append(one)
+    rows = [
+        COLUMNS,
+        *((*names, _sum(one.ready for one in of), _sum(one.in_flight for one in of))
+          for names, of in groups.items()),
+    ]  # fmt: skip
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(COLUMNS))]
     for row in rows:
         channel, group, *numbers = (str(cell) for cell in row)
@@ -117,3 +121,8 @@ def _print_table(found: list[Lag]) -> None:
             f"  {number:>{width}}" for number, width in zip(numbers, widths[2:], strict=True)
         )
         print(f"{channel:<{widths[0]}}  {group:<{widths[1]}}{''.join(aligned)}")
+
+
+def _sum(numbers: Iterable[int | None]) -> int | str:
+    known = list(numbers)
+    return "unknown" if None in known else sum(filter(None, known))

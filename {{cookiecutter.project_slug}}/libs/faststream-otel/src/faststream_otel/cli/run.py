@@ -1,7 +1,6 @@
 """Runs a service of a project: `python -m <package> <service>`."""
 
 import argparse
-import gc
 
 from ..telemetry import prepare_environment
 from .app import App
@@ -23,8 +22,5 @@ def _run(app: App, arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {app.package}", description="Run a service.")
     parser.add_argument("service", choices=app.service_names())
     name = parser.parse_args(arguments).service
-    # Messages create many short-lived objects and few cycles. At the default thresholds, garbage
-    # collection would run thousands of times a second.
-    gc.set_threshold(50_000, 20, 20)
     app.service(name).run()
     return 0

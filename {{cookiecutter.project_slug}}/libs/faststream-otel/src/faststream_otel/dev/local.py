@@ -71,8 +71,10 @@ class Local:
 
 
 @contextmanager
-def embedded_broker(project: Project) -> Iterator[str]:
-    """Run a broker for the project's services, with their channels; yields its address.
+def embedded_broker(project: Project) -> Iterator[tuple[str, bool]]:
+    """Run a broker for the project's services, with their channels.
+
+    Yields its address, and whether it is the user's own, of BROKER_URL.
 
     Raises:
         NoEmbeddedBroker: Its server is not installed.
@@ -96,7 +98,8 @@ def embedded_broker(project: Project) -> Iterator[str]:
             address = running.enter_context(getattr(module, f"embedded_{name}")(channels))
         except FileNotFoundError as error:
             raise NoEmbeddedBroker(str(error)) from error
-        yield address
+        own = getattr(module, "USES_BROKER_URL", False) and bool(os.environ.get("BROKER_URL"))
+        yield address, own
 
 
 @contextmanager
@@ -116,22 +119,20 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
     log_path.parent.mkdir(exist_ok=True)
     log_path.with_name(".gitignore").write_text("*\n", encoding="utf-8")
     with (
-        embedded_broker(project) as broker,
+        embedded_broker(project) as (broker, own),
         OtlpReceiver() as receiver,
         log_path.open("w", encoding="utf-8") as log,
     ):
         shared = _environment(receiver, broker, project)
         commands = [
-            Command(
-                name, project.package, [name], _inherited(broker) | shared | {"PORT": str(port)}
-            )
+            Command(name, project.package, [name], _inherited(own) | shared | {"PORT": str(port)})
             for name, port in ports.items()
         ]
         with Supervisor(commands, log, show, project.root) as supervisor:
             # For its owner only: one of them may be a password.
             environment_path.unlink(missing_ok=True)
             environment_path.touch(0o600)
-            environment_path.write_text(json.dumps(credentials(broker) | shared), encoding="utf-8")
+            environment_path.write_text(json.dumps(credentials(own) | shared), encoding="utf-8")
             try:
                 urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
                 yield Local(receiver, supervisor, urls, Path(LOG))
@@ -150,16 +151,16 @@ def running_environment(project: Project) -> dict[str, str] | None:
     return found
 
 
-def _inherited(broker: str) -> dict[str, str]:
-    """The user's variables, without those for telemetry and for another broker than this one."""
-    foreign = ("OTEL_",) if broker == os.environ.get("BROKER_URL") else ("OTEL_", "BROKER_")
+def _inherited(own: bool) -> dict[str, str]:
+    """The user's variables, without those for telemetry and for another broker."""
+    foreign = ("OTEL_",) if own else ("OTEL_", "BROKER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
-def credentials(broker: str) -> dict[str, str]:
+def credentials(own: bool) -> dict[str, str]:
     """The `BROKER_*` variables of the user, if the broker is the user's own."""
-    own = _inherited(broker).items()
-    return {name: value for name, value in own if name.startswith("BROKER_")}
+    found = _inherited(own).items()
+    return {name: value for name, value in found if name.startswith("BROKER_")}
 
 
 def _environment(receiver: OtlpReceiver, broker: str, project: Project) -> dict[str, str]:

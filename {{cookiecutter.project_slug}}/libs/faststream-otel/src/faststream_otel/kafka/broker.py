@@ -16,14 +16,14 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Replicas, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
 from . import _aiokafka
 from .dead_letters import KafkaDeadLetters
-from .lag import lag
+from .lag import lag, replicas
 from .messages import (
     MAX_DEAD_LETTER_BYTES,
     MAX_MESSAGE_BYTES,
@@ -32,6 +32,7 @@ from .messages import (
     decode,
     parse,
 )
+from .offsets import Offsets
 from .prometheus import KafkaPrometheusMiddleware
 from .security import bootstrap_servers, broker_errors, broker_security, client_options, why_refused
 from .settings import KafkaSettings
@@ -74,6 +75,7 @@ class Kafka(KafkaMessages):
         self._settings = settings
         self._servers = bootstrap_servers(settings)
         self._members: dict[str, _Member] = {}
+        self._offsets: list[Offsets] = []
         self._service = ""
         self._busy: Busy = lambda messages: 0.0
 
@@ -86,8 +88,9 @@ class Kafka(KafkaMessages):
     ) -> None:
         _aiokafka.apply()
         self._service, self._busy = service, busy
-        self._broker = KafkaBroker(
+        self._broker = _Broker(
             [str(server) for server in self._servers],
+            offsets=self._offsets,
             client_id=service,
             security=broker_security(self._settings),
             acks="all",
@@ -119,11 +122,13 @@ class Kafka(KafkaMessages):
         return KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)
 
     def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
-        member = self._members.setdefault(channel, _Member())
+        offsets = Offsets(self._members.setdefault(channel, _Member()))
+        self._offsets.append(offsets)
         options: dict[str, Any] = {
             # A group per channel, so that one consumer does not rebalance another.
             "group_id": f"{self._service}.{channel}",
-            "listener": member,
+            "listener": offsets,
+            "parser": offsets.parse,
             # `latest` would skip messages that were published before the group's first commit.
             "auto_offset_reset": "earliest",
             "max_partition_fetch_bytes": MAX_DEAD_LETTER_BYTES,
@@ -229,6 +234,9 @@ class Kafka(KafkaMessages):
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
 
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        return await replicas(self._settings, channels)
+
     def dead_letters(self) -> KafkaDeadLetters:
         return KafkaDeadLetters(self._settings)
 
@@ -238,6 +246,25 @@ class Kafka(KafkaMessages):
             for channel in subscriber.topic_names:
                 if channel in self._members:
                     yield channel, subscriber
+
+
+class _Broker(KafkaBroker):
+    """FastStream's broker, which commits what is handled before its consumers stop."""
+
+    def __init__(self, *arguments: Any, offsets: Sequence[Offsets], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._offsets = offsets
+
+    async def start(self) -> None:
+        for one in self._offsets:
+            one.reset()
+        await super().start()
+
+    async def stop(self, *error: Any) -> None:
+        await asyncio.gather(*(one.stop() for one in self._offsets))
+        await super().stop(*error)
+        for one in self._offsets:
+            one.reset()
 
 
 @dataclass(eq=False)

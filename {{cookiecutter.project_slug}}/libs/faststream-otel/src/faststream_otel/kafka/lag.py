@@ -1,4 +1,4 @@
-"""The lag of Kafka's consumer groups."""
+"""The lag of Kafka's consumer groups, and the replicas of topics."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from ..messages.broker import Group, Lag, Unreachable
+from ..messages.broker import Group, Lag, Replicas, Unreachable
 from .security import REQUEST_TIMEOUT_MS, broker_errors, client_options
 from .settings import KafkaSettings
 
@@ -37,6 +37,35 @@ async def lag(settings: KafkaSettings, groups: Collection[Group]) -> list[Lag]:
         finally:
             await consumer.stop()
             await admin.close()
+
+
+async def replicas(settings: KafkaSettings, channels: Collection[str]) -> list[Replicas]:
+    """See `Broker.replicas`.
+
+    Raises:
+        Unreachable: The text says why.
+    """
+    admin = AIOKafkaAdminClient(
+        **client_options(settings), client_id=CLIENT, request_timeout_ms=REQUEST_TIMEOUT_MS
+    )
+    async with broker_errors(settings):
+        try:
+            await admin.start()
+            topics = await admin.describe_topics()  # all, as below
+        finally:
+            await admin.close()
+    return [
+        Replicas(
+            topic["topic"],
+            configured=len(one["replicas"]),
+            # The last copy stays in the list when its broker is lost.
+            in_sync=len(one["isr"]) if one["leader"] >= 0 else 0,
+            partition=str(one["partition"]),
+        )
+        for topic in topics
+        if topic["topic"] in channels
+        for one in topic["partitions"]
+    ]
 
 
 async def _lag(

@@ -28,6 +28,10 @@ class Unavailable(Exception):
     """The broker did not confirm a message. The message may still arrive."""
 
 
+class NotSent(Unavailable):
+    """The broker has no place for a channel's messages. The message certainly does not arrive."""
+
+
 class TooLarge(Exception):
     """The broker does not accept messages of this size. The message was not sent."""
 
@@ -90,11 +94,21 @@ class Lag:
     group: str
     ready: int
     """Number of messages that were not delivered yet."""
-    in_flight: int
-    """Number of messages that were delivered and not acknowledged; 0 if the broker does not count
-    them."""
+    in_flight: int | None
+    """Number of messages that were delivered and not acknowledged; None if unknown."""
     position: int | None = None
     """Grows with each acknowledged message; None if the broker does not tell."""
+    partition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The copies that a broker keeps of a channel, or of one of its partitions."""
+
+    channel: str
+    configured: int
+    in_sync: int
+    """Number of copies that have every message; 0 if nothing can be published or consumed."""
     partition: str = ""
 
 
@@ -276,6 +290,15 @@ class Broker(Messages, Protocol):
 
         It joins no group, and needs no running service, nor `build`. A group whose channel does not
         exist has no lag.
+
+        Raises:
+            Unreachable: The text says why.
+        """
+
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        """The copies of these channels; empty if the broker does not tell its clients.
+
+        It needs no running service, nor `build`. A channel that does not exist has none.
 
         Raises:
             Unreachable: The text says why.

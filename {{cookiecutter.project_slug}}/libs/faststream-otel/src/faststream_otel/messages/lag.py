@@ -1,55 +1,61 @@
-"""The lag of consumer groups as Prometheus metrics, for the command `lag-exporter`.
+"""What the broker tells of its channels and consumer groups, for the command `lag-exporter`.
 
 - `messaging_consumer_lag`: messages that a consumer group has not acknowledged, by channel, group,
-  partition if the broker has them, and state: `ready`, or `in_flight` for delivered ones;
+  partition if the broker has them, and state: `ready`, or `in_flight` for delivered ones,
+  if the broker counts those;
 - `messaging_consumer_position`: grows with each acknowledged message, if the broker tells it;
+- `messaging_channel_replicas` and `messaging_channel_replicas_in_sync`: copies of a channel, or of
+  each partition, that are configured, and that have every message; if the broker tells it;
 - `messaging_broker_up`: 1, or 0 while the broker does not answer. Then the others are absent.
+
+Lag and position have the `service_name` of the service whose group it is, if that is known.
 
 The broker is asked at each scrape, so the metrics are as old as the answer.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..telemetry import semconv as messaging
 from ..telemetry.prometheus import label
-from .broker import Broker, Group, Lag, Unreachable
+from .broker import Broker, Group, Lag, Replicas, Unreachable
 
 Asgi: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 ANSWER_SECONDS = 5.0
 """Half of Prometheus's default limit of a scrape."""
 _HEALTH = ("/health/live", "/health/ready")
+_CHANNEL = label(messaging.MESSAGING_DESTINATION_TEMPLATE)
+_PARTITION = label(messaging.MESSAGING_DESTINATION_PARTITION_ID)
 _LABELS = [
-    label(name)
-    for name in (
-        messaging.MESSAGING_DESTINATION_TEMPLATE,
-        messaging.MESSAGING_CONSUMER_GROUP_NAME,
-        messaging.MESSAGING_DESTINATION_PARTITION_ID,
-    )
+    _CHANNEL,
+    label(messaging.MESSAGING_CONSUMER_GROUP_NAME),
+    _PARTITION,
+    label(SERVICE_NAME),
 ]
 
 logger = logging.getLogger(__name__)
 
 
 class LagMetrics(Collector):
-    """Collects the lag that the broker told at the last `ask`.
+    """Collects what the broker told at the last `ask`.
 
     Args:
-        groups: The consumer groups to ask for.
+        groups: The consumer groups to ask for, each with its service; empty if that is not known.
         seconds: How long the broker may take to answer. After that it counts as down.
     """
 
     def __init__(
-        self, broker: Broker, groups: Collection[Group], seconds: float = ANSWER_SECONDS
+        self, broker: Broker, groups: Mapping[Group, str], seconds: float = ANSWER_SECONDS
     ) -> None:
         self._broker, self._groups, self._seconds = broker, groups, seconds
-        self._found: list[Lag] | None = None
+        self._found: tuple[list[Lag], list[Replicas]] | None = None
         self._reason = ""
         self._asking: asyncio.Task[None] | None = None
 
@@ -64,13 +70,15 @@ class LagMetrics(Collector):
 
     async def _ask(self) -> None:
         try:
-            self._tell(await self._broker.lag(self._groups))
+            lag = await self._broker.lag(self._groups)
+            channels = {group.channel for group in self._groups}
+            self._tell((lag, await self._broker.replicas(channels)))
         except Unreachable as error:
             self._tell(None, str(error))
         except Exception as error:
             self._tell(None, f"{type(error).__name__}: {error}")
 
-    def _tell(self, found: list[Lag] | None, reason: str = "") -> None:
+    def _tell(self, found: tuple[list[Lag], list[Replicas]] | None, reason: str = "") -> None:
         self._found = found
         if reason and not self._reason:
             logger.warning(
@@ -97,13 +105,29 @@ class LagMetrics(Collector):
             "Grows with each message that a consumer group acknowledges.",
             labels=_LABELS,
         )
-        for one in self._found or ():
-            labels = [one.channel, one.group, one.partition]
+        replicas = GaugeMetricFamily(
+            "messaging_channel_replicas",
+            "Copies of a channel that are configured.",
+            labels=[_CHANNEL, _PARTITION],
+        )
+        in_sync = GaugeMetricFamily(
+            "messaging_channel_replicas_in_sync",
+            "Copies of a channel that have every message.",
+            labels=[_CHANNEL, _PARTITION],
+        )
+        lags, copies = self._found or ((), ())
+        for one in lags:
+            service = self._groups.get(Group(one.channel, one.group), "")
+            labels = [one.channel, one.group, one.partition, service]
             lag.add_metric([*labels, "ready"], one.ready)
-            lag.add_metric([*labels, "in_flight"], one.in_flight)
+            if one.in_flight is not None:
+                lag.add_metric([*labels, "in_flight"], one.in_flight)
             if one.position is not None:
                 position.add_metric(labels, one.position)
-        yield from (up, lag, position)
+        for each in copies:
+            replicas.add_metric([each.channel, each.partition], each.configured)
+            in_sync.add_metric([each.channel, each.partition], each.in_sync)
+        yield from (up, lag, position, replicas, in_sync)
 
     def asgi(self, metrics: Asgi) -> Asgi:
         """An ASGI application: `/metrics` asks first; the health checks do not need the broker.

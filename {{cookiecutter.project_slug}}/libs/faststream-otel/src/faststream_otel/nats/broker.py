@@ -18,7 +18,7 @@ from faststream.nats.schemas.js_stream import is_subject_match_wildcard
 from faststream.nats.subscriber.usecases import BatchPullStreamSubscriber
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
-from nats.errors import Error
+from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
@@ -26,15 +26,16 @@ from nats.js.errors import NotFoundError
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Replicas, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
+from ..messages.outage import Outage
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
 from ..telemetry.missing import warn_missing
 from ._natspy import Client, end_delivery
 from .dead_letters import NatsDeadLetters
-from .lag import lag
+from .lag import lag, replicas
 from .messages import (
     ACK_WAIT_SECONDS,
     MAX_DEAD_LETTER_BYTES,
@@ -111,6 +112,7 @@ class Nats(NatsMessages):
         self._broker = _Broker(
             [f"nats://{server}" for server in self._servers],
             members=self._members,
+            outage=Outage(self.url),
             name=service,
             security=broker_security(self._settings),
             max_reconnect_attempts=-1,
@@ -256,6 +258,9 @@ class Nats(NatsMessages):
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
         return await lag(self._settings, groups)
 
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        return await replicas(self._settings, channels)
+
     def dead_letters(self) -> NatsDeadLetters:
         return NatsDeadLetters(self._settings)
 
@@ -320,17 +325,29 @@ class _Member:
 class _Broker(NatsBroker):
     """FastStream's broker, with a client that gives up if it cannot connect at the start."""
 
-    def __init__(self, *arguments: Any, members: Mapping[str, _Member], **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        members: Mapping[str, _Member],
+        outage: Outage,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
-        self._members = members
+        self._members, self._outage = members, outage
 
     async def _connect(self) -> NatsClient:
         options = getattr(self, "_connection_kwargs", None)
         if options is None:
             warn_missing("FastStream", "`_connection_kwargs`", NOT_OURS)
             return await super()._connect()
-        client = _Client(self._members.values())
-        await client.connect(**options)
+        client = _Client(self._members.values(), self._outage)
+        # In place of FastStream's callbacks, which log a traceback, and end the client at an error
+        # that may pass.
+        own = {
+            "error_cb": client.failed, "disconnected_cb": client.lost,
+            "reconnected_cb": client.back,
+        }  # fmt: skip
+        await client.connect(**{**options, **own})
         self.config.connect(client)
         return client
 
@@ -353,17 +370,41 @@ class _Broker(NatsBroker):
 class _Client(Client):
     """A client whose pull subscriptions for members are `_Pull`, from the first fetch on."""
 
-    def __init__(self, members: Collection[_Member]) -> None:
+    def __init__(self, members: Collection[_Member], outage: Outage) -> None:
         super().__init__()
-        self._members = members
+        self._members, self._outage = members, outage
+        self._cause: Exception | None = None
+        self.pulls: list[_Pull] = []
 
     def jetstream(self, **options: Any) -> JetStreamContext:
         return _JetStream(self, self._members, options)
 
+    async def failed(self, error: Exception) -> None:
+        """Called with each error, also before `lost`, and while reconnecting fails."""
+        if isinstance(error, OSError | UnexpectedEOF | StaleConnectionError):
+            self._cause = error
+        elif self._outage.lasts:
+            self._outage.begin(error)
+        else:
+            logger.warning("The client of NATS reports: %s", error)
+
+    async def lost(self) -> None:
+        """Called when the connection is lost, or closed."""
+        if self.is_closed:
+            return
+        self._outage.begin(self._cause)
+        for pull in self.pulls:
+            pull.interrupt()
+
+    async def back(self) -> None:
+        """Called after a reconnect."""
+        self._cause = None
+        self._outage.end()
+
 
 class _JetStream(JetStreamContext):
     def __init__(
-        self, client: NatsClient, members: Collection[_Member], options: Mapping[str, Any]
+        self, client: _Client, members: Collection[_Member], options: Mapping[str, Any]
     ) -> None:
         super().__init__(client, **options)
         self._client, self._members = client, members
@@ -372,7 +413,9 @@ class _JetStream(JetStreamContext):
         made = await super().pull_subscribe(*arguments, **options)
         for member in self._members:
             if (member.stream, member.durable) == (options.get("stream"), options.get("durable")):
-                return _Pull(made, self._client, member)
+                pull = _Pull(made, self._client, member)
+                self._client.pulls.append(pull)
+                return pull
         return made
 
 
@@ -391,6 +434,7 @@ class _Pull:
     ) -> None:
         self._made, self._client, self._member = made, client, member
         self._fetching = asyncio.Lock()
+        self._request: asyncio.Timeout | None = None
 
     async def fetch(self, batch: int, timeout: float | None) -> list[Any]:  # noqa: ASYNC109 (nats-py's)
         if batch >= self._member.size:  # otherwise the loop still collects a batch
@@ -403,7 +447,7 @@ class _Pull:
         if timeout is not None and timeout < LEAST_PULL_SECONDS:
             raise NatsTimeoutError
         try:
-            async with self._fetching:
+            async with self._fetching, asyncio.timeout(None) as self._request:
                 messages = await self._made.fetch(batch, timeout)
         except TimeoutError as error:
             self._member.attached = True
@@ -422,6 +466,12 @@ class _Pull:
         self._member.attached = True
         self._member.received += messages
         return messages
+
+    def interrupt(self) -> None:
+        """End the current fetch: a server that was restarted no longer knows of its request."""
+        if self._request:
+            with suppress(RuntimeError):  # it has ended
+                self._request.reschedule(0)
 
     async def unsubscribe(self) -> None:
         await end_delivery(self._client, self._made)  # or the server would send them here again

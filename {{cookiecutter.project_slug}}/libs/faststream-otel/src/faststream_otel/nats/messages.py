@@ -26,7 +26,7 @@ from nats.errors import (
 )
 from nats.js.errors import APIError, NoStreamResponseError
 
-from ..messages.broker import Headers, Raw, TooLarge, Unavailable
+from ..messages.broker import Headers, NotSent, Raw, TooLarge, Unavailable
 from ..messages.time_limit import TimeLimit
 from ..telemetry.values import decoded
 
@@ -61,7 +61,7 @@ class NoChannel(Error):
 
 @contextmanager
 def publish_errors() -> Iterator[None]:
-    """Convert the client's errors to TooLarge or Unavailable."""
+    """Convert the client's errors to TooLarge, NotSent or Unavailable."""
     try:
         yield
     except (BadHeaderError, BadSubjectError):
@@ -70,7 +70,7 @@ def publish_errors() -> Iterator[None]:
         raise TooLarge("it is larger than the server's max_payload") from error
     except NoStreamResponseError as error:
         channel = getattr(error.__context__, "subject", "")
-        raise Unavailable(str(NoChannel(channel))) from error
+        raise NotSent(str(NoChannel(channel))) from error
     except APIError as error:
         kind = TooLarge if error.err_code in _TOO_LARGE else Unavailable
         raise kind(error.description or str(error)) from error

@@ -9,7 +9,8 @@ log says so once, and the workaround is off.
   of aio-pika's queue and channel: to know whether RabbitMQ delivers to a consumer. Without: a
   consumer counts as attached as soon as it was started.
 - `RabbitBroker._connection_kwargs` of FastStream: to close a connection that FastStream forgets if
-  its start fails half-way. Without: the process may not end by itself.
+  its start fails half-way, and to know why a channel was closed. Without: the process may not end
+  by itself.
 - `TestRabbitBroker._patch_producer` and `FakeProducer._execute_handler` of FastStream: to connect
   batches in memory. They are used in `memory.py`.
 """
@@ -17,9 +18,11 @@ log says so once, and the workaround is off.
 # ruff: noqa: SLF001
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from aio_pika import RobustConnection
+from aio_pika.abc import AbstractRobustChannel
 from pamqp import commands
 
 from ..telemetry.missing import warn_missing
@@ -81,13 +84,24 @@ class _Tolerant(bytes):
         return super().decode(encoding, "replace")
 
 
-def remember_connections(broker: Any, opened: list[RobustConnection]) -> None:
-    """Make a FastStream broker add each connection that it opens to this list."""
+def remember_connections(
+    broker: Any, opened: list[RobustConnection], channel_closed: Callable[..., None]
+) -> None:
+    """Make a FastStream broker add each connection that it opens to this list.
+
+    Args:
+        channel_closed: Called with each channel that is closed, and the error or None.
+    """
 
     class Remembered(RobustConnection):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             opened.append(self)
+
+        def channel(self, *arguments: Any, **options: Any) -> AbstractRobustChannel:
+            made = super().channel(*arguments, **options)
+            made.close_callbacks.add(channel_closed)
+            return made
 
     try:
         broker._connection_kwargs["connection_class"] = Remembered

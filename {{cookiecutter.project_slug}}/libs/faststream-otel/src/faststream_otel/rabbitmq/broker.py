@@ -9,8 +9,10 @@ from typing import Any
 
 from aio_pika import RobustConnection
 from aio_pika.exceptions import (
+    AMQPConnectionError,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
     InvalidFrameError,
 )
 from faststream import AckPolicy
@@ -19,7 +21,8 @@ from faststream.rabbit import Channel, RabbitBroker
 from prometheus_client import CollectorRegistry
 
 from ..messages._faststream import publishers_of
-from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Unreachable
+from ..messages.broker import Busy, Group, Lag, Progress, Publisher, Replicas, Unreachable
+from ..messages.outage import Outage
 from ..messages.prometheus import MessagingMetrics
 from ..messages.validation import BatchPublisherError, CheckedPublisher, MessageSerializer
 from ..settings import BadSetting
@@ -27,6 +30,7 @@ from . import _pika
 from .channels import create_dead_letters, create_exchange, create_queue, service_queue
 from .consumers import MAX_BATCH, Consumer
 from .dead_letters import RabbitDeadLetters
+from .in_flight import InFlight
 from .lag import lag, open_channel, ready_messages
 from .messages import (
     KEY,
@@ -83,6 +87,7 @@ class Rabbit(RabbitMessages):
     def __init__(self, settings: RabbitSettings) -> None:
         super().__init__()
         client_options(settings)  # raises BadSetting
+        self._in_flight = InFlight(settings)  # raises BadSetting
         self._settings = settings
         self._server = server(settings)
         self._consumers: dict[str, Consumer] = {}
@@ -98,6 +103,7 @@ class Rabbit(RabbitMessages):
         _pika.apply()
         self._service = service
         self._broker = _Broker(
+            outage=Outage(self.url),
             host=self._server.host,
             port=self._server.port,
             virtualhost=self._settings.broker_virtual_host,
@@ -232,7 +238,10 @@ class Rabbit(RabbitMessages):
         return [Group(channel, consumer.queue) for channel, consumer in self._consumers.items()]
 
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
-        return await lag(self._settings, groups)
+        return await lag(self._settings, self._in_flight, groups)
+
+    async def replicas(self, channels: Collection[str]) -> list[Replicas]:
+        return []  # AMQP has no question for it; RabbitMQ's own metrics tell of lost nodes
 
     def dead_letters(self) -> RabbitDeadLetters:
         return RabbitDeadLetters(self._settings)
@@ -266,10 +275,23 @@ class _Broker(RabbitBroker):
     keep the process alive, since aio-pika ignores that its task is cancelled.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *arguments: Any, outage: Outage, **options: Any) -> None:
+        super().__init__(*arguments, on_close=[self._lost], on_reconnected=[self._back], **options)
+        self._outage, self._stops = outage, False
         self._opened: list[RobustConnection] = []
-        _pika.remember_connections(self, self._opened)
+        _pika.remember_connections(self, self._opened, _channel_closed)
+
+    async def start(self) -> None:
+        self._stops = False
+        await super().start()
+
+    def _lost(self, _: object, error: BaseException | None) -> None:
+        # The second: each attempt to reconnect while nobody listens.
+        if not self._stops and not (self._outage.lasts and type(error) is AMQPConnectionError):
+            self._outage.begin(error)
+
+    def _back(self, _: object) -> None:
+        self._outage.end()
 
     async def stop(
         self,
@@ -277,6 +299,7 @@ class _Broker(RabbitBroker):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
+        self._stops = True
         try:
             await super().stop(exc_type, exc_val, exc_tb)
         except* UNREACHABLE as errors:
@@ -286,3 +309,12 @@ class _Broker(RabbitBroker):
             while self._opened:
                 with suppress(*UNREACHABLE):
                     await self._opened.pop().close()
+
+
+def _channel_closed(_: object, error: BaseException | None) -> None:
+    if isinstance(error, ChannelPreconditionFailed) and "timed out" in str(error):
+        logger.error(
+            "A handler was busy for longer than RabbitMQ's consumer_timeout, so its message is"
+            " delivered again, each time: raise consumer_timeout in rabbitmq.conf, for example to"
+            " consumer_timeout = 86400000, or the queue's policy: %s", error,
+        )  # fmt: skip

@@ -5,6 +5,8 @@ bound to it. RabbitMQ keeps messages only in queues: what is published before a 
 gets there. The dead letters are a stream, a queue that keeps what was read.
 """
 
+from typing import Any
+
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
 from faststream.rabbit import QueueType, RabbitQueue
@@ -14,15 +16,21 @@ from ..messages.dead_letters import DEAD_LETTERS
 # Practically none. RabbitMQ 4 drops a message after 20 redeliveries by default. -1 would be worse:
 # a redelivered message would go to the end of its queue, and RabbitMQ 3 would drop it at once.
 DELIVERY_LIMIT = 2**31 - 1
+# Practically none. RabbitMQ's default is 30 minutes: what a handler has not acknowledged by then is
+# taken from it and delivered again, so one that is slower would never end. The library's own limits
+# end a handler that hangs. As a number, not from the settings: a queue cannot change its arguments.
+CONSUMER_TIMEOUT_MS = 2**31 - 1
 # A stream drops what is too old in whole segments, never the last one.
 SEGMENT_BYTES = 50_000_000
 
 
 def service_queue(name: str) -> RabbitQueue:
     """A service's queue of a channel."""
-    return RabbitQueue(
-        name, queue_type=QueueType.QUORUM, arguments={"x-delivery-limit": DELIVERY_LIMIT}
-    )
+    arguments: Any = {
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-consumer-timeout": CONSUMER_TIMEOUT_MS,  # RabbitMQ before 3.12 ignores it
+    }
+    return RabbitQueue(name, queue_type=QueueType.QUORUM, arguments=arguments)
 
 
 def dead_letter_stream() -> RabbitQueue:

@@ -6,8 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
-from aio_pika.exceptions import ChannelInvalidStateError
 from anyio.to_thread import current_default_thread_limiter
+
+from .messages import is_lost
 
 MAX_BATCH = 100
 BATCH_SECONDS = 0.2
@@ -46,6 +47,7 @@ class Consumer:
         try:
             await asyncio.shield(handling)
         except asyncio.CancelledError:
+            message.lock()  # it can no longer be acknowledged
             if handling not in current_default_thread_limiter().statistics().borrowers:
                 handling.cancel()
             raise
@@ -53,7 +55,7 @@ class Consumer:
     async def _handle(self, message: AbstractIncomingMessage) -> None:
         try:
             async with self._one_at_a_time:
-                if not _is_lost(message):
+                if not is_lost(message):
                     await self._consume(message)
         finally:
             self.settled += 1
@@ -78,17 +80,9 @@ class Consumer:
             if len(self._waiting) < MAX_BATCH:
                 self._full.clear()
             # RabbitMQ delivers the messages of a closed channel again.
-            batch = tuple(one for one in collected if not _is_lost(one))
+            batch = tuple(one for one in collected if not is_lost(one))
             try:
                 if batch:
                     await self._consume(batch)
             finally:
                 self.settled += len(collected)
-
-
-def _is_lost(message: AbstractIncomingMessage) -> bool:
-    """Whether the channel that delivered a message is closed, so that it cannot be acknowledged."""
-    try:
-        return message.channel.is_closed
-    except ChannelInvalidStateError:  # aio-pika's answer if it is
-        return True

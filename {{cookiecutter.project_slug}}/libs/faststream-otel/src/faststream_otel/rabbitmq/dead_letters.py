@@ -4,7 +4,8 @@ There is one log. An id is an offset in the stream.
 
 AMQP tells neither the end of a stream, nor the offset of a message that it confirmed. So a store
 follows the stream from its last records on: it finds what it has appended by a message id, and
-knows the end after a short silence.
+knows the end after a short silence. A stream that seems empty may also be slow: the store appends a
+change of state of no dead letter, and knows the end when that comes back.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from ..messages.broker import Headers, Unreachable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.dead_letters.dead_letter import DeadLetter, Record
+from ..messages.dead_letters.states import State, StateChange
 from ..messages.dead_letters.store import send_attributes
 from ..telemetry import semconv as messaging
 from ..telemetry.values import Attributes, decoded
@@ -50,7 +52,9 @@ PREFETCH = 50
 SILENCE_SECONDS = 0.2
 """After so long without a record, the last one was the end of the stream."""
 FIRST_SECONDS = 1.0
-"""After so long without any record, the stream is empty."""
+"""After so long without any record, the stream seems empty."""
+MAX_SILENCES = 25
+"""While others append all the time, the end is taken after so many waits."""
 STALLED_SECONDS = 15.0
 """Reading fails after this time without a record, if the stream has more."""
 
@@ -110,6 +114,9 @@ class RabbitDeadLetters:
             offset = self.order(start[DEAD_LETTERS])[1]
         async with broker_errors(self._settings):
             end = await (await self._following()).end()
+            if end is None:
+                nothing = StateChange(State.OPEN, [])
+                end = await self._appended(nothing.body, nothing.headers) - 1
             if offset > end:
                 return
             async for message in _read(self._connection, offset):
@@ -121,12 +128,15 @@ class RabbitDeadLetters:
 
     async def append(self, log: str, body: bytes, headers: Mapping[str, str]) -> str:
         async with broker_errors(self._settings):
-            tail = await self._following()
-            id = str(uuid4())
-            found = tail.expect(id)
-            async with confirmation(DEAD_LETTERS):
-                await self._publish(DEAD_LETTERS, _message(body, dict(headers), id))
-            return str(await asyncio.wait_for(found, STALLED_SECONDS))
+            return str(await self._appended(body, headers))
+
+    async def _appended(self, body: bytes, headers: Mapping[str, str]) -> int:
+        tail = await self._following()
+        id = str(uuid4())
+        found = tail.expect(id)
+        async with confirmation(DEAD_LETTERS):
+            await self._publish(DEAD_LETTERS, _message(body, dict(headers), id))
+        return await asyncio.wait_for(found, STALLED_SECONDS)
 
     async def send(
         self, channel: str, dead_letter: DeadLetter, headers: Headers
@@ -183,13 +193,17 @@ class _Tail:
         found = self._expected[id] = asyncio.get_running_loop().create_future()
         return found
 
-    async def end(self) -> int:
-        """The offset of the last record; -1 if there is none."""
+    async def end(self) -> int | None:
+        """The offset of the last record; None if none has come."""
         try:
             await asyncio.wait_for(self._first.wait(), FIRST_SECONDS)
         except TimeoutError:
-            return -1
-        await asyncio.sleep(SILENCE_SECONDS)
+            return None
+        for _ in range(MAX_SILENCES):
+            last = self._last
+            await asyncio.sleep(SILENCE_SECONDS)
+            if last == self._last:
+                break
         return self._last
 
     async def _received(self, message: AbstractIncomingMessage) -> None:

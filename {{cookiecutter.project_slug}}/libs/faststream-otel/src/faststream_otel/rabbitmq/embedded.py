@@ -17,6 +17,8 @@ from pathlib import Path
 
 from .settings import RabbitSettings
 
+USES_BROKER_URL = True
+"""A broker of BROKER_URL is used in place of an embedded one."""
 START_SECONDS = 60.0
 DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's program in the PATH is for its system service only."""

@@ -7,16 +7,17 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.abc import AbstractChannel
 
 from ..messages.broker import Group, Lag
+from .in_flight import InFlight
 from .security import connected
 from .settings import RabbitSettings
 
 CLIENT = "lag"
 
 
-async def lag(settings: RabbitSettings, groups: Collection[Group]) -> list[Lag]:
+async def lag(
+    settings: RabbitSettings, in_flight: InFlight, groups: Collection[Group]
+) -> list[Lag]:
     """See `Broker.lag`.
-
-    AMQP counts only ready messages. RabbitMQ's own metrics have those in flight.
 
     Args:
         groups: Each one's name is that of its queue. A queue that does not exist has no lag.
@@ -24,15 +25,18 @@ async def lag(settings: RabbitSettings, groups: Collection[Group]) -> list[Lag]:
     Raises:
         Unreachable: The text says why.
     """
-    found = []
+    ready = {}
     async with connected(settings, CLIENT) as connection:
         for channel, queue in groups:
             try:
-                ready = await ready_messages(connection, queue)
+                ready[channel, queue] = await ready_messages(connection, queue)
             except ChannelNotFoundEntity:
                 continue
-            found.append(Lag(channel, queue, ready=ready, in_flight=0))
-    return found
+    delivered = await in_flight.by_queue()
+    return [
+        Lag(channel, queue, ready=number, in_flight=delivered.get(queue))
+        for (channel, queue), number in ready.items()
+    ]
 
 
 async def open_channel(

@@ -30,7 +30,7 @@ from faststream.exceptions import IncorrectState, RejectMessage
 from faststream.message import StreamMessage, decode_message, encode_message
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange
 
-from ..messages.broker import Headers, Raw, TooLarge, Unavailable
+from ..messages.broker import Headers, NotSent, Raw, TooLarge, Unavailable
 from ..messages.dead_letters import DEAD_LETTERS
 from ..messages.time_limit import TimeLimit
 from .channels import create_dead_letters
@@ -69,7 +69,11 @@ Delivered: TypeAlias = AbstractIncomingMessage | Sequence[AbstractIncomingMessag
 
 
 class Unroutable(Unavailable):
-    """No queue takes messages of a channel, so RabbitMQ would lose the message. It was not sent."""
+    """There is no exchange of a channel. RabbitMQ says so for all that is under way."""
+
+
+class Returned(Unroutable, NotSent):
+    """No queue takes messages of a channel, so RabbitMQ returned the message."""
 
 
 def exchange(channel: str, *, create: bool = True) -> RabbitExchange:
@@ -102,12 +106,12 @@ class ConsumedExchange(RabbitExchange):
 
 @contextmanager
 def publish_errors(channel: str = "") -> Iterator[None]:
-    """Convert the client's errors to TooLarge, Unroutable or Unavailable."""
+    """Convert the client's errors to TooLarge, Unroutable, Returned or Unavailable."""
     of = f" of {channel}" if channel else ""
     try:
         yield
     except PublishError as error:
-        raise Unroutable(
+        raise Returned(
             f"no queue takes messages{of}, so they would be lost: start a service that consumes"
             " them, or run `faststream-otel channels`, which creates the queues of all services"
         ) from error
@@ -184,19 +188,23 @@ class RabbitBatch(StreamMessage[Any]):
         self.message_id = each[0].message_id
 
     async def ack(self) -> None:
-        for one in self.each:
+        for one in self._held():
             await one.ack()
         await super().ack()
 
     async def nack(self) -> None:
-        for one in self.each:
+        for one in self._held():
             await one.nack()
         await super().nack()
 
     async def reject(self) -> None:
-        for one in self.each:
+        for one in self._held():
             await one.reject()
         await super().reject()
+
+    def _held(self) -> Iterator[StreamMessage[Any]]:
+        """Those that RabbitMQ does not deliver again anyway."""
+        return (one for one in self.each if not is_lost(one.raw_message))
 
 
 async def parse(message: Any, parser: Any) -> StreamMessage[Any]:
@@ -352,6 +360,14 @@ class RabbitMessages:
         if not isinstance(message, RabbitBatch) or len(message.each) == 1:
             return [message]
         return [message.only(one) for one in message.each]
+
+
+def is_lost(message: AbstractIncomingMessage) -> bool:
+    """Whether the channel that delivered a message is closed, so that it cannot be acknowledged."""
+    try:
+        return message.channel.is_closed
+    except ChannelInvalidStateError:  # aio-pika's answer if it is
+        return True
 
 
 def first(message: Delivered) -> AbstractIncomingMessage:

@@ -29,6 +29,9 @@ class RabbitSettings(Settings):
     """PEM file of the service's own certificate, if the broker requires one."""
     broker_key_file: Path | None = None
     """PEM file of its key, without a password. Default: the certificate's file."""
+    broker_metrics_url: str = ""
+    """URL of RabbitMQ's plugin `rabbitmq_prometheus`, for lag: it tells how many messages are in
+    flight. Of a cluster: the URLs of all nodes, separated by commas. Default: unknown."""
 
     def broker(self) -> "Rabbit":
         from .broker import Rabbit

@@ -2,15 +2,19 @@
 
 import copy
 import os
+import time
 from collections.abc import Iterable
 
 from opentelemetry.sdk.resources import Resource, ServiceInstanceIdResourceDetector
 from opentelemetry.semconv.attributes import deployment_attributes as deployment
 from opentelemetry.semconv.attributes import service_attributes as service
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from .values import text
+
+STARTED = "process_start_time_seconds"
+"""As in Prometheus's client libraries, whose `ProcessCollector` may be registered too."""
 
 _RESOURCE_LABELS = (
     service.SERVICE_NAME,
@@ -24,7 +28,8 @@ class ServiceRegistry(CollectorRegistry):
     """A registry that labels each series with its service, under the same names as OTLP metrics.
 
     It adds the labels when it is scraped, so they cost nothing per message. `target_info`, always
-    1, shows that the process exists. A forked process has its own `service_instance_id`, the same
+    1, shows that the process exists. `process_start_time_seconds` changes when the process is
+    restarted. A forked process has its own `service_instance_id`, the same
     as in its OTLP metrics.
 
     Args:
@@ -37,7 +42,7 @@ class ServiceRegistry(CollectorRegistry):
         self._describe(resource)
 
     def _describe(self, resource: Resource) -> None:
-        self._resource, self._process = resource, os.getpid()
+        self._resource, self._process, self._started = resource, os.getpid(), time.time()
         self._labels = {
             label(name): text(resource.attributes[name])
             for name in _RESOURCE_LABELS
@@ -49,7 +54,11 @@ class ServiceRegistry(CollectorRegistry):
         if self._process != os.getpid():  # forked: do as the SDK's providers do
             instance = ServiceInstanceIdResourceDetector().detect()
             self._describe(self._resource.merge(instance))
-        for metric in super().collect():
+        found = list(super().collect())
+        if STARTED not in {metric.name for metric in found}:
+            about = "Start time of the process, in Unix seconds."
+            found.append(GaugeMetricFamily(STARTED, about, self._started))
+        for metric in found:
             labelled = copy.copy(metric)
             # A label that UTF-8 cannot hold would fail every later scrape. A message may choose
             # one, such as a topic's name.

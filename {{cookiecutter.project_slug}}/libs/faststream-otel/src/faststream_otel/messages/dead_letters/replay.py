@@ -15,7 +15,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
 from ...telemetry.errors import fail
 from ...telemetry.propagation import inject
-from ..broker import TooLarge, Unavailable, Unreachable
+from ..broker import NotSent, TooLarge, Unavailable, Unreachable
 from . import DEAD_LETTERS
 from .dead_letter import DeadLetter
 from .headers import encoded_headers
@@ -216,7 +216,7 @@ class _Sending:
         self.sent = None
         ours = isinstance(error, (TooLarge, Unavailable))
         self.failure = str(error) if ours else f"{type(error).__name__}: {error}"
-        self.certainly_unsent = isinstance(error, TooLarge)
+        self.certainly_unsent = isinstance(error, (TooLarge, NotSent))
 
 
 async def discard(
