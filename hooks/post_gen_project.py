@@ -23,6 +23,7 @@ IGNORED = (
 """Ignored by git, but possibly in the library's folder after a test run."""
 FRAGMENT = ROOT / "env.example"
 """An overlay's part of .env.example."""
+MOUNTED = ("broker", "certificates", "observability")
 PASSWORD = re.compile(r"^([A-Z_]+_PASSWORD)=$", re.MULTILINE)
 
 
@@ -48,6 +49,14 @@ def remove_ignored() -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def open_mounted_folders() -> None:
+    """Let containers, which run as other users, read what they mount, whatever the umask is."""
+    for folder in (ROOT / name for name in MOUNTED):
+        for path in (folder, *folder.rglob("*")):
+            if path.exists() and path.name != ".env":
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
 
 
 def write_env_files() -> None:
@@ -78,6 +87,7 @@ def is_baked_for_a_diff() -> bool:
 
 copy_overlays()
 remove_ignored()
+open_mounted_folders()
 write_env_files()
 if not is_baked_for_a_diff():
     print(f"""
@@ -85,4 +95,8 @@ The project is baked. Next:
 
     cd {shlex.quote(str(ROOT))}
     docker compose up        # or, without Docker: make dev
+
+A first commit lets later updates merge with your changes:
+
+    git init && git add --all && git commit --message 'Bake the project'
 """)

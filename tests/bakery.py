@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from matrix import QUESTIONS, TEMPLATE, Answers
+from matrix import QUESTIONS, Answers
+from repository import copy_files
 
 COOKIECUTTER = (sys.executable, "-m", "cookiecutter")
 
@@ -22,6 +24,12 @@ class Bakery:
 
     home: Path
 
+    @cached_property
+    def template(self) -> Path:
+        """The template without what git ignores: cookiecutter copies all of it for each bake."""
+        copy_files(self.home / "faststream-otel")
+        return self.home / "faststream-otel"
+
     def cookiecutter(
         self,
         answers: Answers,
@@ -30,17 +38,18 @@ class Bakery:
         program: tuple[str, ...] = COOKIECUTTER,
         env: dict[str, str] | None = None,
         prompt: bool = False,
+        typed: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """Call cookiecutter's command line; standard output and error come interleaved.
 
-        With `prompt` it asks, and each of its questions is answered with Enter.
+        With `prompt` it asks, and gets what is `typed`, then Enter for each question.
         """
         command = [
             *program,
             *([] if prompt else ["--no-input"]),
             *("--output-dir", str(into)),
             *options,
-            str(TEMPLATE),
+            str(self.template),
             *(f"{question}={answer}" for question, answer in answers.items()),
         ]
         return subprocess.run(
@@ -49,7 +58,7 @@ class Bakery:
             env=self.environment() | (env or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            input="\n" * len(QUESTIONS),
+            input=typed + "\n" * len(QUESTIONS),
             encoding="utf-8",
         )
 

@@ -1,15 +1,20 @@
 """Good answers arrive unchanged, bad ones are refused before anything is written."""
 
+import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
-from bakery import Bakery
-from matrix import OPTIONS, TEMPLATE, Answers
+from bakery import COOKIECUTTER, Bakery
+from matrix import OPTIONS, Answers
+from repository import copy_of_the_template
 from tools import docker_compose
+
+from check_answers import LIBRARIES
 
 HOSTILE = {
     "project_name": """O'Brien's "Order" \\ Flöw 🚀 $(touch x) `touch x` # a: %s {x} <b>""",
@@ -59,7 +64,17 @@ REFUSED = [
     ("project_name", "{{ 7 * 7 }}", "template mark"),
     ("description", "{# a comment #} that vanishes", "template mark"),
     ("author", "{% raw %}{{ x }}{% endraw %}", "template mark"),
+    ("author", "{% never closed", "template mark"),
+    ("trace_backend", "zipkn", "'zipkin'. A good one: zipkin"),
+    ("license", "mit", "'MIT', 'Apache-2.0', 'BSD-3-Clause', 'none'. A good one: MIT"),
+    ("python_version", "3.10", "A good one: 3.13"),
+    ("backend", "jaeger", "not a question"),
+    ("_template_version", "9", "not a question"),
 ]
+PROGRAMS = {
+    "oldest": ("uvx", "--quiet", "--from", "cookiecutter==2.6.0", "cookiecutter"),
+    "newest": COOKIECUTTER,
+}
 
 
 # Prints every name that is imported, or installed, from what the project depends on.
@@ -153,24 +168,109 @@ def test_bad_answer_is_refused_before_anything_is_written(
     assert first_line.startswith(question)
     assert reason in first_line
     assert "A good one: " in first_line
+    assert "Traceback" not in done.stdout
     assert list(tmp_path.rglob("*")) == [into]
 
 
-def test_the_names_of_libraries_are_those_that_bakes_install(
+@pytest.mark.parametrize("version", PROGRAMS)
+@pytest.mark.parametrize(("question", "answer"), [("license", "mit"), ("package_name", "json")])
+def test_each_version_of_cookiecutter_gives_the_reason_alone(
+    question: str, answer: str, version: str, bakery: Bakery, tmp_path: Path
+) -> None:
+    done = bakery.cookiecutter({question: answer}, tmp_path / "new", program=PROGRAMS[version])
+    assert done.returncode == 1
+    reason, *rest = done.stdout.splitlines()
+    assert reason.startswith(f"{question} '{answer}'")
+    assert rest in ([], ["Pre-Prompt Hook script failed"])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("version", PROGRAMS)
+def test_an_answer_typed_at_the_prompt_is_refused_too(
+    version: str, bakery: Bakery, tmp_path: Path
+) -> None:
+    done = bakery.cookiecutter(
+        {}, tmp_path / "new", program=PROGRAMS[version], prompt=True, typed="Order\n../order\n"
+    )
+    assert done.returncode == 1
+    assert "project_slug '../order' cannot name a folder" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(("question", "answer", "reason"), [
+    ("license", "mit", "A good one: MIT"),
+    ("python_version", 3.13, "3.13 is none of the texts '3.13'"),  # a number in YAML
+    ("author", "{% x %}", "template mark"),
+])  # fmt: skip
+def test_a_bad_default_of_the_user_is_refused(
+    question: str, answer: object, reason: str, bakery: Bakery, tmp_path: Path
+) -> None:
+    """Cookiecutter would drop it, and every later one, with a warning."""
+    config = tmp_path / "config.yaml"
+    context = {question: answer, "broker": "nats", "a question of another template": "x"}
+    config.write_text(yaml.safe_dump({"default_context": context}, sort_keys=False))
+    into = tmp_path / "into"
+    done = bakery.cookiecutter({}, into, "--config-file", str(config))
+    assert done.returncode == 1
+    first_line = done.stdout.splitlines()[0]
+    assert first_line.startswith(question)
+    assert reason in first_line
+    assert "default_context" in first_line
+    assert not into.exists()
+    ignored = bakery.cookiecutter({}, into, "--default-config")
+    assert ignored.returncode == 0, ignored.stdout
+
+
+def test_good_defaults_of_the_user_are_taken(bakery: Bakery, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"default_context": {"theirs": "x", "broker": "nats"}}))
+    project = bakery.bake({}, tmp_path / "into", "--config-file", str(config))
+    assert "  nats:" in (project / "compose.broker.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("question", "answer", "reason"), [
+    ("project_slug", "order.flow", "lower-case"),
+    ("author", "{% never closed", "template mark"),
+    ("backend", "jaeger", "not a question"),
+    ("license", "mit", "choices are ['MIT'"),  # by cookiecutter itself: there is no pre_prompt
+])  # fmt: skip
+def test_cruft_refuses_too(
+    question: str, answer: str, reason: str, bakery: Bakery, tmp_path: Path
+) -> None:
+    template = copy_of_the_template(tmp_path / "template")
+    into = tmp_path / "into"
+    into.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "cruft", "create", str(template), "--no-input",
+         "--output-dir", str(into), "--extra-context", json.dumps({question: answer})],
+        env=bakery.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert reason in "".join(done.stdout.splitlines())
+    if question != "license":
+        assert done.stdout.startswith(question)
+    assert [*into.iterdir()] == []
+
+
+def test_the_names_of_libraries_are_those_in_the_locks_of_bakes(
     bakery: Bakery, tmp_path: Path
 ) -> None:
     """A project with such a name can't be installed beside the library, or hides its modules."""
-    printed = ""
+    names = set()
     for broker in OPTIONS["broker"]:
-        printed += subprocess.run(
+        project = bakery.bake({"broker": broker}, tmp_path / broker)
+        printed = subprocess.run(
             ["uv", "run", "--exact", "--quiet", "python", "-c", INSTALLED],
-            cwd=bakery.bake({"broker": broker}, tmp_path / broker), env=bakery.environment(),
+            cwd=project, env=bakery.environment(),
             stdout=subprocess.PIPE, check=True, encoding="utf-8",
         ).stdout  # fmt: skip
-    names = {name for name in printed.split() if re.fullmatch("[a-z][a-z0-9_]*", name)}
-    hook = (TEMPLATE / "hooks/pre_gen_project.py").read_text("utf-8")
-    (listed,) = re.findall('LIBRARIES = """(.*?)"""', hook, re.DOTALL)
-    assert names - {"order_flow"} == set(listed.split())
+        # Also what only other platforms and versions of Python install.
+        locked = tomllib.loads((project / "uv.lock").read_text("utf-8"))["package"]
+        names |= {*printed.split(), *(re.sub("[-.]", "_", one["name"]) for one in locked)}
+    names = {name for name in names if re.fullmatch("[a-z][a-z0-9_]*", name)}
+    assert names - {"order_flow"} == set(LIBRARIES.split())
 
 
 def test_a_bad_slug_is_reported_once(bakery: Bakery, tmp_path: Path) -> None:

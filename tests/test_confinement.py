@@ -64,7 +64,8 @@ def extended(root: Path, service: Service) -> Service:
     theirs = yaml.safe_load((root.parent / service["extends"]["file"]).read_text("utf-8"))
     base = theirs["services"][service["extends"]["service"]]
     check = base.get("healthcheck", {}) | service.get("healthcheck", {})
-    merged: Service = base | service | {"healthcheck": check}
+    environment = base["environment"] | service.get("environment", {})
+    merged: Service = base | service | {"healthcheck": check, "environment": environment}
     return merged
 
 
@@ -81,6 +82,17 @@ def read(request: pytest.FixtureRequest) -> Any:
 def services(request: pytest.FixtureRequest, project: Path, read: Any) -> dict[str, Service]:
     found: dict[str, Service] = read(project / request.param)
     return found
+
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def proxies(service: Service) -> Iterator[tuple[str, object]]:
+    """The proxies that it would take from ~/.docker/config.json, or has: all that are not empty."""
+    environment = service.get("environment", {})
+    for name in (*PROXIES, *map(str.lower, PROXIES)):
+        if environment.get(name) != "":
+            yield name, environment.get(name)
 
 
 def ports(service: Service) -> Iterator[str]:
@@ -115,9 +127,11 @@ def faults(service: Service) -> Iterator[tuple[str, object]]:
     if str(service.get("user", "1")).partition(":")[0] in {"0", "root"}:
         yield "user", service["user"]
     for mount in service.get("volumes", []):
-        source, target, read_only = described(mount)
+        source, target, read_only, labelled = described(mount)
         if source.startswith((".", "/")) and not read_only:
             yield "volumes", f"{source} can be written to"
+        if source.startswith((".", "/")) and not labelled:
+            yield "volumes", f"{source} has no z: SELinux hides it from the container"
         if "docker.sock" in source + target:
             yield "volumes", source
     image = service.get("image", "")  # what a build starts from: test_repository.py
@@ -125,11 +139,38 @@ def faults(service: Service) -> Iterator[tuple[str, object]]:
         yield "image", image
 
 
-def described(mount: str | dict[str, Any]) -> tuple[str, str, bool]:
+def described(mount: str | dict[str, Any]) -> tuple[str, str, bool, bool]:
+    """Its source, its target, whether it is read-only, whether SELinux lets containers share it."""
     if isinstance(mount, dict):
-        return mount.get("source", ""), mount["target"], bool(mount.get("read_only"))
-    source, _, rest = mount.partition(":")
-    return source, rest, rest.endswith(":ro")
+        labelled = mount.get("bind", {}).get("selinux") == "z"
+        return mount.get("source", ""), mount["target"], bool(mount.get("read_only")), labelled
+    source, target, *options = mount.split(":")
+    flags = options[0].split(",") if options else []
+    return source, target, "ro" in flags, "z" in flags
+
+
+def test_no_container_talks_to_another_through_a_proxy(
+    services: dict[str, Service],
+) -> None:
+    found = {
+        f"{name}: {key}": value
+        for name, service in services.items()
+        for key, value in proxies(service)
+        if value != "${ALERTMANAGER_PROXY:-}"
+    }
+    assert found == {}
+
+
+def test_alertmanager_has_a_proxy_of_its_own(project: Path) -> None:
+    """Only it has somewhere to go. busybox's wget, its health check, reads the lower-case names."""
+    service = read_by_itself(project / ROOTS[0])["alertmanager"]
+    assert dict(proxies(service)) == {
+        "HTTP_PROXY": "${ALERTMANAGER_PROXY:-}",
+        "HTTPS_PROXY": "${ALERTMANAGER_PROXY:-}",
+    }
+    configuration = project / "observability/alertmanager/alertmanager.yaml"
+    settings = yaml.safe_load(configuration.read_text("utf-8"))["global"]["http_config"]
+    assert settings == {"proxy_from_environment": True}
 
 
 def test_every_service_is_confined(services: dict[str, Service]) -> None:
@@ -168,8 +209,9 @@ def test_no_exemption_is_left_over(project: Path) -> None:
         ({"healthcheck": {"disable": True}}, "healthcheck"),
         ({"privileged": True}, "privileged"),
         ({"user": "0:0"}, "user"),
-        ({"volumes": ["./prometheus:/etc/prometheus"]}, "volumes"),
-        ({"volumes": ["/var/run/docker.sock:/var/run/docker.sock:ro"]}, "volumes"),
+        ({"volumes": ["./prometheus:/etc/prometheus:z"]}, "volumes"),
+        ({"volumes": ["./prometheus:/etc/prometheus:ro"]}, "volumes"),
+        ({"volumes": ["/var/run/docker.sock:/var/run/docker.sock:ro,z"]}, "volumes"),
         ({"image": "prom/prometheus:latest"}, "image"),
         ({"image": "prom/prometheus:v3.5"}, "image"),
         ({"image": "prom/prometheus"}, "image"),

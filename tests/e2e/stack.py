@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cookiecutter.main import cookiecutter
 from matrix import OPTIONS
 from ports import free_ports
+from repository import copy_files
 
 from . import tempo_stand_in
 from .brokers import chosen_broker
@@ -116,12 +118,15 @@ class Stack:
         """
         traces, broker = traces or chosen(), broker or chosen_broker()
         settings = settings or SETTINGS + (FOR_ZIPKIN if traces == "zipkin" else "")
-        folder = Path(
-            cookiecutter(
-                str(TEMPLATE), no_input=True, default_config=True, output_dir=str(where),
-                extra_context={"trace_backend": traces, "broker": broker},
-            )
-        )  # fmt: skip
+        with TemporaryDirectory() as scratch:
+            template = Path(scratch, TEMPLATE.name)
+            copy_files(template)  # cookiecutter would copy what git ignores too
+            folder = Path(
+                cookiecutter(
+                    str(template), no_input=True, default_config=True, output_dir=str(where),
+                    extra_context={"trace_backend": traces, "broker": broker},
+                )
+            )  # fmt: skip
         names = [*PORTS, port_of(broker), port_of(traces)]
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         # The last mention of a variable counts; the password stays the one that baking made.
