@@ -12,8 +12,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,15 @@ def main() -> int:
                 print(profile(site, sink, arguments.profile))
                 return 0
             bench = Bench({wanted[0][0]: site}, sink, arguments.rounds, arguments.quick)
-            figures = run_parts(arguments.parts, bench, others, required=bool(arguments.broker))
+            figures = {}
+            for name, part in run_parts(
+                arguments.parts, bench, others, required=bool(arguments.broker)
+            ):
+                figures[name] = part
+                keep(figures, save=arguments.save)
     except (Unavailable, Wrong) as error:
         raise SystemExit(str(error)) from error
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(page.text_of(figures), "utf-8")
     show(figures)
-    if arguments.save:
-        page.write(page.read() | figures)
     return 0
 
 
@@ -117,16 +119,16 @@ def _broker(text: str) -> tuple[str, str]:
 
 def run_parts(
     names: Sequence[str], bench: Bench, others: Sequence[tuple[str, str]], *, required: bool
-) -> dict[str, Any]:
-    """Run parts one by one, and return their results, each with what it was measured with.
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run parts one by one. Yields each one's name, and its result with what it was measured with.
 
     Args:
         others: Brokers for the part `brokers` alone, with their addresses.
         required: Whether one that cannot be had is an error.
     """
-    figures = {}
     for name in names:
         began = time.monotonic()
+        rounds = parts.rounds(name, bench.rounds)
         say(f"{name} …")
         with ExitStack() as stack:
             if name == "brokers":
@@ -138,17 +140,25 @@ def run_parts(
                         if required:
                             raise
                         say(f"  not measured: {error}")
-                bench = Bench(sites, bench.sink, bench.rounds, bench.quick)
-            figures[name] = {
+                bench = replace(bench, sites=sites)
+            part = {
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                 "machine": machine(),
                 "versions": versions(list(bench.sites.values())),
-                "rounds": bench.rounds,
+                "rounds": rounds,
                 "quick": bench.quick,
-                "result": parts.run(name, bench),
+                "result": parts.run(name, replace(bench, rounds=rounds)),
             }
         say(f"  took {time.monotonic() - began:.0f} s")
-    return figures
+        yield name, part
+
+
+def keep(figures: dict[str, Any], *, save: bool) -> None:
+    """Write what there is so far: a part may fail that comes later."""
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(page.text_of(figures), "utf-8")
+    if save:
+        page.write(page.read() | figures)
 
 
 def machine() -> dict[str, Any]:

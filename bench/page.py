@@ -81,12 +81,15 @@ def blocks(figures: dict[str, Any]) -> dict[str, str]:
 
 def measured_with(part: dict[str, Any]) -> str:
     machine, versions = part["machine"], dict(part["versions"])
-    servers = [f"{name.capitalize()} {versions.pop(name)}" for name in BROKERS if name in versions]
+    servers = [
+        f"{kind.title} {versions.pop(name)}" for name, kind in BROKERS.items() if name in versions
+    ]
+    look = " **A look only: a tenth of the messages.**" if part["quick"] else ""
     return (
         f"Measured on {part['date']}, {machine['cores']} cores of {machine['cpu']},"
         f" {machine['system']}, Python {machine['python']}; {', '.join(servers)};"
         f" {', '.join(f'{name} {version}' for name, version in versions.items())};"
-        f" {part['rounds']} rounds."
+        f" {part['rounds']} round{'s' * (part['rounds'] > 1)}.{look}"
     )
 
 

@@ -132,8 +132,8 @@ class KafkaSite(Site):
         async with self._admin() as admin:
             while True:
                 (answer,) = await admin.describe_consumer_groups([name])
-                ((_, _, state, *_, members, _),) = answer.groups
-                if state == "Stable" and len(members) == number:
+                (found,) = answer.groups  # code, name, state, type, protocol, members, …
+                if found[2] == "Stable" and len(found[5]) == number:
                     return
                 await asyncio.sleep(0.2)
 

@@ -16,11 +16,13 @@ class Stock(ABC):
     """A broker, and how to consume from its channels and publish to them, one at a time in order.
 
     Attributes:
+        title: Its name, for people.
         library: The folder of faststream_otel.
         faststream: FastStream's own package.
         prefix: How the names of classes begin.
     """
 
+    title: ClassVar[str]
     library: ClassVar[str]
     faststream: ClassVar[str]
     prefix: ClassVar[str]
@@ -40,6 +42,7 @@ class Stock(ABC):
 
 
 class Kafka(Stock):
+    title = "Kafka"
     library, faststream, prefix = "kafka", "kafka", "Kafka"
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -57,6 +60,7 @@ class Kafka(Stock):
 
 
 class RabbitMQ(Stock):
+    title = "RabbitMQ"
     library, faststream, prefix = "rabbitmq", "rabbit", "Rabbit"
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -85,6 +89,7 @@ class RabbitMQ(Stock):
 
 
 class NATS(Stock):
+    title = "NATS"
     library, faststream, prefix = "nats", "nats", "Nats"
 
     def __init__(self, url: str, **options: Any) -> None:

@@ -1,6 +1,7 @@
 """What is measured, each part by itself. A part has
 
 - `run(bench)`: measures, and returns what goes into the JSON;
+- `ROUNDS`: how many it makes at most, if it is long;
 - `tables(result)`: its tables, in Markdown, by their names on docs/cost.md.
 """
 
@@ -54,7 +55,7 @@ class Bench:
         """Run all of them in each round, every other round backwards.
 
         Args:
-            rounds: At most. Default: as asked for.
+            rounds: At most.
         """
         done = []
         wanted = min(rounds or self.rounds, self.rounds)
@@ -71,6 +72,11 @@ class Bench:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def rounds(name: str, wanted: int) -> int:
+    """How many rounds a part makes."""
+    return min(wanted, getattr(import_module(f".{name}", __name__), "ROUNDS", wanted))
 
 
 def run(name: str, bench: Bench) -> Any:

@@ -10,12 +10,13 @@ from . import Bench, Round
 
 LOAD = Load(100_000, warm_up=1000, hops=1)
 COMPARED = ("recipe", "service")
+ROUNDS = 1
 
 
 def run(bench: Bench) -> Any:
     load = bench.load(LOAD)
     runs = {name: partial(one, bench, name, load) for name in COMPARED}
-    (only,) = bench.interleaved(runs, 1)
+    (only,) = bench.interleaved(runs)
     return {"messages": load.messages, "runs": only}
 
 

@@ -4,13 +4,14 @@ from functools import partial
 from typing import Any
 
 from ..figures import ratios, table, values
+from ..measured.brokers import BROKERS
 from ..run import Load
 from ..variants import VARIANTS
 from . import Bench
 from .variants import one
 
 LOAD = Load(500, warm_up=50)
-COMPARED = ("bare", "recipe-prometheus", "ours-prometheus", "service")
+COMPARED = ("bare", "recipe-prometheus", "service")
 
 
 def run(bench: Bench) -> Any:
@@ -40,4 +41,4 @@ def tables(result: Any) -> dict[str, str]:
     ]
     absolute = (values(rounds, "cpu_us", f"{x} bare").text(0) for x in brokers)
     rows.append(["the first row in µs", *absolute])
-    return {"brokers": table(["", *map(str.capitalize, brokers)], rows)}
+    return {"brokers": table(["", *(BROKERS[x].title for x in brokers)], rows)}

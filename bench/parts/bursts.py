@@ -23,7 +23,7 @@ def run(bench: Bench) -> Any:
         "spans recipe": partial(of_spans, bench, recipe, number),
         "spans ours": partial(of_spans, bench, ours, number),
     }
-    rounds = bench.interleaved(runs, ROUNDS)
+    rounds = bench.interleaved(runs)
     load = Load(number, warm_up=bench.number(500), hops=1)
     messages = {
         "messages recipe": partial(of_messages, bench, recipe, load),

@@ -24,7 +24,7 @@ CONSUMERS = (1, 2, 4, 8)
 """Processes of a service, each with a partition of its own."""
 EACH = Load(8000, warm_up=800, hops=1)
 COMPARED = ("bare", "service")
-ROUNDS = 3
+ROUNDS = 2
 
 
 def run(bench: Bench) -> Any:
@@ -44,7 +44,7 @@ def run(bench: Bench) -> Any:
     result = {}
     for what, runs in (("flows", flows), ("bodies", bodies), ("consumers", consumers)):
         say(f" {what}")
-        result[what] = bench.interleaved(runs, ROUNDS)
+        result[what] = bench.interleaved(runs)
     return result
 
 

@@ -9,6 +9,7 @@ from ..variants import MEMORY, Variant
 from . import Bench, Round
 
 LOAD = Load(300, warm_up=30)
+ROUNDS = 3
 
 
 def run(bench: Bench) -> Any:

@@ -47,7 +47,8 @@ def tables(result: Any) -> dict[str, str]:
         for name, over in (("recipe", "gRPC"), ("service", "http/protobuf"))
     ]
     sizes = table(["", "over", "KB per 1,000 spans", "KB per 1,000 log records"], bytes_rows)
-    return {"variants": table(head, rows), "bytes": sizes}
+    summary = table(head[:3], (row[:3] for row in rows))
+    return {"variants": table(head, rows), "summary": summary, "bytes": sizes}
 
 
 def _bytes(rounds: Any, name: str, what: str) -> str:
