@@ -23,12 +23,15 @@ STATM, STATUS = Path("/proc/self/statm"), Path("/proc/self/status")
 class Meter:
     """Reports one line of JSON when the service is ready, and one at the end of its plan.
 
+    Make it once everything is imported.
+
     Args:
         evidence: Called at the end: what the process says about itself.
     """
 
     def __init__(self, plan: Plan, evidence: Callable[[], dict[str, Any]] = dict) -> None:
         self.plan = plan
+        self._imported = _age()
         self._evidence = evidence
         self._handled = 0
         self._next = max(1, plan.warm_up)
@@ -43,7 +46,7 @@ class Meter:
         """Call it once the consumers have started."""
         if self.plan.count_spans:
             self._spans = _count_spans()
-        self._report(imported=IMPORTED, ready=_age(), rss=rss())
+        self._report(imported=self._imported, ready=_age(), rss=rss())
 
     def hop(self) -> None:
         """Call it for each message that is handled. Costs next to nothing."""
@@ -118,15 +121,6 @@ def peak_rss() -> int:
 def _age() -> float:
     """Seconds since whoever started this process did."""
     return time.time() - float(os.environ.get("BENCH_STARTED", "nan"))
-
-
-def imported() -> None:
-    """Call it once the application is imported and made."""
-    global IMPORTED
-    IMPORTED = _age()
-
-
-IMPORTED = 0.0
 
 
 def _count_spans() -> Callable[[], int]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from faststream import AckPolicy, FastStream
 
-from . import meter as meters
 from .brokers import BROKERS, Stock
 from .flow import add_handlers
 from .meter import Meter
@@ -38,9 +37,7 @@ def make_app() -> FastStream:
 
     meter = Meter(plan, evidence)
     add_handlers(stock.subscriber, stock.publisher, meter)
-    app = FastStream(stock.broker, after_startup=[meter.ready], **telemetry.options)
-    meters.imported()
-    return app
+    return FastStream(stock.broker, after_startup=[meter.ready], **telemetry.options)
 
 
 def show_records() -> None:

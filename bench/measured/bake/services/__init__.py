@@ -4,7 +4,6 @@ from typing import Any
 
 from faststream_otel import Service
 
-from ... import meter as meters
 from ...flow import add_handlers
 from ...meter import Meter
 from ...plan import Plan
@@ -24,4 +23,3 @@ def measured(service: Service) -> None:
     meter = Meter(Plan.read(), evidence)
     add_handlers(service.subscriber, service.publisher, meter)
     service.faststream.after_startup(meter.ready)
-    meters.imported()
