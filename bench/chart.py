@@ -67,13 +67,13 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
 
 def lines(title: str, across: str, rows: Sequence[Line]) -> str:
     """Lines from zero in both directions."""
-    height, left, bottom = 320, 80, 280
+    height, left, top, bottom = 340, 80, 58, 300
     right = max(x for row in rows for x, _ in row.points)
     most = max(y for row in rows for _, y in row.points)
-    wide, high = (WIDTH - left - RIGHT) / right, (bottom - TOP) / most
+    wide, high = (WIDTH - left - RIGHT) / right, (bottom - top) / most
     parts = [f'<text x="8" y="20">{escape(title)}</text>']
     for tick in range(5):
-        y = bottom - tick * (bottom - TOP) / 4
+        y = bottom - tick * (bottom - top) / 4
         x = left + tick * (WIDTH - left - RIGHT) / 4
         parts += [
             _line("grid", left, y, WIDTH - RIGHT, y),
@@ -83,7 +83,7 @@ def lines(title: str, across: str, rows: Sequence[Line]) -> str:
     parts.append(_small(WIDTH - RIGHT, height - 6, across, "end"))
     for number, row in enumerate(rows):
         points = " ".join(f"{left + x * wide:.1f},{bottom - y * high:.1f}" for x, y in row.points)
-        y = TOP + 16 + 20 * number
+        y = 20 + 20 * number
         parts += [
             f'<polyline class="{row.kind}" points="{points}"/>',
             f'<rect class="{row.kind}" x="{WIDTH - 300}" y="{y - 9}" width="14" height="6"/>',

@@ -6,11 +6,12 @@ written by people.
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from . import parts
 from .chart import Bar, Line, bars, lines
-from .figures import ratios
+from .figures import MB, ratios
 from .measured.brokers import BROKERS
 from .variants import ROOT, VARIANTS
 
@@ -105,18 +106,29 @@ def charts(figures: dict[str, Any]) -> dict[str, str]:
         title = "CPU time per message and hop, to FastStream without telemetry"
         made["cost.svg"] = bars(title, rows)
     if "backlog" in figures:
-        result = figures["backlog"]["result"]
-        drawn = [
+        made |= _backlog_charts(figures["backlog"]["result"])
+    return made
+
+
+def _backlog_charts(result: dict[str, Any]) -> dict[str, str]:
+    messages = result["messages"]
+
+    def drawn(title: str, of: Callable[[int, int], float]) -> str:
+        rows = [
             Line(
                 SHORT[name],
-                [(seconds, result["messages"] - done) for seconds, done, _ in run["progress"]],
+                [(seconds, of(done, memory)) for seconds, done, memory in run["progress"]],
                 _kind(name),
             )
             for name, run in result["runs"].items()
         ]
-        title = f"A backlog of {result['messages']:,} messages: how many still wait"
-        made["cost-backlog.svg"] = lines(title, "seconds", drawn)
-    return made
+        return lines(title, "seconds", rows)
+
+    title = f"A backlog of {messages:,} messages"
+    return {
+        "cost-backlog.svg": drawn(f"{title}: how many still wait", lambda done, _: messages - done),
+        "cost-memory.svg": drawn(f"{title}: memory in use, MB", lambda _, memory: memory / MB),
+    }
 
 
 def _kind(name: str) -> str:
