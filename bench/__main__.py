@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ OUTPUT = ROOT / "build/bench.json"
 
 def main() -> int:
     arguments = parser().parse_args()
+    # So that the servers and processes that it has started end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if arguments.page:
         page.write(page.read())
         return 0
@@ -47,7 +50,8 @@ def main() -> int:
             site = stack.enter_context(served(*wanted[0]))
             sink = stack.enter_context(Sink())
             if arguments.profile:
-                print(profile(site, sink, arguments.profile))
+                load = Load(200 if arguments.quick else 2000)
+                print(profile(site, sink, arguments.profile, load))
                 return 0
             bench = Bench({wanted[0][0]: site}, sink, arguments.rounds, arguments.quick)
             figures = {}
@@ -189,9 +193,9 @@ def show(figures: dict[str, Any]) -> None:
             print(f"{block}\n")
 
 
-def profile(site: Site, sink: Sink, name: str) -> str:
+def profile(site: Site, sink: Sink, name: str, load: Load) -> str:
     variant = (VARIANTS | MEMORY)[name]
-    text: str = measure(variant, site, sink, Load(2000), profile=True).told["profile"]
+    text: str = measure(variant, site, sink, load, profile=True).told["profile"]
     return text.replace(str(ROOT), "")
 
 
