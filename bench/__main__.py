@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"what to measure (default: all): {', '.join(PARTS)}",
     )
     made.add_argument("--rounds", type=int, default=5, help="of all variants (default 5)")
-    made.add_argument("--quick", action="store_true", help="for a look: a tenth of the messages")
+    made.add_argument("--quick", action="store_true", help="for a look: a fifth of the messages")
     made.add_argument(
         "--broker",
         type=_broker,

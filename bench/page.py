@@ -11,7 +11,7 @@ from typing import Any
 
 from . import parts
 from .chart import Bar, Line, bars, lines
-from .figures import MB, ratios
+from .figures import MB, ratios, table
 from .measured.brokers import BROKERS
 from .variants import ROOT, VARIANTS
 
@@ -72,26 +72,35 @@ def filled(text: str, figures: dict[str, Any]) -> str:
 
 
 def blocks(figures: dict[str, Any]) -> dict[str, str]:
-    """The tables of all parts, and for each part what it was measured with."""
+    """The tables of all parts, and what they were measured with."""
     made: dict[str, str] = {}
     for name, part in figures.items():
         made |= parts.tables(name, part["result"])
-        made[f"{name}-with"] = measured_with(part)
+    if "variants" in figures:
+        made["variants-with"] = measured_with(figures["variants"])
+    made["measured-with"] = table(
+        ["Part", "Date", "Rounds", "Machine", "Versions"],
+        [[name, *_measured_with(part)] for name, part in figures.items()],
+    )
     return made
 
 
 def measured_with(part: dict[str, Any]) -> str:
-    machine, versions = part["machine"], dict(part["versions"])
-    servers = [
-        f"{kind.title} {versions.pop(name)}" for name, kind in BROKERS.items() if name in versions
+    """In a sentence."""
+    _, rounds, machine, versions = _measured_with(part)
+    return f"Rounds: {rounds}. Machine: {machine}. {versions}."
+
+
+def _measured_with(part: dict[str, Any]) -> list[str]:
+    machine, versions = part["machine"], part["versions"]
+    system = f"{machine['system']}, Python {machine['python']}"
+    names = {name: kind.title for name, kind in BROKERS.items()}
+    return [
+        part["date"],
+        f"{part['rounds']}{' (only a look: fewer messages)' if part['quick'] else ''}",
+        f"{machine['cores']} cores of {machine['cpu']}, {system}",
+        ", ".join(f"{names.get(name, name)} {version}" for name, version in versions.items()),
     ]
-    look = " **A look only: a tenth of the messages.**" if part["quick"] else ""
-    return (
-        f"Measured on {part['date']}, {machine['cores']} cores of {machine['cpu']},"
-        f" {machine['system']}, Python {machine['python']}; {', '.join(servers)};"
-        f" {', '.join(f'{name} {version}' for name, version in versions.items())};"
-        f" {part['rounds']} round{'s' * (part['rounds'] > 1)}.{look}"
-    )
 
 
 def charts(figures: dict[str, Any]) -> dict[str, str]:

@@ -209,7 +209,7 @@ def test_a_page_shows_the_figures_that_were_measured(path: Path) -> None:
 
 def test_the_page_has_a_place_for_every_table() -> None:
     marks = {found[2] for path in page.PAGES for found in page.BLOCK.finditer(path.read_text())}
-    assert set(page.blocks(page.read())) <= marks | {"backlog-with", "brokers-with"}
+    assert set(page.blocks(page.read())) <= marks
 
 
 def test_the_charts_show_the_figures_that_were_measured() -> None:

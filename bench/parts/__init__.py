@@ -27,7 +27,7 @@ class Bench:
     Attributes:
         sites: The servers by kind. The first one is for all parts but `brokers`.
         rounds: Of all variants.
-        quick: A tenth of the messages: for a look.
+        quick: A fifth of the messages: for a look.
     """
 
     sites: Mapping[str, Site]
@@ -45,10 +45,10 @@ class Bench:
         return self.site if isinstance(self.site, KafkaSite) else None
 
     def number(self, whole: int) -> int:
-        return max(10, whole // 10) if self.quick else whole
+        return max(10, whole // 5) if self.quick else whole
 
     def load(self, load: Load) -> Load:
-        """A tenth of it, for a look."""
+        """A fifth of it, for a look."""
         return replace(load, messages=self.number(load.messages), warm_up=self.number(load.warm_up))
 
     def interleaved(self, runs: Mapping[str, Callable[[], Round]], rounds: int = 0) -> list[Round]:

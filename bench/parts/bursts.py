@@ -88,4 +88,5 @@ def tables(result: Any) -> dict[str, str]:
                 ]
             )
     head = ["A burst of", "", "spans", "lost", "share", "memory at most above the start, MB"]
-    return {"bursts": table(head, rows)}
+    bound = f"The queue of a bake holds {result['queue']:,} spans at most."
+    return {"bursts": f"{table(head, rows)}\n\n{bound}"}
