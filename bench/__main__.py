@@ -8,6 +8,7 @@ and a NATS, or takes those that --broker names.
 import argparse
 import asyncio
 import datetime
+import logging
 import os
 import platform
 import signal
@@ -35,6 +36,7 @@ OUTPUT = ROOT / "build/bench.json"
 
 def main() -> int:
     arguments = parser().parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs what it tries again
     # So that the servers and processes that it has started end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if arguments.page:

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from faststream_otel import Settings
 from ports import free_ports
 
-from .measured.plan import VARIABLE, Plan
+from .measured.plan import Plan
 from .sink import Sink
 from .sites import Site
 from .variants import ROOT, Variant, environment
@@ -97,15 +98,10 @@ class Process:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         self._rest = b""
         self.port = free_ports(1)[0]
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("OTEL_", "BROKER_URL", VARIABLE))
-        }
         self._process = subprocess.Popen(
             variant.command,
             cwd=ROOT,
-            env=inherited
+            env=inherited()
             | environment(variant, sink.grpc, collector or sink.http)
             | made.variables()
             | {
@@ -148,6 +144,16 @@ class Process:
             self._process.wait()
         os.close(self._reports)
         self._errors.close()
+
+
+def inherited() -> dict[str, str]:
+    """This process's environment, without what would change a service's defaults."""
+    settings = {name.upper() for name in Settings.model_fields}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in settings and not name.startswith(("OTEL_", "BENCH_"))
+    }
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """Spans that are lost when many end at once, and the memory that it takes."""
 
 import json
-import os
 import subprocess
 import sys
 from functools import partial
 from typing import Any
 
 from ..figures import MB, Spread, table
-from ..run import Load, measure
+from ..run import Load, inherited, measure
 from ..variants import ROOT, VARIANTS, Variant, as_users_run, baked_variables, environment
 from . import Bench, Round
 
@@ -42,7 +41,7 @@ def of_spans(bench: Bench, variant: Variant, number: int) -> Round:
     done = subprocess.run(
         [sys.executable, "-m", "bench.measured.burst", middleware, str(number)],
         cwd=ROOT,
-        env={**os.environ, **environment(variant, bench.sink.grpc, bench.sink.http), **baked},
+        env={**inherited(), **environment(variant, bench.sink.grpc, bench.sink.http), **baked},
         stdout=subprocess.PIPE,
         check=True,
     )
