@@ -11,7 +11,7 @@ from typing import Any
 
 from . import parts
 from .chart import Bar, Line, bars, lines
-from .figures import MB, ratios, table
+from .figures import MB, ratios
 from .measured.brokers import BROKERS
 from .variants import ROOT, VARIANTS
 
@@ -78,29 +78,38 @@ def blocks(figures: dict[str, Any]) -> dict[str, str]:
         made |= parts.tables(name, part["result"])
     if "variants" in figures:
         made["variants-with"] = measured_with(figures["variants"])
-    made["measured-with"] = table(
-        ["Part", "Date", "Rounds", "Machine", "Versions"],
-        [[name, *_measured_with(part)] for name, part in figures.items()],
-    )
+    made["measured-with"] = all_measured_with(figures)
     return made
 
 
 def measured_with(part: dict[str, Any]) -> str:
-    """In a sentence."""
-    _, rounds, machine, versions = _measured_with(part)
-    return f"Rounds: {rounds}. Machine: {machine}. {versions}."
+    """What a part was measured with."""
+    return f"{_how(part)}; {_where(part)}."
 
 
-def _measured_with(part: dict[str, Any]) -> list[str]:
-    machine, versions = part["machine"], part["versions"]
-    system = f"{machine['system']}, Python {machine['python']}"
-    names = {name: kind.title for name, kind in BROKERS.items()}
-    return [
-        part["date"],
-        f"{part['rounds']}{' (only a look: fewer messages)' if part['quick'] else ''}",
-        f"{machine['cores']} cores of {machine['cpu']}, {system}",
-        ", ".join(f"{names.get(name, name)} {version}" for name, version in versions.items()),
-    ]
+def all_measured_with(figures: dict[str, Any]) -> str:
+    """The same of all parts, by machine and versions."""
+    by_place: dict[str, list[str]] = {}
+    for name, part in figures.items():
+        by_place.setdefault(_where(part), []).append(f"- {name}: {_how(part)}")
+    return "\n\n".join("\n".join([f"{where}:", "", *names]) for where, names in by_place.items())
+
+
+def _how(part: dict[str, Any]) -> str:
+    versions = part["versions"]
+    servers = [f"{kind.title} {versions[x]}" for x, kind in BROKERS.items() if x in versions]
+    look = ", **only a look**: fewer messages" if part["quick"] else ""
+    many = "s" * (part["rounds"] > 1)
+    return f"{part['rounds']} round{many} on {part['date']}, {', '.join(servers)}{look}"
+
+
+def _where(part: dict[str, Any]) -> str:
+    machine = part["machine"]
+    packages = [f"{x} {version}" for x, version in part["versions"].items() if x not in BROKERS]
+    return (
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['system']},"
+        f" Python {machine['python']}, {', '.join(packages)}"
+    )
 
 
 def charts(figures: dict[str, Any]) -> dict[str, str]:

@@ -189,7 +189,8 @@ class NatsSite(Site):
         stock = BROKERS[self.broker](self.url)
         async with stock.broker:
             client: Any = await stock.broker.connect()
-            return str(client.connected_server_version)
+            found = client.connected_server_version
+            return f"{found.major}.{found.minor}.{found.patch}"
 
 
 SITES: dict[str, type[Site]] = {"kafka": KafkaSite, "rabbitmq": RabbitSite, "nats": NatsSite}
