@@ -37,7 +37,7 @@ e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order th
 	$(RUN) pytest tests/e2e $(ARGS)
 
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
-	$(RUN) python -m bench $(ARGS)
+	PYTHONPATH=tests $(RUN) python -m bench $(ARGS)
 
 drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, ARGS="--list", ARGS="sigterm stop")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }

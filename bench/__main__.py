@@ -1,172 +1,204 @@
-"""Measure CPU time per message and hop, with variants interleaved in one run; report ratios.
+"""Measure what a service of this library costs, to FastStream without telemetry.
 
-Needs a real broker, such as that of `docker compose up` in a baked project. It can start NATS, and
-a RabbitMQ that is installed. Measures the library of this repository. An OTLP receiver runs beside
-the variants and is not measured.
+Variants are interleaved in one run, each in its own process, over a real broker; the figures are
+medians, and ratios within a round. It starts a Kafka from STACK_HOME, a RabbitMQ that is installed
+and a NATS, or takes those that --broker names.
 """
 
 import argparse
-import importlib
-import json
+import asyncio
+import datetime
+import logging
 import os
-import statistics
-import subprocess
+import platform
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from .pipelines import PIPELINES
+from . import page, parts
+from .measured.brokers import BROKERS
+from .parts import PARTS, Bench, say
+from .run import Load, Wrong, measure
+from .sink import Sink
+from .sites import Site, Unavailable, served
+from .variants import MEMORY, ROOT, VARIANTS
 
-ROOT = Path(__file__).parents[1]
-
-# The recipe has only traces, so ours is compared with only traces; "ours+all" has all signals.
-TRACES_ONLY = {
-    "OTEL_LOGS_EXPORTER": "none",
-    "OTEL_METRICS_EXPORTER": "none",
-    "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "false",
-}
-
-# (variant, whether event loop, log level and gc are those of the baked project)
-RUNS = [
-    ("bare", False),
-    ("recipe", False),
-    ("recipe+prometheus", False),
-    ("ours", False),
-    ("bare", True),
-    ("ours", True),
-    ("ours+all", True),
-]
-# The limits were set for Kafka.
-RATIOS = [
-    ("ours to bare FastStream, both as FastStream starts", ("ours", False), ("bare", False), 1.9),
-    ("ours to bare FastStream, both as baked", ("ours", True), ("bare", True), None),
-    (
-        "ours as baked to the docs' recipe with Prometheus",
-        ("ours", True),
-        ("recipe+prometheus", False),
-        0.7,
-    ),
-]
-
-Run = tuple[str, bool]
+PACKAGES = ("faststream", "faststream-otel", "opentelemetry-sdk", "pydantic", "uvloop",
+            "aiokafka", "aio-pika", "nats-py")  # fmt: skip
+OUTPUT = ROOT / "build/bench.json"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="of all variants (default 5)")
-    parser.add_argument("--messages", type=int, default=3000, help="per run (default 3000)")
-    parser.add_argument(
-        "--broker", choices=PIPELINES, default="kafka", help="the kind of broker (default kafka)"
-    )
-    parser.add_argument(
-        "--broker-url",
-        default=os.environ.get("BROKER_URL", ""),
-        metavar="HOST:PORT",
-        help="a real broker of this kind (default BROKER_URL; without it, starts NATS or an"
-        " installed RabbitMQ). RabbitMQ and NATS also take BROKER_USERNAME and BROKER_PASSWORD",
-    )
-    arguments = parser.parse_args()
-
-    costs: dict[Run, list[float]] = {run: [] for run in RUNS}
-    with server(arguments.broker, arguments.broker_url) as url, Receiver() as endpoint:
-        for number in range(arguments.rounds):
-            for run in RUNS if number % 2 == 0 else reversed(RUNS):
-                costs[run].append(measure(run, endpoint, arguments.broker, url, arguments.messages))
-            print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-    report(costs, arguments.broker)
+    arguments = parser().parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs what it tries again
+    # So that the servers and processes that it has started end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if arguments.page:
+        page.write(page.read())
+        return 0
+    wanted: list[tuple[str, str]] = arguments.broker or [
+        ("kafka", os.environ.get("BROKER_URL", ""))
+    ]
+    # With none named, all that this machine can start.
+    others = wanted[1:] if arguments.broker else [(x, "") for x in BROKERS if x != "kafka"]
+    try:
+        with ExitStack() as stack:
+            site = stack.enter_context(served(*wanted[0]))
+            sink = stack.enter_context(Sink())
+            if arguments.profile:
+                load = Load(200 if arguments.quick else 2000)
+                print(profile(site, sink, arguments.profile, load))
+                return 0
+            bench = Bench({wanted[0][0]: site}, sink, arguments.rounds, arguments.quick)
+            figures = {}
+            for name, part in run_parts(
+                arguments.parts, bench, others, required=bool(arguments.broker)
+            ):
+                figures[name] = part
+                keep(figures, save=arguments.save)
+    except (Unavailable, Wrong) as error:
+        raise SystemExit(str(error)) from error
+    show(figures)
     return 0
 
 
-@contextmanager
-def server(broker: str, url: str) -> Iterator[str]:
-    """The broker's address. Starts NATS, or a RabbitMQ that is installed, if there is none."""
-    with ExitStack() as started:
-        if not url:
-            try:
-                url = started.enter_context(embedded(broker))
-            except FileNotFoundError as error:
-                raise SystemExit(str(error)) from error
-        yield url
-
-
-def embedded(broker: str) -> AbstractContextManager[str]:
-    if broker == "kafka":  # its embedded cluster is a mock, which says nothing about cost
-        raise FileNotFoundError(
-            "make bench needs a real Kafka. Set its address, for example BROKER_URL=127.0.0.1:9092"
-            " for `docker compose up kafka` in a baked project."
-        )
-    module = importlib.import_module(f"faststream_otel.{broker}.embedded")
-    made: AbstractContextManager[str] = getattr(module, f"embedded_{broker}")()
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
+    made.add_argument(
+        "--parts",
+        type=_parts,
+        default=list(PARTS),
+        metavar="NAME,…",
+        help=f"what to measure (default: all): {', '.join(PARTS)}",
+    )
+    made.add_argument("--rounds", type=int, default=5, help="of all variants (default 5)")
+    made.add_argument("--quick", action="store_true", help="for a look: a fifth of the messages")
+    made.add_argument(
+        "--broker",
+        type=_broker,
+        action="append",
+        metavar="NAME[=HOST:PORT]",
+        help=f"one of {', '.join(BROKERS)}, may be repeated: the first is for all parts, each for"
+        " the part brokers. Default: kafka (at BROKER_URL, if set), and the others that can be"
+        " started. RabbitMQ and NATS also take BROKER_USERNAME and BROKER_PASSWORD",
+    )
+    made.add_argument(
+        "--save", action="store_true", help="write docs/cost.json, the charts and the pages' tables"
+    )
+    made.add_argument(
+        "--page", action="store_true", help="only write charts and tables from docs/cost.json"
+    )
+    made.add_argument(
+        "--profile",
+        choices=VARIANTS | MEMORY,
+        metavar="VARIANT",
+        help="show where the time of the event loop's thread goes (cProfile), of one of"
+        f" {', '.join(VARIANTS)}",
+    )
     return made
 
 
-class Receiver:
-    """The library's OTLP receiver, in its own process."""
-
-    SCRIPT = """
-import sys
-from faststream_otel.dev.receiver import OtlpReceiver
-with OtlpReceiver(capacity=1000) as receiver:
-    print(receiver.grpc_endpoint, flush=True)
-    sys.stdin.read()
-"""
-
-    def __enter__(self) -> str:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", self.SCRIPT],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(PARTS):
+        raise argparse.ArgumentTypeError(
+            f"there is no part {', '.join(sorted(unknown))}; use {', '.join(PARTS)}"
         )
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
-    def __exit__(self, *_: object) -> None:
-        self.process.communicate("")
+    return names
 
 
-def measure(run: Run, endpoint: str, broker: str, url: str, messages: int) -> float:
-    """CPU microseconds per message and hop."""
-    name, tuned = run
-    command = [
-        sys.executable, "-m", "bench.variant", name, f"--broker={broker}", f"--broker-url={url}",
-        f"--messages={messages}", *(["--tuned"] if tuned else []),
-    ]  # fmt: skip
-    variables = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-        "OTEL_EXPORTER_OTLP_INSECURE": "true",
-        "OTEL_BSP_MAX_QUEUE_SIZE": "100000",  # so that no variant wins by dropping
-        **({} if name == "ours+all" else TRACES_ONLY),
+def _broker(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if name not in BROKERS:
+        raise argparse.ArgumentTypeError(
+            f"there is no broker {name!r}; use {', '.join(BROKERS)}, for example"
+            " kafka=127.0.0.1:9092"
+        )
+    return name, url
+
+
+def run_parts(
+    names: Sequence[str], bench: Bench, others: Sequence[tuple[str, str]], *, required: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run parts one by one. Yields each one's name, and its result with what it was measured with.
+
+    Args:
+        others: Brokers for the part `brokers` alone, with their addresses.
+        required: Whether one that cannot be had is an error.
+    """
+    for name in names:
+        began = time.monotonic()
+        rounds = parts.rounds(name, bench.rounds)
+        say(f"{name} …")
+        with ExitStack() as stack:
+            if name == "brokers":
+                sites = dict(bench.sites)
+                for broker, url in others:
+                    try:
+                        sites[broker] = stack.enter_context(served(broker, url))
+                    except Unavailable as error:
+                        if required:
+                            raise
+                        say(f"  not measured: {error}")
+                bench = replace(bench, sites=sites)
+            part = {
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "machine": machine(),
+                "versions": versions(list(bench.sites.values())),
+                "rounds": rounds,
+                "quick": bench.quick,
+                "result": parts.run(name, replace(bench, rounds=rounds)),
+            }
+        say(f"  took {time.monotonic() - began:.0f} s")
+        yield name, part
+
+
+def keep(figures: dict[str, Any], *, save: bool) -> None:
+    """Write what there is so far: a part may fail that comes later."""
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(page.text_of(figures), "utf-8")
+    if save:
+        page.write(page.read() | figures)
+
+
+def machine() -> dict[str, Any]:
+    """Its kind; nothing that identifies it."""
+    information = Path("/proc/cpuinfo")
+    models = [
+        line.partition(":")[2].strip()
+        for line in (information.read_text().splitlines() if information.exists() else ())
+        if line.startswith("model name")
+    ]
+    return {
+        "cores": os.cpu_count(),
+        "cpu": models[0] if models else platform.machine(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
     }
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    if done.returncode:
-        raise SystemExit(f"{name} failed with {broker} at {url}:\n{done.stderr[-2000:]}")
-    answer = json.loads(done.stdout.splitlines()[-1])
-    seconds: float = answer["cpu_seconds"]
-    return seconds / (messages * int(answer["hops"])) * 1e6
 
 
-def report(costs: dict[Run, list[float]], broker: str) -> None:
-    print(f"{'variant':<20}{'settings':<12}{'CPU us per hop: min':>20}{'median':>9}{'max':>9}")
-    for (name, tuned), values in costs.items():
-        print(
-            f"{name:<20}{'as baked' if tuned else 'FastStream':<12}"
-            f"{min(values):>20.0f}{statistics.median(values):>9.0f}{max(values):>9.0f}"
-        )
-    for what, ours, theirs, limit in RATIOS:
-        # Ratios within a round, because the machine's speed varies between rounds.
-        ratios = [mine / other for mine, other in zip(costs[ours], costs[theirs], strict=True)]
-        wanted = f", at most {limit}" if limit and broker == "kafka" else ""
-        print(f"{what}: {statistics.median(ratios):.2f} (rounds: {min(ratios):.2f} to"
-              f" {max(ratios):.2f}{wanted})")  # fmt: skip
+def versions(sites: Sequence[Site]) -> dict[str, str]:
+    servers = {site.broker: asyncio.run(site.version()) for site in sites}
+    return servers | {package: version(package) for package in PACKAGES}
+
+
+def show(figures: dict[str, Any]) -> None:
+    for name, part in figures.items():
+        print(f"\n{page.measured_with(part)}\n")
+        for block in parts.tables(name, part["result"]).values():
+            print(f"{block}\n")
+
+
+def profile(site: Site, sink: Sink, name: str, load: Load) -> str:
+    variant = (VARIANTS | MEMORY)[name]
+    text: str = measure(variant, site, sink, load, profile=True).told["profile"]
+    return text.replace(str(ROOT), "")
 
 
 if __name__ == "__main__":

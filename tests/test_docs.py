@@ -292,9 +292,10 @@ def test_a_collectors_name_is_a_label_of_its_metrics(default_project: Path, tmp_
         collector.wait_for("metrics", lambda text: label in text)
 
 
-# --- docs/brokers.md of this repository
+# --- docs/brokers.md and docs/cost.md of this repository
 
 BROKERS_PAGE = TEMPLATE / "docs/brokers.md"
+COST_PAGE = TEMPLATE / "docs/cost.md"
 BAKED = TEMPLATE / "{{cookiecutter.project_slug}}"
 FOLDERS = [
     TEMPLATE,
@@ -305,9 +306,10 @@ FOLDERS = [
 """That a path on the page may begin in."""
 
 
-def test_the_brokers_page_names_what_there_is() -> None:
-    assert list(wrong(FOLDERS, BROKERS_PAGE.read_text("utf-8"))) == []
-    assert list(broken_links(BROKERS_PAGE)) == []
+@pytest.mark.parametrize("page", [BROKERS_PAGE, COST_PAGE], ids=lambda page: page.name)
+def test_the_page_names_what_there_is(page: Path) -> None:
+    assert list(wrong(FOLDERS, page.read_text("utf-8"))) == []
+    assert list(broken_links(page)) == []
 
 
 def test_the_brokers_page_has_each_broker() -> None:

@@ -1,0 +1,1 @@
+"""What runs in a measured process. Nothing here imports more than a service would."""

@@ -1,0 +1,1 @@
+"""A package like that of a baked project, whose services are started as those are."""
