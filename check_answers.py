@@ -95,7 +95,12 @@ class CheckAnswers(Extension):
                 template = Path(request.get("repo_dir", "."))
                 refuse([*faults_of_request(request, questions)], template)
         else:
-            sys.exit("This version of cookiecutter is not supported. A good one: 2.7.1")
+            # Not a reason to refuse good answers.
+            print(
+                "This version of cookiecutter is not known, so the answers are not checked."
+                " A known one: 2.7.1",
+                file=sys.stderr,
+            )
 
 
 def variables_of(*functions: str) -> Mapping[str, Any]:
