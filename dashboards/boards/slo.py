@@ -224,9 +224,8 @@ def against_usual() -> timeseries.Panel:
     return time_series(
         "Rate of flows, against the usual",
         "Flows that ended per second, averaged over a quarter of an hour, and as many as usual at"
-        " this time of day: the same day of the week before, or the middle of the last seven days if"
-        " that is less. The usual is that of all destinations and services, and needs a week of"
-        " history.",
+        " this time of day: on the same day a week before, or on the median of seven days if it is"
+        " less. The usual is that of all services and destinations, and needs a week of history.",
         PER_SECOND,
         series(total(rate(_chosen("count"), "15m"), *PROJECT), f"{FLOW}, now"),
         # It lacks these labels, so that choosing a service or a destination leaves it out.
