@@ -85,8 +85,12 @@ METRICS: dict[str, list[str]] = {
         """,
         *SERVICE, "instance",
     ),
+    **_named("process_start_time_seconds", *SERVICE, "job"),
     # The lag exporter's, which asks the broker.
-    **_named("messaging_consumer_lag", "deployment_environment_name", CHANNEL, GROUP),
+    **_named(
+        "messaging_consumer_lag", "service_name", "deployment_environment_name", CHANNEL, GROUP
+    ),
+    **_named("messaging_broker_up", "deployment_environment_name", "messaging_system"),
     # The stack watches itself.
     **_named(
         """
@@ -107,12 +111,21 @@ METRICS: dict[str, list[str]] = {
         "exporter",
     ),
     **_named("otelcol_process_memory_rss"),
+    **_named("otelcol_process_uptime", "job"),
     **_named("process_resident_memory_bytes", "job"),
     **_named("up", "job", "instance"),
     **_named("prometheus_tsdb_head_samples_appended_total prometheus_tsdb_head_series"),
+    **_named("prometheus_rule_evaluation_failures_total", "rule_group"),
+    **_named("prometheus_notifications_errors_total", "alertmanager"),
     **_named("loki_distributor_lines_received_total"),
     # Recording rules and what Prometheus says of its alerts.
     **_named("flow:objective:ratio"),
+    # Of whole environments: it has no service or channel, and so goes when a board asks for one.
+    **_named("flow:ended:usual_rate15m", *SERVICE, CHANNEL),
+    **_named("service:instances:count", *SERVICE),
+    **_named("services:scraped:count prometheus:size:ratio"),
+    **_named("disk:free:ratio", "device"),
+    **_named("channel:replicas_missing:sum", "deployment_environment_name", CHANNEL),
     **_named("telemetry:taken:rate5m", "signal", "stage"),
     **_named("telemetry:lost:increase10m", "signal", "stage", "reason"),
     **_named("telemetry:refused:rate5m", "signal", "receiver"),

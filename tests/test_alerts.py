@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import promql
 import pytest
 import yaml
 from bakery import Bakery
@@ -107,6 +108,43 @@ def test_every_alert_leads_to_a_board(project: Path) -> None:
         uid = alert["annotations"]["__dashboardUid__"]
         assert re.match(rf"/d/{uid}(\?|$)", alert["annotations"]["dashboard"]), name
         assert uid in boards(project), name
+
+
+NOT_DRAWN = {
+    "prometheus:uptime:seconds",  # a condition on Prometheus itself
+    "messaging_consumer_position",  # whether it moves: "Consumed" and "Lag" show it
+}
+
+
+def test_the_board_that_an_alert_opens_asks_for_what_the_alert_asks(project: Path) -> None:
+    recorded: dict[str, list[str]] = {}
+    for rule in rules(project):
+        if "record" in rule:
+            recorded.setdefault(rule["record"], []).append(rule["expr"])
+
+    def sources(expr: str) -> set[str]:
+        """The metrics that a query, and the recorded series in it, are made of."""
+        metrics = promql.names(expr)[0] - NOT_DRAWN
+        made = {
+            source for name in metrics for one in recorded.get(name, []) for source in sources(one)
+        }
+        return made | metrics - recorded.keys() - NOT_DRAWN
+
+    shown = {
+        path.stem: {
+            source
+            for panel in load(path)["panels"]
+            for target in panel.get("targets", [])
+            if target["datasource"]["type"] == "prometheus"
+            for source in sources(target["expr"])
+        }
+        for path in (project / "observability/grafana/dashboards").glob("*.json")
+    }
+    for name, alert in alerts(project).items():
+        if alert["annotations"]["runbook"].startswith("docs/broker.md"):
+            continue  # what only one broker has: the boards are the same for all
+        board = alert["annotations"]["__dashboardUid__"]
+        assert sources(alert["expr"]) - shown[board] == set(), name
 
 
 def test_the_runbook_names_panels_that_there_are(project: Path) -> None:

@@ -12,7 +12,7 @@ from tools import tool
 
 from dashboards.build import files
 
-RULES = TEMPLATE / "{{cookiecutter.project_slug}}/observability/prometheus/rules/flow.yaml"
+RULES = TEMPLATE / "{{cookiecutter.project_slug}}/observability/prometheus/rules"
 FLOW = "messaging_flow_duration_seconds"
 PROJECT = {"service_namespace": "shop", "deployment_environment_name": "production"}
 
@@ -33,6 +33,20 @@ def flows(channel: str, outcome: str, per_minute: int, in_time: int) -> list[Ser
     ]
 
 
+def answers(method: str, status: str, per_minute: int, **labels: str) -> Series:
+    return series(
+        "http_server_request_duration_seconds_count",
+        per_minute,
+        {
+            **PROJECT,
+            "service_name": "desk",
+            "http_request_method": method,
+            "http_response_status_code": status,
+            **labels,
+        },
+    )
+
+
 def series(name: str, per_minute: int, labels: dict[str, str]) -> Series:
     selector = ", ".join(f'{key}="{value}"' for key, value in labels.items())
     return {"series": f"{name}{{{selector}}}", "values": f"0+{per_minute}x90"}
@@ -42,6 +56,11 @@ HAPPENED = [
     *flows("orders", "succeeded", 60, in_time=54),
     *flows("orders", "failed", 20, in_time=20),
     *flows("returns", "succeeded", 20, in_time=20),
+    answers("POST", "503", 25),
+    # No flow was to begin with these.
+    answers("POST", "422", 40),
+    answers("GET", "500", 40),
+    answers("POST", "500", 40, service_namespace="without flows"),
 ]
 
 
@@ -50,6 +69,9 @@ HAPPENED = [
     [
         ("Good flows, last hour", ".*", "flow:bad:ratio_rate1h"),
         ("Flows ended", ".*", "flow:ended:rate5m"),
+        ("Flows ended", ".*", 125 / 60),
+        ("Rate of flows, against the usual", ".*", "flow:ended:rate15m"),
+        ("Rate of flows, against the usual", "returns", 20 / 60),
         ("Good flows, last hour", "orders", 0.675),
         ("Good flows, last hour", "returns", 1.0),
         ("Flows ended", "returns", 20 / 60),
@@ -69,8 +91,7 @@ def test_numbers(title: str, destination: str, expected: str | float, tmp_path: 
 def board_query(title: str) -> str:
     (text,) = (text for path, text in files().items() if path.stem == "faststream-slo")
     (panel,) = (panel for panel in json.loads(text)["panels"] if panel["title"] == title)
-    (target,) = panel["targets"]
-    return re.sub(r"\$(service|environment)", ".*", target["expr"])
+    return re.sub(r"\$(service|environment)", ".*", panel["targets"][0]["expr"])
 
 
 def ask(query: str, folder: Path) -> float:
@@ -78,7 +99,8 @@ def ask(query: str, folder: Path) -> float:
     promtool = tool("promtool", "the board SLO counts as the rules do")
     case = {"expr": query, "eval_time": "90m", "exp_samples": []}
     test = {"interval": "1m", "input_series": HAPPENED, "promql_expr_test": [case]}
-    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}
+    rules = [str(RULES / name) for name in ("flow.yaml", "flow-rate.yaml", "telemetry.yaml")]
+    document = {"rule_files": rules, "evaluation_interval": "1m", "tests": [test]}
     (folder / "test.yaml").write_text(yaml.safe_dump(document), "utf-8")
     done = subprocess.run(
         [promtool, "test", "rules", "test.yaml"], cwd=folder, capture_output=True, encoding="utf-8"

@@ -51,6 +51,7 @@ def board() -> Dashboard:
         Row(8, [processing(), in_process()]),
         Row(8, [waiting_heat_map(), processing_outcomes()]),
         Row(7, [retries(), dead_letters(), errors(), size()]),
+        Row(6, [broker(), copies_missing()]),
     )
 
 
@@ -87,10 +88,7 @@ def lag() -> timeseries.Panel:
         "Messages that a consumer group has not acknowledged. A line that only rises is a group"
         " that does not keep up, or is not there.",
         COUNT,
-        series(
-            total(select("messaging_consumer_lag", DESTINATION, ENVIRONMENT), CHANNEL, GROUP),
-            BY_GROUP,
-        ),
+        series(total(chosen("messaging_consumer_lag"), CHANNEL, GROUP), BY_GROUP),
         empty="No lag is known: is the broker up, and the lag exporter?",
     )
 
@@ -187,6 +185,33 @@ def dead_letters() -> timeseries.Panel:
             f"{BY_CHANNEL}, {{{{error_type}}}}",
         ),
         empty=NO_TROUBLE,
+    )
+
+
+def broker() -> timeseries.Panel:
+    up = select("messaging_broker_up", ENVIRONMENT)
+    return time_series(
+        "Broker answers",
+        "1 while the broker answers the lag exporter, 0 while it does not.",
+        COUNT,
+        series(
+            f"max by (deployment_environment_name, messaging_system) ({up})",
+            "{{messaging_system}} {{deployment_environment_name}}",
+        ),
+        empty="The lag exporter is not scraped",
+        most=1,
+    )
+
+
+def copies_missing() -> timeseries.Panel:
+    missing = select("channel:replicas_missing:sum", DESTINATION, ENVIRONMENT)
+    return time_series(
+        "Copies missing",
+        "Copies of messages that a channel is configured with and that are lost or behind, over all"
+        " of its partitions.",
+        COUNT,
+        series(total(missing, CHANNEL), BY_CHANNEL),
+        empty="The broker does not tell, or the recording rules are not loaded",
     )
 
 

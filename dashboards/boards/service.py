@@ -51,7 +51,7 @@ def board(store: TraceStore) -> Dashboard:
         Row(7, [requests(), request_errors(), request_durations()]),
         Row(8, [handlers()]),
         Row(12, [store.traces_of_service(), logs_of_service()]),
-        Row(7, [cpu(), memory(), loop_delay(), garbage()]),
+        Row(7, [instances(), cpu(), memory(), loop_delay(), garbage()], [4, 5, 5, 5, 5]),
         extra_variables=store.variables(),
     )
 
@@ -61,17 +61,20 @@ def requests() -> timeseries.Panel:
         "HTTP: rate",
         "Requests per second, by route and status.",
         PER_SECOND,
-        series(total(rate(_answered("count")), *ROUTE, STATUS), f"{BY_ROUTE}, {{{{{STATUS}}}}}"),
+        series(
+            total(rate(_answered("count"), SPARSE), *ROUTE, STATUS),
+            f"{BY_ROUTE}, {{{{{STATUS}}}}}",
+        ),
     )
 
 
 def request_errors() -> timeseries.Panel:
-    failed = total(rate(_answered("count", f'{STATUS}=~"5.."')), *ROUTE)
+    failed = total(rate(_answered("count", f'{STATUS}=~"5.."'), SPARSE), *ROUTE)
     return _http(
         "HTTP: errors",
         "The share of requests that were answered with a server error (5xx), by route.",
         SHARE,
-        series(share(failed, total(rate(_answered("count")), *ROUTE)), BY_ROUTE),
+        series(share(failed, total(rate(_answered("count"), SPARSE), *ROUTE)), BY_ROUTE),
     )
 
 
@@ -82,7 +85,7 @@ def request_durations() -> timeseries.Panel:
         " a sample: it leads to its trace.",
         SECONDS,
         series(
-            quantile(0.95, _answered("bucket"), *ROUTE, STATUS),
+            quantile(0.95, _answered("bucket"), *ROUTE, STATUS, window=SPARSE),
             f"{BY_ROUTE}, {{{{{STATUS}}}}}",
             exemplars=True,
         ),
@@ -122,6 +125,21 @@ def logs_of_service() -> logs.Panel:
         '{service_name=~".+", service_name=~"$service"}'
         ' | deployment_environment_name=~"$environment"',
         empty="The service has logged nothing in this time range",
+    )
+
+
+def instances() -> timeseries.Panel:
+    started = _process_metric("process_start_time_seconds", 'job="services"')
+    return time_series(
+        "Instances and restarts",
+        "Instances that answer Prometheus, and how often one of them was restarted within half an"
+        " hour.",
+        COUNT,
+        series(
+            total(_process_metric("service:instances:count"), "service_name"), "{{service_name}}"
+        ),
+        series(f"max by (service_name) (changes({started}[30m]))", "{{service_name}}, restarts"),
+        empty="Prometheus does not scrape the service, or the recording rules are not loaded",
     )
 
 
@@ -188,8 +206,8 @@ def _received(metric: str, *more: str) -> str:
     return select(metric, *EVERYTHING_CHOSEN, *more)
 
 
-def _process_metric(metric: str) -> str:
-    return select(metric, SERVICE, ENVIRONMENT)
+def _process_metric(metric: str, *more: str) -> str:
+    return select(metric, SERVICE, ENVIRONMENT, *more)
 
 
 def _process(title: str, description: str, unit: str, expr: str) -> timeseries.Panel:

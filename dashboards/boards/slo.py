@@ -29,6 +29,7 @@ from ..promql import (
     ENVIRONMENT,
     EVERYTHING_CHOSEN,
     ROUTE,
+    SPARSE,
     WINDOW,
     quantile,
     rate,
@@ -58,7 +59,7 @@ def board() -> Dashboard:
         Row(5, [good(), objective(), budget(), burn_now(), ended()], [5, 4, 5, 5, 5]),
         Row(8, [burn(), bad_flows()]),
         Row(8, [durations(), latency()]),
-        Row(7, [by_destination(), alerts()]),
+        Row(7, [by_destination(), against_usual(), alerts()]),
         since="now-1h",
     )
 
@@ -68,7 +69,7 @@ def ended_rate(window: str) -> str:
     return total(f"{rate(_chosen('count'), window)} or {refused(window)}", *PROJECT)
 
 
-def refused(window: str = WINDOW) -> str:
+def refused(window: str = SPARSE) -> str:
     """Requests per second that got a server error instead of a first message, where flows are.
 
     They end at no destination, so choosing one leaves them out.
@@ -215,6 +216,20 @@ def by_destination() -> timeseries.Panel:
             total(rate(_chosen("count")), CHANNEL, "outcome"),
             "{{messaging_destination_template}}, {{outcome}}",
         ),
+        empty=NO_FLOWS,
+    )
+
+
+def against_usual() -> timeseries.Panel:
+    return time_series(
+        "Rate of flows, against the usual",
+        "Flows that ended per second, averaged over a quarter of an hour, and as many as usual at"
+        " this time of day: on the same day a week before, or on the median of seven days if it is"
+        " less. The usual is that of all services and destinations, and needs a week of history.",
+        PER_SECOND,
+        series(total(rate(_chosen("count"), "15m"), *PROJECT), f"{FLOW}, now"),
+        # It lacks these labels, so that choosing a service or a destination leaves it out.
+        series(select("flow:ended:usual_rate15m", *EVERYTHING_CHOSEN), f"{FLOW}, usual"),
         empty=NO_FLOWS,
     )
 

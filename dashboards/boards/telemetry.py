@@ -9,6 +9,7 @@ from ..panels import (
     BYTES,
     COUNT,
     GREEN,
+    ORANGE,
     PER_SECOND,
     RED,
     SHARE,
@@ -21,6 +22,7 @@ from ..promql import ENVIRONMENT, RANGE, SERVICE, SPARSE, rate, select, total
 
 SIGNALS = {"spans": "spans", "log_records": "log records", "metric_points": "metric points"}
 NOT_SCRAPED = "The Collector is not scraped"
+NO_RULES = "The recording rules are not loaded"
 NO_SDK = "No SDK tells: see OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 
@@ -38,10 +40,11 @@ def board() -> Dashboard:
         "Is what I see complete? Follows traces, metrics and logs from the services through the"
         " Collector into the stores.",
         Row(7, [whole(), losses()], [6, 18]),
-        Row(7, [sdk_exports(), sdk_queues(), scrapes()]),
+        Row(7, [sdk_exports(), sdk_queues(), scrapes(), services()]),
         Row(7, [accepted(), refused(), sent(), queues()]),
         Row(7, [trace_store(), log_store(), metric_store()]),
-        Row(7, [series_kept(), memory()]),
+        Row(7, [series_kept(), size(), disk()]),
+        Row(7, [memory(), restarts(), alerting()]),
     )
 
 
@@ -173,6 +176,48 @@ def memory() -> timeseries.Panel:
     )
 
 
+def restarts() -> timeseries.Panel:
+    started = select("process_start_time_seconds", 'job!="services"')
+    return time_series(
+        "Restarts of the stack",
+        "How often the Collector and the stores were restarted within half an hour.",
+        COUNT,
+        series(
+            f"max by (job) (changes({started}[30m]) or resets(otelcol_process_uptime[30m]))",
+            "{{job}}",
+        ),
+        empty="Nothing is scraped",
+    )
+
+
+def disk() -> timeseries.Panel:
+    return time_series(
+        "Free disk",
+        "The share of the disk under the Collector's queue that is free: with Docker, that of all"
+        " volumes.",
+        SHARE,
+        series("disk:free:ratio", "{{device}}"),
+        empty=f"{NOT_SCRAPED}, or it does not measure the disk",
+        thresholds=[(0.05, RED), (0.15, ORANGE)],
+        most=1,
+    )
+
+
+def alerting() -> timeseries.Panel:
+    failures = "prometheus_rule_evaluation_failures_total"
+    return time_series(
+        "Alerting: failures within ten minutes",
+        "Rules that could not be evaluated, and alerts that could not be sent to Alertmanager.",
+        COUNT,
+        series(f"sum by (rule_group) (increase({failures}[10m])) > 0", "{{rule_group}}"),
+        series(
+            "sum by (alertmanager) (increase(prometheus_notifications_errors_total[10m])) > 0",
+            "not sent to {{alertmanager}}",
+        ),
+        empty="No rule failed, and no alert got lost, in this time range",
+    )
+
+
 def trace_store() -> timeseries.Panel:
     return time_series(
         "Trace store: spans taken",
@@ -210,6 +255,29 @@ def series_kept() -> timeseries.Panel:
         COUNT,
         series("sum(prometheus_tsdb_head_series)", "series"),
         empty="Prometheus is not scraped",
+    )
+
+
+def size() -> timeseries.Panel:
+    return time_series(
+        "Metric store: size",
+        "What Prometheus's data takes of the size that it may have. Beyond it the oldest is deleted"
+        " early.",
+        SHARE,
+        series("prometheus:size:ratio", "size"),
+        empty=f"{NO_RULES}, or the size has no limit",
+        thresholds=[(0.8, ORANGE)],
+        most=1,
+    )
+
+
+def services() -> timeseries.Panel:
+    return time_series(
+        "Services scraped",
+        "Instances of services that answer Prometheus, without the lag exporters.",
+        COUNT,
+        series("services:scraped:count", "instances"),
+        empty=NO_RULES,
     )
 
 
