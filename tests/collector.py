@@ -132,9 +132,9 @@ def running(
         "COLLECTOR": program,
         "BUSYBOX": busybox,
         "CONFIG_FOLDER": str(config),
-        "LOG_PIPE": str(folder / "pipe"),
         "QUEUE_DIRECTORY": str(folder / "queue"),
     }
+    (folder / "queue").mkdir(exist_ok=True)
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [busybox, "sh", str(config / "start.sh"), *(f"--config={file}" for file in files)],

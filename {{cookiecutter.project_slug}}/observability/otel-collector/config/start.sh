@@ -4,7 +4,7 @@
 # policy, has an empty queue. The alert TelemetryLost says so; docs/runbook.md, what to do with the files.
 queue=${QUEUE_DIRECTORY:-/var/lib/otelcol}
 box=${BUSYBOX-/busybox} # the image has no other program
-log=${LOG_PIPE:-/tmp/log}
+log=$queue/log # not in /tmp: after a restart, some versions of runc let only root write there
 
 $box rm -f "$log"
 $box mkfifo "$log"
