@@ -8,9 +8,12 @@ log=${LOG_PIPE:-/tmp/log}
 
 $box rm -f "$log"
 $box mkfifo "$log"
-# Passes the log on, and ends with 3 after a panic in the queue's database, or if that could not be opened.
+# Passes the log on, and ends with 3 after a panic in the queue's database, or if that could not be opened. The first
+# goroutine that Go lists is the one that panicked.
 $box awk '{ print; fflush() }
-    /^go\.etcd\.io\/bbolt\./ || /^Error: .*(invalid database|checksum error|version mismatch|file size too small)/ { found = 3 }
+    /^goroutine / { listed++ }
+    listed == 1 && /^go\.etcd\.io\/bbolt[.\/]/ { found = 3 }
+    /^Error: .*(invalid database|checksum error|version mismatch|file size too small)/ { found = 3 }
     END { exit found }' < "$log" >&2 &
 reader=$!
 QUEUE_FILES_ASIDE=$($box find "$queue/damaged" -type f 2> /dev/null | $box wc -l)
