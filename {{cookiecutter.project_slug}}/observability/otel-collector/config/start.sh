@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts the Collector. A damaged file of its queue ends it at each start, or as soon as it reads the damaged place.
 # Then the queue's files are moved to the folder `damaged` beside them, so that the next start, by the restart
-# policy, has an empty queue. The alert TelemetryLost says so; docs/runbook.md, what to do with the files.
+# policy, has an empty queue. The alert TelemetryLost reports it; docs/runbook.md says what to do with the files.
 queue=${QUEUE_DIRECTORY:-/var/lib/otelcol}
 box=${BUSYBOX-/busybox} # the image has no other program
 log=${LOG_PIPE:-/tmp/log}
