@@ -9,6 +9,8 @@ IN_LIBRARY := cd '$(LIBRARY)' && $(UV) run --project '$(CURDIR)'
 # What is baked uses the same uv.
 export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
+# Cookiecutter copies its whole template for the hook pre_prompt: this leaves out .venv, bakes and the like.
+TEMPLATE := check_answers.py cookiecutter.json hooks templates '{{cookiecutter.project_slug}}'
 # What is baked here: its broker (kafka, rabbitmq or nats) and its trace backend (tempo, jaeger or zipkin).
 export BROKER ?= kafka
 export TRACES ?= tempo
@@ -27,7 +29,10 @@ dev: bake ## Bake the default project into build/ and run it until Ctrl-C, witho
 
 bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder, BROKER=nats, TRACES=jaeger)
 	@rm -rf '$(INTO)/order-flow'
-	@$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' . broker=$(BROKER) trace_backend=$(TRACES)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	template=$$folder/faststream-otel && mkdir "$$template" && \
+	for part in $(TEMPLATE); do ln -s "$(CURDIR)/$$part" "$$template/$$part" || exit; done && \
+	$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' "$$template" broker=$(BROKER) trace_backend=$(TRACES)
 
 test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)

@@ -77,30 +77,28 @@ class CheckAnswers(Extension):
         super().__init__(environment)
         writing = variables_of("cookiecutter.generate.generate_files")
         asking = variables_of("cookiecutter.prompt.prompt_for_config")
-        if "project_dir" in writing:
-            return  # for a hook: all is checked
-        if writing:
-            template = Path(writing["repo_dir"])
-            questions = json.loads((template / "cookiecutter.json").read_text("utf-8"))
-            answers = writing["context"]["cookiecutter"]
-            folder = Path(writing["output_dir"], str(answers["project_slug"])).absolute()
-            refuse([*faults_of_answers(answers, questions), *faults_of_folder(folder)], template)
-        elif asking:
-            # None for an update by cruft, which asks for what was checked long ago.
-            request = variables_of(
-                "cookiecutter.main.cookiecutter", "cruft._commands.create.create"
-            )
-            questions = asking["context"]["cookiecutter"]
-            if request:
-                template = Path(request.get("repo_dir", "."))
-                refuse([*faults_of_request(request, questions)], template)
-        else:
+        if not (writing or asking):
             # Not a reason to refuse good answers.
             print(
                 "This version of cookiecutter is not known, so the answers are not checked."
                 " A known one: 2.7.1",
                 file=sys.stderr,
             )
+            return
+        # None if cruft updates or compares a project, whose answers were good when it was baked.
+        request = variables_of("cookiecutter.main.cookiecutter", "cruft._commands.create.create")
+        if not request or "project_dir" in writing:  # for a hook: all is checked
+            return
+        if writing:
+            template = Path(writing["repo_dir"])
+            questions = json.loads((template / "cookiecutter.json").read_text("utf-8"))
+            answers = writing["context"]["cookiecutter"]
+            folder = Path(writing["output_dir"], str(answers["project_slug"])).absolute()
+            refuse([*faults_of_answers(answers, questions), *faults_of_folder(folder)], template)
+        else:
+            questions = asking["context"]["cookiecutter"]
+            template = Path(request.get("repo_dir", "."))
+            refuse([*faults_of_request(request, questions)], template)
 
 
 def variables_of(*functions: str) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ class Collector:
         request = urllib.request.Request(
             f"{self.url}/v1/{signal}", body, {"Content-Type": content_type}
         )
-        urllib.request.urlopen(request, timeout=5).close()
+        urllib.request.urlopen(request, timeout=20).close()
 
     def send_spans(self, spans: Sequence[dict[str, Any]], **resource: str) -> None:
         scope = {"scopeSpans": [{"spans": spans}], "resource": {"attributes": attributes(resource)}}

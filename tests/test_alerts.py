@@ -147,12 +147,18 @@ def test_the_board_that_an_alert_opens_asks_for_what_the_alert_asks(project: Pat
         assert sources(alert["expr"]) - shown[board] == set(), name
 
 
-def test_the_runbook_names_panels_that_there_are(project: Path) -> None:
+def test_the_runbook_names_boards_and_panels_that_there_are(project: Path) -> None:
     text = " ".join((project / "docs/runbook.md").read_text("utf-8").split())
     looks = re.findall(r"\*\*First look\.\*\* (.*?) \*\*Fix", text)
     titles = {title for titles in boards(project).values() for title in titles}
     named = {name for look in looks for name in re.findall(r'"([A-Z][^"]*?),?"', look)}
     assert named - titles == set()
+    files = (project / "observability/grafana/dashboards").glob("*.json")
+    assert (
+        set(re.findall(r"([A-Z]\w+(?: [a-z]\w+)?) board\b", text))
+        - {json.loads(file.read_text("utf-8"))["title"] for file in files}
+        == set()
+    )
 
 
 def test_rules_know_no_service_by_name(project: Path) -> None:

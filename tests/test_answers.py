@@ -11,7 +11,7 @@ import pytest
 import yaml
 from bakery import COOKIECUTTER, Bakery
 from matrix import OPTIONS, Answers
-from repository import copy_of_the_template
+from repository import commit, copy_of_the_template
 from tools import docker_compose
 
 from check_answers import LIBRARIES
@@ -252,6 +252,33 @@ def test_cruft_refuses_too(
     if question != "license":
         assert done.stdout.startswith(question)
     assert [*into.iterdir()] == []
+
+
+def test_an_update_refuses_no_answer_that_was_good_once(bakery: Bakery, tmp_path: Path) -> None:
+    """Else a project with the name of a later dependency could never be updated."""
+    template = copy_of_the_template(tmp_path / "template")
+    questions = template / "cookiecutter.json"
+    now = questions.read_text("utf-8")
+    before = {name: value for name, value in json.loads(now).items() if name != "_extensions"}
+    questions.write_text(json.dumps(before), "utf-8")
+    commit(template, "before")
+
+    def cruft(folder: Path, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "cruft", *arguments], cwd=folder, env=bakery.environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+
+    answers = json.dumps({"package_name": "colorama"})
+    cruft(tmp_path, "create", str(template), "--no-input", "--extra-context", answers)
+    project = tmp_path / "order-flow"
+    commit(project, "baked")
+    questions.write_text(now, "utf-8")
+    (template / "{{cookiecutter.project_slug}}/later.txt").touch()
+    commit(template, "later")
+    cruft(project, "update", "--skip-apply-ask")
+    assert (project / "later.txt").exists()
 
 
 def test_the_names_of_libraries_are_those_in_the_locks_of_bakes(

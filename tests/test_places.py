@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from bakery import Bakery
 from cookiecutter.main import cookiecutter
 from matrix import Answers
-from repository import copy_of_the_template, git
+from repository import copy_files, copy_of_the_template, git
 
 OLDEST_COOKIECUTTER = "2.6.0"
 
@@ -211,3 +212,28 @@ def test_nothing_is_left_in_the_temporary_folder(
     scratch.mkdir()
     bakery.cookiecutter(answers, tmp_path / "into", env={"TMPDIR": str(scratch)})
     assert [path for path in scratch.rglob("*") if path.is_file()] == []
+
+
+def test_make_bake_works_beside_what_git_ignores(bakery: Bakery, tmp_path: Path) -> None:
+    """Because of the pre_prompt hook cookiecutter copies its template, and follows each link."""
+    template = tmp_path / "template"
+    copy_files(template)
+    (template / ".venv/bin").mkdir(parents=True)
+    (template / ".venv/bin/python").symlink_to("/of/a/Python/that/was/removed")
+    uv = tmp_path / "bin/uv"
+    uv.parent.mkdir()
+    uv.write_text(
+        "#!/bin/sh\n"
+        'while [ "$1" != cookiecutter ]; do shift; done\n'
+        f"exec '{sys.executable}' -m \"$@\"\n"
+    )
+    uv.chmod(0o755)
+    into = tmp_path / "a path with spaces"
+    environment = bakery.environment()
+    done = subprocess.run(
+        ["make", "bake", f"INTO={into}", "BROKER=nats"], cwd=template,
+        env=environment | {"PATH": f"{uv.parent}:{environment['PATH']}"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "  nats:" in (into / "order-flow/compose.broker.yaml").read_text("utf-8")
