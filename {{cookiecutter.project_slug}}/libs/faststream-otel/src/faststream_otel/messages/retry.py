@@ -222,6 +222,10 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     ) -> Any:
         try:
             return await self._attempt(call_next, msg)
+        except SkipMessage:
+            # FastStream leaves it unacknowledged, and the consumer would wait for it, or get it again.
+            await msg.ack()
+            raise
         except IgnoredException:
             raise
         except Unavailable as error:
