@@ -130,8 +130,8 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._listener.on_partitions_assigned(assigned)
 
     def _forget(self) -> None:
-        # What is in flight is delivered again. Its acknowledgement may come when its partition is back
-        # here and further on, or never: then that of another partition would commit it.
+        # What is in flight is delivered again. Without this, its acknowledgement would set back a
+        # partition that is further on, or if it has none, the next of another partition commit it.
         self._delivered.clear()
         self._done = {}  # a request that is running has the old one
         if self._timer:

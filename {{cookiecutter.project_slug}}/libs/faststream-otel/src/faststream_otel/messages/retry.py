@@ -223,7 +223,7 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
         try:
             return await self._attempt(call_next, msg)
         except SkipMessage:
-            # FastStream leaves it unacknowledged, and the consumer would wait for it, or get it again.
+            # FastStream does not: RabbitMQ and Kafka would wait for it, NATS deliver it again.
             await msg.ack()
             raise
         except IgnoredException:
