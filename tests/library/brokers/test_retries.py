@@ -67,6 +67,7 @@ async def test_a_skipped_message_is_acknowledged(row: Row, find: Find, batch: bo
     url, features = find(Features(0))
     served = Served(row, url)
     channel = served.named("skipped")
+    sent: list[bytes] = []
     handled: list[str] = []
 
     @served.service.subscriber(channel, batch=batch)
@@ -76,9 +77,10 @@ async def test_a_skipped_message_is_acknowledged(row: Row, find: Find, batch: bo
             raise SkipMessage
 
     async with served.running(features, [channel]):
-        for number, body in enumerate((b"handled", b"skipped", b"skipped"), start=1):
+        for body in (b"handled", b"skipped", b"skipped"):
+            sent.append(body)
             await row.publish(url, channel, body, b"key", [])
-            await until(lambda number=number: len(handled) == number, "the message")
+            await until(lambda: len(handled) == len(sent), "the message")
             await served.idle(channel)
 
 
