@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from faststream.exceptions import SkipMessage
 from pydantic import BaseModel
 
 from ..spans import context
@@ -59,6 +60,28 @@ async def test_a_handler_that_always_fails_leaves_one_dead_letter(row: Row, find
     failed, _ = await served.spans(f"process {channel}", 2)
     assert dead_letter.trace_id == f"{context(failed).trace_id:032x}"
     assert str(row.message_id(failed.attributes or {})) == dead_letter.message_id
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_skipped_message_is_acknowledged(row: Row, find: Find, batch: bool) -> None:
+    url, features = find(Features(0))
+    served = Served(row, url)
+    channel = served.named("skipped")
+    sent: list[bytes] = []
+    handled: list[str] = []
+
+    @served.service.subscriber(channel, batch=batch)
+    async def handle(body: Any) -> None:
+        handled.append(str(body))
+        if "skipped" in str(body):
+            raise SkipMessage
+
+    async with served.running(features, [channel]):
+        for body in (b"handled", b"skipped", b"skipped"):
+            sent.append(body)
+            await row.publish(url, channel, body, b"key", [])
+            await until(lambda: len(handled) == len(sent), "the message")
+            await served.idle(channel)
 
 
 async def test_poison_ends_in_the_dead_letters_as_it_was(row: Row, find: Find) -> None:

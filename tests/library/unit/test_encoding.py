@@ -85,6 +85,10 @@ def some_spans() -> Sequence[ReadableSpan]:
         stateful = set_span_in_context(remote(state=TraceState([("vendor", "x")])))
         first.start_span("trace state", context=stateful).end()
         first.start_span("links", links=[Link(remote().get_span_context(), {"a": 1})]).end()
+        here = SpanContext(1, 2, False, TraceFlags(TraceFlags.SAMPLED))
+        many = {str(number): number for number in range(200)}
+        first.start_span("more links", links=[Link(here, many), Link(here)] * 100).end()
+        first.start_span("odd link", links=[Link(here, {"list": ("a", "b")})]).end()
         for status in (Status(StatusCode.OK), Status(StatusCode.ERROR, "why"),
                        Status(StatusCode.ERROR)):  # fmt: skip
             span = first.start_span("status")
@@ -92,6 +96,10 @@ def some_spans() -> Sequence[ReadableSpan]:
             span.end()
         span = first.start_span("event")
         span.record_exception(ValueError("no"))
+        span.end()
+        span = first.start_span("events")
+        for number in range(200):
+            span.add_event(f"event {number % 2}", many if number == 150 else None, number)
         span.end()
         first.start_span("dropped", attributes={str(number): 1 for number in range(50)}).end()
         spans += exporter.get_finished_spans()

@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, RequestTimedOutError
+from aiokafka.errors import CommitFailedError, IllegalStateError, RequestTimedOutError
 from faststream.kafka.message import KafkaAckableMessage
 from faststream.kafka.parser import AioKafkaBatchParser, AioKafkaParser
 from faststream_otel.kafka import offsets as module
@@ -120,8 +120,10 @@ async def test_nothing_of_a_redelivered_batch_is_committed(consumer: Consumer) -
     assert consumer.committed == {0: 4, 1: 6, 2: 8}
 
 
-async def test_a_skipped_message_is_committed_with_the_next(consumer: Consumer) -> None:
-    await consumer.deliver((0, 1))  # `SkipMessage` acknowledges nothing
+async def test_a_message_without_an_acknowledgement_is_committed_with_the_next(
+    consumer: Consumer,
+) -> None:
+    await consumer.deliver((0, 1))
     await consumer.handle((1, 7))
     await consumer.offsets.stop()
     assert consumer.committed == {0: 2, 1: 8}
@@ -161,6 +163,33 @@ async def test_a_rebalance_does_not_wait_for_ever(consumer: Consumer) -> None:
     await consumer.handle((1, 7))
     await consumer.offsets.stop()
     assert 0 not in consumer.committed
+
+
+async def test_what_a_rebalance_interrupts_is_never_committed_by_another_message(
+    consumer: Consumer,
+) -> None:
+    batch = await consumer.deliver((0, 1), (1, 5), batch=True)
+    await consumer.offsets.on_partitions_revoked({*PARTITIONS})
+    # Both partitions are read from their last commit on. The first is somebody else's now.
+    consumer.real.assignment.return_value = frozenset(PARTITIONS[1:])
+    consumer.real.seek.side_effect = IllegalStateError("not assigned")
+    with pytest.raises(IllegalStateError):
+        await batch.nack()
+    await consumer.handle((2, 7))
+    await consumer.offsets.stop()
+    assert consumer.committed == {2: 8}
+
+
+async def test_a_consumer_has_pending_messages_until_their_commit(consumer: Consumer) -> None:
+    assert not consumer.offsets.pending
+    message = await consumer.deliver((0, 1))
+    assert consumer.offsets.pending
+    await message.ack()
+    assert consumer.offsets.pending
+    await until(lambda: not consumer.offsets.pending, "the commit")
+    assert consumer.committed == {0: 2}
+    await (await consumer.deliver((0, 2))).nack()
+    assert not consumer.offsets.pending  # its position has gone back
 
 
 async def test_what_was_lost_in_a_rebalance_is_not_committed_later(consumer: Consumer) -> None:

@@ -180,6 +180,7 @@ def message(number: int = 0, decode: Any = None) -> Any:
         correlation_id=None,
         headers={},
         decode=decode or AsyncMock(),
+        ack=AsyncMock(),
     )
 
 
@@ -350,6 +351,16 @@ async def test_there_is_no_pause_without_a_redelivery(
     with pytest.raises(decision):
         await Bench().handle(decide, message())
     assert not pauses
+
+
+async def test_a_skipped_message_is_acknowledged() -> None:
+    async def skip(message: Any) -> None:
+        raise SkipMessage
+
+    skipped = message()
+    with pytest.raises(SkipMessage):
+        await Bench().handle(skip, skipped)
+    skipped.ack.assert_awaited_once_with()
 
 
 async def test_unknown_options_of_a_nack_do_not_lose_the_message(

@@ -30,6 +30,14 @@ class Own(Settings):
         return folder
 
 
+class Required(Settings):
+    """Fields without a default that an error could name."""
+
+    shard: int
+    tier: Literal["basic", "premium"]
+    limit: int = Field(default_factory=lambda: 3)
+
+
 class Prefixed(Settings):
     model_config = SettingsConfigDict(env_prefix="shop_")
 
@@ -100,6 +108,18 @@ def test_a_variable_that_cannot_be_parsed_is_named(monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadSetting, match=r"^COLOURS is not JSON: .* COLOURS=\[") as raised:
         Own()  # type: ignore[call-arg]
     assert "red" not in str(raised.value)
+
+
+def test_an_error_without_a_default_names_no_good_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SHARD", "TIER", "LIMIT"):
+        monkeypatch.setenv(name, "bad")
+    with pytest.raises(BadSetting) as raised:
+        Required()  # type: ignore[call-arg]
+    assert str(raised.value).splitlines() == [
+        "SHARD=bad is not a whole number",
+        "TIER=bad is not one of 'basic' or 'premium': set for example TIER=basic",
+        "LIMIT=bad is not a whole number",
+    ]
 
 
 def test_settings_of_the_code_are_checked_alike() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.errors import fail
+from opentelemetry.trace import Link, SpanContext, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 INTERNAL = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
@@ -75,6 +77,38 @@ def test_a_waiting_span_takes_less_than_a_kilobyte(
     telemetry.close()
     assert sum(export.items for export in sink.exports if export.signal == "traces") == 1010
     assert (after - before) / 1000 < 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "bytes_at_most"), [("batch of a hundred messages", 15_000), ("failed message", 3_000)]
+)
+def test_a_waiting_span_with_links_or_an_error_takes_little_more(
+    sink: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, kind: str, bytes_at_most: int
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+    telemetry = Telemetry("waiting", make_global=False)
+    tracer = telemetry.tracer_provider.get_tracer("test")
+    parent = SpanContext(2**100, 2**60, is_remote=True, trace_flags=TraceFlags(1))
+
+    def record() -> None:
+        links = [Link(parent, {"messaging.message.id": f"0/{number}"}) for number in range(100)]
+        span = tracer.start_span("process orders", links=links if "batch" in kind else ())
+        if kind == "failed message":
+            fail(span, ValueError("no carrier for the country XX"))
+        span.end()
+
+    record()  # fills the caches
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(100):
+            record()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    telemetry.close()
+    assert sum(export.items for export in sink.exports if export.signal == "traces") == 101
+    assert (after - before) / 100 < bytes_at_most
 
 
 SERVICE = """

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _line(settings: type[Settings], error: Any) -> str:
         return f"{name} is wrong: {context.get('error') or error['msg']}"
     text = f"{name}={str(error['input'])[:50]} {reason.format(**context)}"
     info = settings.model_fields.get(field)
-    good = info.get_default(call_default_factory=False) if info else None
+    good = None if info is None or info.default is PydanticUndefined else info.default
     if kind == "literal_error" and good is None:
         good = context["expected"].split("'")[1]
     if good in (None, ""):

@@ -122,7 +122,9 @@ class Kafka(KafkaMessages):
         return KafkaPrometheusMiddleware(registry=registry, metrics=metrics, app_name=service)
 
     def subscriber(self, channel: str, *, batch: bool) -> Callable[..., Any]:
-        offsets = Offsets(self._members.setdefault(channel, _Member()))
+        member = self._members.setdefault(channel, _Member())
+        offsets = Offsets(member)
+        member.offsets.append(offsets)
         self._offsets.append(offsets)
         options: dict[str, Any] = {
             # A group per channel, so that one consumer does not rebalance another.
@@ -269,11 +271,15 @@ class _Broker(KafkaBroker):
 
 @dataclass(eq=False)
 class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """The last known state of one consumer; offsets are by partition."""
+    """The last known state of one consumer.
+
+    Attributes:
+        reached: The largest position of each partition.
+    """
 
     joined: bool = False
     reached: dict[Any, int] = field(default_factory=dict)
-    committed: dict[Any, int] = field(default_factory=dict)
+    offsets: list[Offsets] = field(default_factory=list)
 
     def on_partitions_revoked(self, revoked: Any) -> None:
         self.joined = False
@@ -330,16 +336,10 @@ async def _progress(member: _Member, consumer: AIOKafkaConsumer | None) -> Progr
         return Progress(attached=False, waiting=True, reached=None)
     partitions = consumer.assignment()
     ends = await consumer.end_offsets(partitions) if partitions else {}
-    waiting = False
+    # Not the committed offsets: they may stay below the end, before the mark of a transaction.
+    waiting = any(one.pending for one in member.offsets)
     for one in partitions:
         position = await consumer.position(one)
         member.reached[one] = max(position, member.reached.get(one, 0))
-        if position < ends[one]:
-            waiting = True
-        elif member.committed.get(one) != position:
-            # Consumed but not committed: the messages are still being handled.
-            committed = await consumer.committed(one)
-            if committed is not None:
-                member.committed[one] = committed
-                waiting |= committed < ends[one]
+        waiting |= position < ends[one]
     return Progress(attached=True, waiting=waiting, reached=tuple(member.reached.items()))

@@ -53,6 +53,11 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._requested = 0.0
         self._failing = False
 
+    @property
+    def pending(self) -> bool:
+        """Whether a delivered message is not acknowledged, or an acknowledged one not committed."""
+        return bool(self._delivered or self._done)
+
     async def parse(self, message: Any, parser: Callable[[Any], Awaitable[Any]]) -> KafkaMessage:
         """As `messages.parse`; the message then acknowledges itself here."""
         parsed = cast("KafkaMessage", await parse(message, parser))
@@ -68,11 +73,7 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         return parsed
 
     async def acknowledged(self) -> None:
-        """Everything that was delivered is done, except what is redelivered.
-
-        That includes messages before this one that ended without an acknowledgement
-        (`SkipMessage`), as with FastStream's own commit.
-        """
+        """Everything that was delivered is done, except what is redelivered."""
         self._done |= self._delivered
         self._delivered.clear()
         self._settled.set()
@@ -111,10 +112,10 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         """Forget the consumer, after its stop or before its start."""
         self.at_once = False
         self._forget()
-        self._delivered.clear()
         self._consumer = None
         if self._request:
             self._request.cancel()
+            self._request = None
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         self._listener.on_partitions_revoked(revoked)
@@ -129,6 +130,9 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._listener.on_partitions_assigned(assigned)
 
     def _forget(self) -> None:
+        # What is in flight is delivered again. Without this, its acknowledgement would set back a
+        # partition that is further on, or if it has none, the next of another partition commit it.
+        self._delivered.clear()
         self._done = {}  # a request that is running has the old one
         if self._timer:
             self._timer.cancel()

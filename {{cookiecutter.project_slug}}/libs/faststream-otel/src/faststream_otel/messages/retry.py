@@ -222,6 +222,10 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
     ) -> Any:
         try:
             return await self._attempt(call_next, msg)
+        except SkipMessage:
+            # FastStream does not: RabbitMQ and Kafka would wait for it, NATS deliver it again.
+            await msg.ack()
+            raise
         except IgnoredException:
             raise
         except Unavailable as error:

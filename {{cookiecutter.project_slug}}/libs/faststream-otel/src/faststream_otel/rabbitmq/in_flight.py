@@ -44,13 +44,15 @@ class InFlight:
     async def _ask(self, url: str) -> Mapping[str, int]:
         query = urlencode({"family": "queue_coarse_metrics", "vhost": self._virtual_host})
         try:
-            text = await asyncio.to_thread(_get, f"{url}/metrics/detailed?{query}")
+            async with asyncio.timeout(SECONDS):
+                text = await asyncio.to_thread(_get, f"{url}/metrics/detailed?{query}")
             found = dict(self._numbers(text))
         except (OSError, HTTPException, ValueError) as error:
+            reason = str(error) or f"no answer within {SECONDS:g} s"  # TimeoutError has no text
             if url not in self._failing:
                 logger.warning(
                     "Messages in flight are unknown: no metrics of RabbitMQ at %s"
-                    " (BROKER_METRICS_URL): %s", url, error,
+                    " (BROKER_METRICS_URL): %s", url, reason,
                 )  # fmt: skip
             self._failing.add(url)
             return {}

@@ -67,8 +67,9 @@ class LimitedSpanProcessor(BatchSpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         if not (span.context and span.context.trace_flags.sampled):
             return
+        span = _limited(span)
         encoded = encode(span) if self._encodes else None
-        super().on_end(cast("ReadableSpan", encoded or _limited(span)))
+        super().on_end(cast("ReadableSpan", encoded or span))
 
 
 def _limited(span: ReadableSpan) -> ReadableSpan:
