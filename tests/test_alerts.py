@@ -126,7 +126,11 @@ def test_the_board_that_an_alert_opens_asks_for_what_the_alert_asks(project: Pat
         """The metrics that a query, and the recorded series in it, are made of."""
         metrics = promql.names(expr)[0] - NOT_DRAWN
         made = {
-            source for name in metrics for one in recorded.get(name, []) for source in sources(one)
+            source
+            for name in metrics
+            for one in recorded.get(name, [])
+            if name not in promql.names(one)[0]  # made of its own past
+            for source in sources(one)
         }
         return made | metrics - recorded.keys() - NOT_DRAWN
 

@@ -154,8 +154,9 @@ def test_the_service_starts_as_a_baked_one() -> None:
 def test_a_service_has_the_variables_of_a_bake() -> None:
     compose = (BAKED / "compose.yaml").read_text("utf-8")
     variables = environment(VARIANTS["service"], "grpc", "http")
-    queue = variables["OTEL_BSP_MAX_QUEUE_SIZE"]
-    assert f"OTEL_BSP_MAX_QUEUE_SIZE: ${{OTEL_BSP_MAX_QUEUE_SIZE:-{queue}}}" in compose
+    queue = variables["OTEL_BLRP_MAX_QUEUE_SIZE"]
+    assert f"OTEL_BLRP_MAX_QUEUE_SIZE: ${{OTEL_BLRP_MAX_QUEUE_SIZE:-{queue}}}" in compose
+    assert "OTEL_BSP_MAX_QUEUE_SIZE" not in variables  # the library's default
     assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http"
     assert variables["OTEL_EXPORTER_OTLP_PROTOCOL"] == "http/protobuf"
 

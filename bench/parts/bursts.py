@@ -6,6 +6,8 @@ import sys
 from functools import partial
 from typing import Any
 
+from faststream_otel.telemetry.environment import queue_size
+
 from ..figures import MB, Spread, table
 from ..run import Load, inherited, measure
 from ..variants import ROOT, VARIANTS, Variant, as_users_run, baked_variables, environment
@@ -29,7 +31,7 @@ def run(bench: Bench) -> Any:
         "messages service": partial(of_messages, bench, service, load),
     }
     once = bench.interleaved(messages, 1)
-    queue = int(baked_variables()["OTEL_BSP_MAX_QUEUE_SIZE"])
+    queue = queue_size("OTEL_BSP")
     return {"number": number, "queue": queue, "spans": rounds, "messages": once}
 
 
