@@ -42,8 +42,8 @@ class Numbers(Served):
             await self.service.send(self._publisher, number)
         self.confirmed.append(number)
 
-    async def publish_always(self) -> None:
-        while True:
+    async def publish_until(self, enough: asyncio.Event) -> None:
+        while not enough.is_set():  # a client may swallow a cancellation
             with suppress(Unavailable):
                 await self.publish()
             await asyncio.sleep(0.02)
@@ -69,7 +69,8 @@ async def test_nothing_confirmed_is_lost_when_the_broker_restarts(
     server, features = process
     numbers = Numbers(row, server.url)
     async with numbers.running(features, [numbers.channel]):
-        publishing = asyncio.create_task(numbers.publish_always())
+        enough = asyncio.Event()
+        publishing = asyncio.create_task(numbers.publish_until(enough))
         try:
             await until(lambda: len(numbers.handled) > 20, "some messages")
             await asyncio.to_thread(end, server)
@@ -82,8 +83,8 @@ async def test_nothing_confirmed_is_lost_when_the_broker_restarts(
             await until(numbers.service.consumers.ready, "the service to be ready", seconds=40)
             await until(lambda: len(numbers.confirmed) > before + 20, "confirmations")
         finally:
-            publishing.cancel()
-            await asyncio.wait([publishing])
+            enough.set()
+            await asyncio.wait_for(publishing, 2 * PUBLISH_SECONDS)
         await numbers.all_handled()
 
 
