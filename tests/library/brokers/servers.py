@@ -109,6 +109,8 @@ class Process(Running):
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open, and nothing is answered."""
         self._signal(signal.SIGSTOP)
+        if self._process:
+            os.waitpid(self._process.pid, os.WUNTRACED)  # all its threads stand still now
 
     def resume(self) -> None:
         """Let it go on after `pause` (SIGCONT)."""
