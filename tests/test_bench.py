@@ -20,6 +20,7 @@ from bench import page
 from bench.chart import Bar, bars
 from bench.figures import Spread, ratios
 from bench.measured.brokers import BROKERS
+from bench.parts.collector import default_arguments
 from bench.run import Load, Sample, Wrong, check, measure
 from bench.sink import Sink
 from bench.sites import SITES, Site, served
@@ -159,6 +160,14 @@ def test_a_service_has_the_variables_of_a_bake() -> None:
     assert "OTEL_BSP_MAX_QUEUE_SIZE" not in variables  # the library's default
     assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http"
     assert variables["OTEL_EXPORTER_OTLP_PROTOCOL"] == "http/protobuf"
+
+
+def test_the_collector_that_is_measured_has_all_files_of_a_bake() -> None:
+    config = BAKED / "observability/otel-collector/config"
+    files = [Path(one.removeprefix("--config=")) for one in default_arguments(config)]
+    missing = [one.name for one in files if not one.is_file()]
+    assert missing == ["trace-backend.yaml"]  # of an overlay
+    assert {one.parent.name for one in files} >= {"sampling", "redaction", "forward"}
 
 
 def test_no_variant_wins_by_dropping_spans() -> None:

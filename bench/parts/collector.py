@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ports import free_ports
 
 from ..figures import Spread, table
@@ -68,6 +70,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def default_arguments(config: Path) -> list[str]:
+    """The Collector's arguments in the bake's Compose file, with its defaults."""
+    compose = yaml.safe_load((config.parents[1] / "compose.yaml").read_text("utf-8"))
+    return [
+        re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", one).replace("/etc/otelcol", str(config))
+        for one in compose["services"]["otel-collector"]["command"]
+    ]
+
+
 @contextmanager
 def running(
     program: str, folder: Path, bench: Bench
@@ -97,25 +108,20 @@ def running(
         "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
         "service": {
             "pipelines": {
-                name: {"exporters": ["nop"]} for name in ("metrics", "metrics/from_spans", "logs")
+                # Without host_metrics: the queue has no volume of its own here.
+                "metrics": {"receivers": ["otlp"], "exporters": ["nop"]},
+                "metrics/from_spans": {"exporters": ["nop"]},
+                "logs": {"exporters": ["nop"]},
             },
             "telemetry": {"metrics": {"readers": [reader]}},
         },
     }
     (folder / "ends.yaml").write_text(json.dumps(ends))  # which is YAML too
-    files = [
-        config / "collector.yaml",
-        config / "trace-backend.yaml",
-        config / "sampling/all.yaml",
-        config / "otlp/tls/off.yaml",
-        config / "otlp/auth/none.yaml",
-        config / "forward/off.yaml",
-        folder / "ends.yaml",
-    ]
+    arguments = [*default_arguments(config), f"--config={folder / 'ends.yaml'}"]
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [program, *(f"--config={file}" for file in files)],
+            [program, *arguments],
             env=os.environ
             | {"CONFIG_FOLDER": str(config), "QUEUE_DIRECTORY": str(folder / "queue")},
             stdout=output,
