@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ports import free_ports
 from tools import tool
 
@@ -55,6 +57,23 @@ class Collector:
             assert time.monotonic() < deadline, f"{name} after 30 s: {written[-2000:]}"
             time.sleep(0.1)
         return written
+
+
+def baked_arguments(config: Path, **variables: str) -> list[str]:
+    """The Collector's arguments in the Compose file that is baked beside this configuration.
+
+    Args:
+        variables: Of Compose, in place of its defaults.
+    """
+    compose = yaml.safe_load((config.parents[1] / "compose.yaml").read_text("utf-8"))
+
+    def filled_in(argument: str) -> str:
+        return re.sub(
+            r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(*found.groups()), argument
+        )
+
+    command: list[str] = compose["services"]["otel-collector"]["command"]
+    return [filled_in(one).replace("/etc/otelcol", str(config)) for one in command]
 
 
 @contextmanager
@@ -122,11 +141,11 @@ def running(
     for name, part in (("added", added or {}), ("ends", changed)):
         (folder / f"{name}.yaml").write_text(json.dumps(part))  # which is YAML too
     config = project / "observability/otel-collector/config"
-    files = [config / "collector.yaml", config / "trace-backend.yaml",
-             config / "sampling" / f"{sampling}.yaml", config / "otlp/tls" / f"{tls}.yaml",
-             config / "otlp/auth" / f"{auth}.yaml", config / "forward" / f"{forward}.yaml",
-             config / "redaction" / f"{redaction}.yaml", config / "debug" / f"{debug}.yaml",
-             folder / "added.yaml", folder / "ends.yaml"]  # fmt: skip
+    arguments = baked_arguments(
+        config, TRACE_SAMPLING=sampling, OTLP_TLS=tls, OTLP_AUTH=auth, FORWARD=forward,
+        REDACTION=redaction, COLLECTOR_DEBUG=debug,
+    )  # fmt: skip
+    arguments += [f"--config={folder / name}.yaml" for name in ("added", "ends")]
     busybox = shutil.which("busybox") or "env"  # which runs the system's own programs
     own = {
         "COLLECTOR": program,
@@ -137,7 +156,7 @@ def running(
     (folder / "queue").mkdir(exist_ok=True)
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
-            [busybox, "sh", str(config / "start.sh"), *(f"--config={file}" for file in files)],
+            [busybox, "sh", str(config / "start.sh"), *arguments],
             env=os.environ | own | variables,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -14,13 +14,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from collector import baked_arguments
 from matrix import OPTIONS, TEMPLATE
 
 from bench import page
 from bench.chart import Bar, bars
 from bench.figures import Spread, ratios
 from bench.measured.brokers import BROKERS
-from bench.parts.collector import default_arguments
 from bench.run import Load, Sample, Wrong, check, measure
 from bench.sink import Sink
 from bench.sites import SITES, Site, served
@@ -164,7 +164,7 @@ def test_a_service_has_the_variables_of_a_bake() -> None:
 
 def test_the_collector_that_is_measured_has_all_files_of_a_bake() -> None:
     config = BAKED / "observability/otel-collector/config"
-    files = [Path(one.removeprefix("--config=")) for one in default_arguments(config)]
+    files = [Path(one.removeprefix("--config=")) for one in baked_arguments(config)]
     missing = [one.name for one in files if not one.is_file()]
     assert missing == ["trace-backend.yaml"]  # of an overlay
     assert {one.parent.name for one in files} >= {"sampling", "redaction", "forward"}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from collector import baked_arguments
 from ports import free_ports
 
 from ..figures import Spread, table
@@ -70,15 +69,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def default_arguments(config: Path) -> list[str]:
-    """The Collector's arguments in the bake's Compose file, with its defaults."""
-    compose = yaml.safe_load((config.parents[1] / "compose.yaml").read_text("utf-8"))
-    return [
-        re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", one).replace("/etc/otelcol", str(config))
-        for one in compose["services"]["otel-collector"]["command"]
-    ]
-
-
 @contextmanager
 def running(
     program: str, folder: Path, bench: Bench
@@ -117,7 +107,7 @@ def running(
         },
     }
     (folder / "ends.yaml").write_text(json.dumps(ends))  # which is YAML too
-    arguments = [*default_arguments(config), f"--config={folder / 'ends.yaml'}"]
+    arguments = [*baked_arguments(config), f"--config={folder / 'ends.yaml'}"]
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(

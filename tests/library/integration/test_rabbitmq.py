@@ -71,6 +71,22 @@ async def running(rig: Rig) -> AsyncIterator[Rig]:
         yield rig
 
 
+def cancelled_at_first(served: Served, channel: str) -> list[str]:
+    """Subscribe a handler that waits until it is cancelled, and then no more; returns its ends."""
+    ended: list[str] = []
+
+    @served.service.subscriber(channel)
+    async def handle(body: str) -> None:
+        try:
+            await asyncio.sleep(60 if not ended else 0)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        ended.append(body)
+
+    return ended
+
+
 def capture(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     """Capture what a service logs, with the loggers that it configures."""
     configure_logging("INFO", served.broker.noisy_loggers)
@@ -193,17 +209,7 @@ async def test_a_handler_that_a_lost_connection_cancels_gets_its_message_again(
     port = free_port()
     served = Served(RABBITMQ, f"127.0.0.1:{port}")
     channel = served.named("cut")
-    ended: list[str] = []
-
-    @served.service.subscriber(channel)
-    async def handle(body: str) -> None:
-        try:
-            await asyncio.sleep(60 if not ended else 0)
-        except asyncio.CancelledError:
-            ended.append("cancelled")
-            raise
-        ended.append(body)
-
+    ended = cancelled_at_first(served, channel)
     first, second = ExitStack(), ExitStack()
     first.enter_context(relay(port, server))
     async with served.running(Features.CHANNELS, [channel]):
@@ -322,16 +328,8 @@ async def test_a_handler_that_rabbitmq_has_no_patience_for_is_named(
     somebody has set a policy."""
     served = Served(RABBITMQ, impatient, handler_timeout_seconds=60)
     capture(served, caplog)
-    channel, ended = served.named("slow"), list[str]()
-
-    @served.service.subscriber(channel)
-    async def handle(body: str) -> None:
-        try:
-            await asyncio.sleep(60 if not ended else 0)
-        except asyncio.CancelledError:
-            ended.append("cancelled")
-            raise
-        ended.append(body)
+    channel = served.named("slow")
+    ended = cancelled_at_first(served, channel)
 
     async with served.running(Features.CHANNELS, [channel]):
         await served.broker.publish(served.service.publisher(channel), "one", key=None)
