@@ -16,7 +16,7 @@ export BROKER ?= kafka
 export TRACES ?= tempo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev bake test e2e bench drills dashboards docs lint lint-library format audit git
+.PHONY: help demo dev bake test e2e bench drills dashboards recording docs lint lint-library format audit git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,8 +51,11 @@ drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, 
 dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
 	$(RUN) python -m dashboards
 
+recording: git $(NEEDS_UV) ## Record `make demo` anew, as docs/images/demo.svg
+	$(RUN) python -m bench.recording
+
 docs: $(NEEDS_UV) ## Build the site of docs/ into build/site (ARGS=serve shows it while you write)
-	$(RUN) --no-default-groups --group docs mkdocs $(or $(ARGS),build --strict)
+	NO_MKDOCS_2_WARNING=1 $(RUN) --no-default-groups --group docs mkdocs $(or $(ARGS),build --strict)
 
 lint: lint-library $(NEEDS_UV) ## Check the library, the template's own code and configuration
 	$(RUN) ruff format --check .

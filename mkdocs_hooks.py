@@ -1,4 +1,4 @@
-"""The site shows the pages of the library too, and its links lead where they lead in the repository."""
+"""The site has the library's pages too, and its links lead where those of the repository do."""
 
 import os
 import re
@@ -27,9 +27,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links of the repository to the site's page or, if there is none, to the repository."""
     here = Path(page.file.abs_src_path or "").resolve()
-    pages = {
-        Path(file.abs_src_path).resolve(): file.src_uri for file in files if file.abs_src_path
-    }
+    pages = {Path(file.abs_src_path).resolve(): file.src_uri for file in files if file.abs_src_path}
 
     def link(found: re.Match[str]) -> str:
         text, target, section = found[1], unquote(found[2]), found[3] or ""
@@ -45,6 +43,4 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return text
 
     parts = FENCED.split(markdown)
-    return "".join(
-        part if FENCED.fullmatch(part) else LINK.sub(link, part) for part in parts
-    )
+    return "".join(part if FENCED.fullmatch(part) else LINK.sub(link, part) for part in parts)

@@ -129,17 +129,22 @@ def picture(printed: Sequence[Printed], replaced: dict[str, str]) -> str:
         f"@keyframes scroll {{ {' '.join(scrolls)} }}",
         f".screen {{ {timing}; animation-name: scroll; transform: translateY({offset}px) }}",
     ]
-    width = COLUMNS * CELL_WIDTH + 2 * MARGIN
-    height = ROWS * CELL_HEIGHT + TITLE + MARGIN
+    width, height = COLUMNS * CELL_WIDTH, ROWS * CELL_HEIGHT
+    size = f"{width + 2 * MARGIN:.0f}", f"{height + TITLE + MARGIN}"
+    lights = "".join(
+        f'<circle cx="{18 + 17 * index}" cy="15" r="5" fill="{color}"/>'
+        for index, color in enumerate(("#ff5f57", "#febc2e", "#28c840"))
+    )
     return f"""\
-<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}">
+<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve"
+  viewBox="0 0 {" ".join(size)}" width="{size[0]}" height="{size[1]}">
 <title>make demo: three orders and their traces, drawn in the terminal</title>
 <style>
 {STYLE}{chr(10).join(styles)}
 </style>
 <rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>
-<circle cx="18" cy="15" r="5" fill="#ff5f57"/><circle cx="35" cy="15" r="5" fill="#febc2e"/><circle cx="52" cy="15" r="5" fill="#28c840"/>
-<svg x="{MARGIN}" y="{TITLE}" width="{COLUMNS * CELL_WIDTH:.0f}" height="{ROWS * CELL_HEIGHT}">
+{lights}
+<svg x="{MARGIN}" y="{TITLE}" width="{width:.0f}" height="{height}">
 <g class="screen">
 {chr(10).join(groups)}
 </g>
@@ -164,13 +169,14 @@ def _without_setup(printed: Sequence[Printed], replaced: dict[str, str]) -> Iter
 
 def _timed(printed: Iterator[Printed]) -> Iterator[Printed]:
     """Shorten waits, and let each scene stay."""
-    at, before = 0.0, None
+    at, before, in_scene = 0.0, None, False
     for one in printed:
         for text in _scenes(one.text):
-            wait = 0.0 if before is None else min(one.at - before, LONGEST_WAIT)
-            begins = RULE in text.partition("\n")[0] and at > LONGEST_WAIT
-            at += SCENE if begins else max(wait, 0.05) if before is not None else 0.0
-            before = one.at
+            begins = RULE in text.partition("\n")[0]
+            if before is not None:
+                wait = min(one.at - before, LONGEST_WAIT)
+                at += SCENE if begins and in_scene else max(wait, 0.05)
+            before, in_scene = one.at, in_scene or begins
             yield Printed(at, text)
 
 

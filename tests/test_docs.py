@@ -190,9 +190,11 @@ def broken_links(here: Path) -> Iterator[str]:
         if not path.is_file():
             yield target
             continue
+        if not section:
+            continue
         heads = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
-        if section and section not in anchors:
+        if section not in anchors:
             yield target
 
 
@@ -355,14 +357,18 @@ def test_a_wrong_command_is_noticed() -> None:
     assert found == [("oder", ""), ("drills", ' BROKER=nats ARGS="--quick sigterm"')]
 
 
-@pytest.mark.parametrize("readme, most", [(TEMPLATE / "README.md", 150), (BAKED / "README.md", 120)])
+@pytest.mark.parametrize(
+    ("readme", "most"), [(TEMPLATE / "README.md", 150), (BAKED / "README.md", 120)]
+)
 def test_a_readme_is_read_in_five_minutes(readme: Path, most: int) -> None:
     assert len(readme.read_text("utf-8").splitlines()) <= most
 
 
 def test_the_readme_says_first_what_a_fresh_machine_needs() -> None:
     text = (TEMPLATE / "README.md").read_text("utf-8")
-    assert text.index("nothing but Python 3.11") < text.index("    make demo") < text.index("## Start")
+    assert (
+        text.index("nothing but Python 3.11") < text.index("    make demo") < text.index("## Start")
+    )
     assert "    make test" in text[: text.index("## Start")]
 
 

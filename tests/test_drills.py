@@ -591,4 +591,4 @@ def test_a_new_row_takes_the_place_of_the_older_one(
     new = page.rows_of(page.PAGE.read_text("utf-8"))
     assert [row.key for row in new] == [row.key for row in old]
     assert [row.line for row in new if row not in old] == [newer]
-    assert "1 broken promises" in copies[1].read_text("utf-8")
+    assert "promises broken: 1" in copies[1].read_text("utf-8")

@@ -29,7 +29,9 @@ def main() -> int:
         "--seed", type=int, help="of the inputs that fuzz generates, to repeat a run"
     )
     parser.add_argument(
-        "--page", action="store_true", help="take the last run's table into docs/drills.md, and exit"
+        "--page",
+        action="store_true",
+        help="take the last run's table into docs/drills.md, and exit",
     )
     chosen = parser.parse_args()
     if chosen.page:

@@ -92,7 +92,7 @@ def summary(rows: Iterable[Row]) -> str:
     )
     lossy = sum(row.number(SPANS_LOST) > 0 for row in whole)
     return (
-        f"{faults} faults, {len(rows)} drills on {len(brokers)} brokers, {broken} broken promises:"
-        f" {lost:,} of {acknowledged:,} acknowledged orders lost;"
-        f" {spans_lost:,} of {spans:,} spans lost, in the {lossy} drills whose promise allows it."
+        f"{faults} faults, {len(rows)} drills on {len(brokers)} brokers, promises broken: {broken}."
+        f" Of {acknowledged:,} acknowledged orders {lost:,} were lost; of {spans:,} spans"
+        f" {spans_lost:,}, in the {lossy} drills whose promise allows it."
     )
