@@ -170,9 +170,7 @@ async def test_a_broker_that_does_not_answer_is_down_and_has_no_lag(
     assert back == "The broker at fake:1 answers again"
 
 
-@pytest.mark.parametrize(
-    "trouble", [Unreachable("no permission"), None], ids=["refused", "slow"]
-)
+@pytest.mark.parametrize("trouble", [Unreachable("no permission"), None], ids=["refused", "slow"])
 async def test_lag_is_told_without_the_copies(
     broker: FakeBroker, metrics: LagMetrics, trouble: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
