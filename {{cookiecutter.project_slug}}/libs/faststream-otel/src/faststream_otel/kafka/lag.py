@@ -26,8 +26,8 @@ async def lag(settings: KafkaSettings, groups: Collection[Group]) -> list[Lag]:
     """See `Broker.lag`. For Kafka, all messages that are not committed count as ready.
 
     Each transaction ends with a mark, which takes an offset that no consumer commits. If nothing
-    else follows the committed offset, there is no lag; telling that takes the permission to read the
-    topic.
+    else follows the committed offset, there is no lag. To see that takes the permission to read the
+    topic; without it, marks count.
 
     Raises:
         Unreachable: The text says why.
