@@ -11,9 +11,11 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
 # Cookiecutter copies its whole template for the hook pre_prompt: this leaves out .venv, bakes and the like.
 TEMPLATE := check_answers.py cookiecutter.json hooks templates '{{cookiecutter.project_slug}}'
-# What is baked here: its broker (kafka, rabbitmq or nats) and its trace backend (tempo, jaeger or zipkin).
+# What is baked here: its broker (kafka, rabbitmq or nats), its trace backend (tempo, jaeger or zipkin), and where it runs
+# (compose or kubernetes).
 export BROKER ?= kafka
 export TRACES ?= tempo
+export DEPLOYMENT ?= compose
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev bake test e2e bench drills dashboards recording docs lint lint-library format audit git
@@ -32,7 +34,7 @@ bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	template=$$folder/faststream-otel && mkdir "$$template" && \
 	for part in $(TEMPLATE); do ln -s "$(CURDIR)/$$part" "$$template/$$part" || exit; done && \
-	$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' "$$template" broker=$(BROKER) trace_backend=$(TRACES)
+	$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' "$$template" broker=$(BROKER) trace_backend=$(TRACES) deployment=$(DEPLOYMENT)
 
 test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
