@@ -2,7 +2,7 @@
 
 K8S := PROJECT={{ cookiecutter.project_slug }} NAMESPACE={{ cookiecutter.__namespace }} sh deploy/kubernetes/
 
-.PHONY: k8s-up k8s-down k8s-forward
+.PHONY: k8s-up k8s-down k8s-forward k8s-rules
 k8s-up: .env ## Start everything in the cluster of the current context, wait until it is ready
 	@$(K8S)up.sh
 
@@ -11,3 +11,6 @@ k8s-down: ## Delete everything that k8s-up has made, stored data too
 
 k8s-forward: ## Let this machine reach orders and Grafana in the cluster, until Ctrl-C
 	@$(K8S)forward.sh orders:8000 grafana:3000 {{ cookiecutter.trace_backend }}:{{ cookiecutter._trace_backends[cookiecutter.trace_backend].port }}
+
+k8s-rules: ## Print the alerts and recording rules as the Prometheus operator takes them
+	@$(K8S)prometheus-rules.sh
