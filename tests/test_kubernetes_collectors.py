@@ -73,9 +73,10 @@ class Layers:
     def gateway(self, name: str, stack: ExitStack) -> Collector:
         """A gateway that finds the second layer by ports of this machine, and ends soon without."""
         addresses = [f"127.0.0.1:{port}" for port in self.ports]
+        times = ("initial_interval", "max_interval", "max_elapsed_time")
         changed = {
             "resolver": {"dns": None, "static": {"hostnames": addresses}},
-            "protocol": {"otlp": {"retry_on_failure": dict.fromkeys(("initial_interval", "max_interval", "max_elapsed_time"), "1s")}},
+            "protocol": {"otlp": {"retry_on_failure": dict.fromkeys(times, "1s")}},
         }
         added = {"exporters": {"load_balancing": changed}}
         return self.run(name, stack, configured=self.first, added=added)
