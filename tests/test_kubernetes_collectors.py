@@ -1,6 +1,7 @@
 """Collectors in two layers, as the overlay `production` configures them: traces stay whole."""
 
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -18,21 +19,28 @@ from tools import tool
 
 ERROR = {"code": 2}
 
+Resources = dict[tuple[str, str], dict[str, Any]]
+
 
 @pytest.fixture(scope="module")
-def production(bakery: Bakery) -> dict[tuple[str, str], dict[str, Any]]:
+def project(bakery: Bakery) -> Path:
+    return bakery.baked_once({"deployment": "kubernetes"}, bakery.home / "kubernetes")
+
+
+@pytest.fixture(scope="module")
+def production(project: Path) -> Resources:
+    return built(project / "deploy/kubernetes/overlays/production")
+
+
+def built(overlay: Path) -> Resources:
     """What `kubectl apply --kustomize` would apply, by kind and name."""
     kubectl = tool("kubectl", "Collectors in two layers keep traces whole")
-    project = bakery.baked_once({"deployment": "kubernetes"}, bakery.home / "kubernetes")
-    overlay = project / "deploy/kubernetes/overlays/production"
-    built = subprocess.run([kubectl, "kustomize", str(overlay)], capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    return {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(built.stdout)}
+    done = subprocess.run([kubectl, "kustomize", str(overlay)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(done.stdout)}
 
 
-def configured(
-    production: dict[tuple[str, str], dict[str, Any]], name: str, folder: Path
-) -> tuple[Path, list[str]]:
+def configured(production: Resources, name: str, folder: Path) -> tuple[Path, list[str]]:
     """Write what a Collector's pod mounts; return the main folder, and the arguments."""
     pod = production["StatefulSet", name]["spec"]["template"]["spec"]
     container = pod["containers"][0]
@@ -59,7 +67,7 @@ def configured(
 class Layers:
     """Two gateways and two Collectors behind them, which can be started each by itself."""
 
-    def __init__(self, production: dict[tuple[str, str], dict[str, Any]], folder: Path) -> None:
+    def __init__(self, production: Resources, folder: Path) -> None:
         self.folder = folder
         self.first = configured(production, "otel-collector", folder)
         self.second = configured(production, "otel-collector-sampling", folder)
@@ -96,7 +104,7 @@ class Layers:
 
 
 @pytest.fixture
-def layers(production: dict[tuple[str, str], dict[str, Any]], tmp_path: Path) -> Iterator[Layers]:
+def layers(production: Resources, tmp_path: Path) -> Iterator[Layers]:
     yield Layers(production, tmp_path)
 
 
@@ -161,3 +169,34 @@ def test_records_are_masked_by_the_gateway(layers: Layers) -> None:
         sampling[0].wait_for("traces", lambda _: any(map(stored, sampling)))
         written = "".join(one.received("traces") for one in sampling)
     assert "jane@example.org" not in written
+
+
+@pytest.mark.parametrize("name", ["otel-collector", "otel-collector-sampling"])
+def test_no_store_is_left_when_everything_goes_elsewhere(
+    name: str, project: Path, tmp_path: Path
+) -> None:
+    program = tool("otelcol-contrib", "everything can go elsewhere")
+    overlay = project / "deploy/kubernetes/overlays/elsewhere"
+    overlay.mkdir(exist_ok=True)
+    (overlay / "kustomization.yaml").write_text(
+        "resources: [../production]\ncomponents: [../../components/elsewhere]\n"
+    )
+    config, arguments = configured(built(overlay), name, tmp_path)
+    places = {
+        "CONFIG_FOLDER": str(config),
+        "QUEUE_DIRECTORY": str(tmp_path),
+        "FORWARD_ENDPOINT": "https://otlp.example.org",
+        "POD_NAME": name,
+    }
+    checked = subprocess.run(
+        [program, "validate", *arguments], env=os.environ | places, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+    pipelines: dict[str, Any] = {}
+    for argument in arguments:
+        part = yaml.safe_load(Path(argument.removeprefix("--config=")).read_text("utf-8"))
+        for pipeline, changed in part.get("service", {}).get("pipelines", {}).items():
+            pipelines.setdefault(pipeline, {}).update(changed)
+    ends = {end for one in pipelines.values() for end in one["exporters"]}
+    between = {"forward/store", "span_metrics", "service_graph", "load_balancing"}
+    assert ends - between == {"nop", "otlp_http/forward"}

@@ -76,7 +76,9 @@ def test_every_consumer_scales_and_no_further_than_it_has_partitions(
         assert f'service_name="{name}"' in one["spec"]["triggers"][0]["metadata"]["query"]
         assert one["spec"]["minReplicaCount"] == 1
         assert one["spec"]["maxReplicaCount"] == PARTITIONS
-    deployments = {one["metadata"]["name"]: one for one in production if one["kind"] == "Deployment"}
+    deployments = {
+        one["metadata"]["name"]: one for one in production if one["kind"] == "Deployment"
+    }
     for name in scaled:
         assert "replicas" not in deployments[name]["spec"], "each apply would undo the scaling"
 
@@ -92,7 +94,11 @@ def test_pods_do_not_start_without_the_credentials_of_the_broker(
         } or one["kind"] not in {"Deployment", "Job"}:
             continue
         container = one["spec"]["template"]["spec"]["containers"][0]
-        secrets = [each["valueFrom"].get("secretKeyRef") for each in container["env"] if "valueFrom" in each]
+        secrets = [
+            each["valueFrom"].get("secretKeyRef")
+            for each in container["env"]
+            if "valueFrom" in each
+        ]
         secrets += [each.get("secretRef") for each in container["envFrom"]]
         assert [each for each in secrets if each and not each.get("optional")], one["metadata"]
 
