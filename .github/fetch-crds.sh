@@ -23,9 +23,11 @@ module() {
 repository() {
     local name=$1 tag=$2
     shift 2
-    git clone --quiet --depth 1 --filter blob:none --no-checkout --branch "$tag" \
-        "https://github.com/$name" "$work/$name" && git -C "$work/$name" checkout --quiet "$tag" -- "$@" ||
-        { echo "not to be had: $name $tag" >&2; return; }
+    if ! git clone --quiet --depth 1 --filter blob:none --no-checkout --branch "$tag" \
+        "https://github.com/$name" "$work/$name" || ! git -C "$work/$name" checkout --quiet "$tag" -- "$@"; then
+        echo "not to be had: $name $tag" >&2
+        return
+    fi
     (cd "$work/$name" && install -m 644 -t "$into" "$@")
 }
 

@@ -1,4 +1,4 @@
-"""The overlay `production`: what operators get, and that it says the same as what it was made after."""
+"""The overlay `production`: what operators get, and that it agrees with the rest of the project."""
 
 import re
 import subprocess
