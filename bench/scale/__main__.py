@@ -1,0 +1,115 @@
+"""Measure what the baked project takes as it grows, in Docker, and say what a rate of orders needs.
+
+It runs for less than ten minutes on two cores, in a project of its own, which it removes.
+"""
+
+import argparse
+import datetime
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ..machine import machine
+from ..parts import say
+from ..variants import ROOT
+from . import cost, drains, page
+from .meters import NoEngine
+from .site import Site
+
+OUTPUT = ROOT / "build/scale.json"
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    if arguments.page:
+        page.write(page.read())
+        return 0
+    if arguments.rate:
+        print(page.needs_of(page.read(), arguments.rate))
+        return 0
+    # On SIGTERM, for example by a timeout, clean up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
+    try:
+        figures = measure(quick=arguments.quick)
+    except NoEngine as error:
+        raise SystemExit(str(error)) from error
+    say(f"took {time.monotonic() - began:.0f} s")
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps(figures, indent=1), "utf-8")
+    if arguments.save:
+        page.write(figures)
+    for block in page.blocks(figures).values():
+        print(f"{block}\n")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="make scale ARGS=…", description=__doc__)
+    made.add_argument("--quick", action="store_true", help="for a look: a third of the orders")
+    made.add_argument(
+        "--save",
+        action="store_true",
+        help="write docs/scale.json, the charts and the page's tables",
+    )
+    made.add_argument(
+        "--page", action="store_true", help="only write charts and tables from docs/scale.json"
+    )
+    made.add_argument(
+        "--for",
+        type=_rate,
+        dest="rate",
+        metavar="ORDERS",
+        help="measure nothing, and say what so many orders per second need, by docs/scale.json",
+    )
+    return made
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0
+    if not 0 < rate < 1e9:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of orders per second; a good one is 2500"
+        )
+    return rate
+
+
+def measure(*, quick: bool) -> dict[str, Any]:
+    """Run everything on one stack, which is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+        site = Site.make(Path(folder), quick=quick)
+        with site.stack.with_images():
+            say("starting …")
+            site.start(drains.STEPS[0])
+            figures: dict[str, Any] = {
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "machine": machine(),
+                "versions": site.versions(),
+                "quick": quick,
+                "limits": site.limits(),
+                "cost": cost.run(site),
+            }
+            say("a backlog …")
+            figures["drains"] = drains.run(site)
+            site.scale(1)
+            resting = figures["cost"]["idle"]
+            say("two layers of Collectors …")
+            figures["layers"] = cost.layered(site, resting)
+            say("tail sampling …")
+            figures["tail"] = cost.sampled(site, resting)
+            say("many partitions …")
+            figures["partitions"] = drains.many_partitions(site)
+            if dead := site.dead_letters():
+                raise AssertionError(f"{dead} messages became dead letters: nothing is measured")
+            return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
