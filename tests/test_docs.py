@@ -292,10 +292,11 @@ def test_a_collectors_name_is_a_label_of_its_metrics(default_project: Path, tmp_
         collector.wait_for("metrics", lambda text: label in text)
 
 
-# --- docs/brokers.md and docs/cost.md of this repository
+# --- docs/brokers.md, docs/cost.md and docs/scaling.md of this repository
 
 BROKERS_PAGE = TEMPLATE / "docs/brokers.md"
 COST_PAGE = TEMPLATE / "docs/cost.md"
+SCALING_PAGE = TEMPLATE / "docs/scaling.md"
 BAKED = TEMPLATE / "{{cookiecutter.project_slug}}"
 FOLDERS = [
     TEMPLATE,
@@ -306,7 +307,9 @@ FOLDERS = [
 """That a path on the page may begin in."""
 
 
-@pytest.mark.parametrize("page", [BROKERS_PAGE, COST_PAGE], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [BROKERS_PAGE, COST_PAGE, SCALING_PAGE], ids=lambda page: page.name
+)
 def test_the_page_names_what_there_is(page: Path) -> None:
     assert list(wrong(FOLDERS, page.read_text("utf-8"))) == []
     assert list(broken_links(page)) == []

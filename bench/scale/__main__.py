@@ -5,11 +5,11 @@ It runs for less than ten minutes on two cores, in a project of its own, which i
 
 import argparse
 import datetime
-import json
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def main() -> int:
         page.write(page.read())
         return 0
     if arguments.rate:
-        print(page.needs_of(page.read(), arguments.rate))
+        print(page.needs_of(page.read(), arguments.rate, wait=arguments.wait / 1000))
         return 0
     # On SIGTERM, for example by a timeout, clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -39,8 +39,6 @@ def main() -> int:
     except NoEngine as error:
         raise SystemExit(str(error)) from error
     say(f"took {time.monotonic() - began:.0f} s")
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(figures, indent=1), "utf-8")
     if arguments.save:
         page.write(figures)
     for block in page.blocks(figures).values():
@@ -65,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
         dest="rate",
         metavar="ORDERS",
         help="measure nothing, and say what so many orders per second need, by docs/scale.json",
+    )
+    made.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="MS",
+        help="with --for: milliseconds that a handler waits for others, such as a database",
     )
     return made
 
@@ -94,21 +99,25 @@ def measure(*, quick: bool) -> dict[str, Any]:
                 "versions": site.versions(),
                 "quick": quick,
                 "limits": site.limits(),
-                "cost": cost.run(site),
             }
-            say("a backlog …")
-            figures["drains"] = drains.run(site)
-            site.scale(1)
-            resting = figures["cost"]["idle"]
-            say("two layers of Collectors …")
-            figures["layers"] = cost.layered(site, resting)
-            say("tail sampling …")
-            figures["tail"] = cost.sampled(site, resting)
-            say("many partitions …")
-            figures["partitions"] = drains.many_partitions(site)
-            if dead := site.dead_letters():
-                raise AssertionError(f"{dead} messages became dead letters: nothing is measured")
+            for name, what, part in PARTS:
+                say(f"{what} …")
+                figures[name] = part(site, figures)
+                if dead := site.dead_letters():
+                    raise AssertionError(f"{dead} messages became dead letters: not measured")
+                OUTPUT.parent.mkdir(exist_ok=True)
+                OUTPUT.write_text(page.text_of(figures), "utf-8")
             return figures
+
+
+PARTS: Sequence[tuple[str, str, Callable[[Site, Mapping[str, Any]], Any]]] = (
+    ("cost", "orders over HTTP", lambda site, _: cost.run(site)),
+    ("drains", "a backlog", lambda site, _: drains.run(site)),
+    ("layers", "two layers of Collectors", lambda site, so_far: cost.layered(site, so_far)),
+    ("tail", "tail sampling", lambda site, so_far: cost.sampled(site, so_far)),
+    ("partitions", "many partitions", lambda site, _: drains.many_partitions(site)),
+)
+"""What is measured, one after the other: its name among the figures, and what it is."""
 
 
 if __name__ == "__main__":

@@ -89,22 +89,23 @@ def run(site: Site) -> dict[str, Any]:
     return {"idle": resting, "windows": windows, "disk": grown, "series": site.series()}
 
 
-def sampled(site: Site, resting: Mapping[str, Any]) -> dict[str, Any]:
+def sampled(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     """The same with tail sampling."""
+    cores = so_far["cost"]["idle"]["cores"]
     site.change("TRACE_SAMPLING=tail\nOTEL_EXPORTER_OTLP_ENDPOINT=\n")
     site.place(100)
     wait = site.limits()["tail_seconds"] + 5
     time.sleep(wait)
     rate, seconds = TAIL
     disk = site.disk()
-    found = window(site, resting["cores"], round(rate * seconds), rate, wait)
+    found = window(site, cores, round(rate * seconds), rate, wait)
     return {**found, "disk": {"tempo": (site.disk()["tempo"] - disk["tempo"]) / found["orders"]}}
 
 
-def layered(site: Site, resting: Mapping[str, Any]) -> dict[str, Any]:
+def layered(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     """The same with two Collectors, one after the other, and every trace stored."""
-    # What Collectors take at rest is alike.
-    cores = {**resting["cores"], FIRST: resting["cores"]["otel-collector"]}
+    cores = so_far["cost"]["idle"]["cores"]
+    cores = {**cores, FIRST: cores["otel-collector"]}  # what Collectors take at rest is alike
     with site.two_layers():
         site.place(100)
         time.sleep(EXPORT_SECONDS)

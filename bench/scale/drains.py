@@ -35,7 +35,9 @@ def run(site: Site) -> list[dict[str, Any]]:
             found.append(drain(site, partitions, replicas, WAIT))
     site.stop_consumers(0)
     site.scale(most)
-    return [*found, drain(site, most, most, 0)]
+    found.append(drain(site, most, most, 0))
+    site.scale(least)
+    return found
 
 
 def drain(site: Site, partitions: int, replicas: int, wait: float) -> dict[str, Any]:

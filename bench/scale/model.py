@@ -9,7 +9,9 @@ from math import ceil, floor, log2, log10
 from typing import Any
 
 SERVICES = ("orders", "payments", "shipping", "notifications")
-CONSUMERS = ("payments", "shipping", "notifications")
+ONE_BY_ONE = ("payments", "shipping")
+"""Consumers of single messages."""
+CONSUMERS = (*ONE_BY_ONE, "notifications")
 CHANNELS = 4
 """Of the example, each with as many partitions as the others."""
 DAY = 86_400
@@ -32,6 +34,7 @@ class Assumptions:
         trace_bytes: Of traces that are worth storing a day; beyond it, they are sampled.
         prometheus_series: That one Prometheus holds.
         least: Replicas of each service, so that one may be lost.
+        wait: Seconds that a handler of single messages waits for others, such as a database.
     """
 
     utilisation: float = 0.6
@@ -46,6 +49,7 @@ class Assumptions:
     trace_bytes: float = 200e9
     prometheus_series: float = 5e6
     least: int = 2
+    wait: float = 0.0
 
 
 SHARES = (100, 50, 20, 10, 5, 2, 1)
@@ -194,7 +198,7 @@ class Needs:
 
 def needs(rate: float, costs: Costs, assumed: Assumptions = Assumptions()) -> Needs:
     """Say what so many orders per second need."""
-    replicas = {one: _replicas(rate, costs.cpu[one], assumed) for one in SERVICES}
+    replicas = {one: _replicas(rate, one, costs, assumed) for one in SERVICES}
     share = _share(rate, costs, assumed)
     collectors = _collectors(rate, costs, assumed, sampled=share < 100)
     partitions = _partitions(rate, costs, assumed)
@@ -235,16 +239,16 @@ def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list
         stored: The share of the traces that are stored.
     """
     limits, busy = costs.limits, assumed.utilisation
-    slowest = max(costs.cpu[one] for one in CONSUMERS)
+    slowest = max(_message(one, costs, assumed) for one in CONSUMERS)
     return [
         Wall(
             "one replica of orders",
-            assumed.service_cores * busy / costs.cpu["orders"],
+            busy / _message("orders", costs, assumed),
             "more replicas",
         ),
         Wall(
             "one partition, so one key too",
-            assumed.service_cores * busy / slowest,
+            busy / slowest,
             "more partitions, and as many replicas; for one key nothing but a cheaper handler",
         ),
         Wall(
@@ -300,14 +304,20 @@ def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list
     ]
 
 
-def _replicas(rate: float, seconds: float, assumed: Assumptions) -> int:
-    each = assumed.service_cores * assumed.utilisation
-    return max(assumed.least, ceil(rate * seconds / each))
+def _message(service: str, costs: Costs, assumed: Assumptions) -> float:
+    """Seconds that a replica spends on a message."""
+    wait = assumed.wait if service in ONE_BY_ONE else 0
+    return costs.cpu[service] / assumed.service_cores + wait
+
+
+def _replicas(rate: float, service: str, costs: Costs, assumed: Assumptions) -> int:
+    message = _message(service, costs, assumed)
+    return max(assumed.least, ceil(rate * message / assumed.utilisation))
 
 
 def _partitions(rate: float, costs: Costs, assumed: Assumptions) -> int:
     """A power of two, which as many replicas share evenly."""
-    most = max(_replicas(rate, costs.cpu[one], assumed) for one in CONSUMERS)
+    most = max(_replicas(rate, one, costs, assumed) for one in CONSUMERS)
     return int(2 ** ceil(log2(most * assumed.growth)))
 
 
@@ -348,7 +358,7 @@ def _rate_of_series(costs: Costs, assumed: Assumptions) -> float:
     """At which one Prometheus is full, if all else grows."""
 
     def series(rate: float) -> int:
-        replicas = {one: _replicas(rate, costs.cpu[one], assumed) for one in SERVICES}
+        replicas = {one: _replicas(rate, one, costs, assumed) for one in SERVICES}
         collectors = _collectors(rate, costs, assumed, sampled=True)
         return _series(replicas, collectors[1], _partitions(rate, costs, assumed), costs)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..chart import Bar, bars
 from ..figures import MB, Spread, table
-from ..page import IMAGES, replaced, text_of
+from ..page import IMAGES, replaced
+from ..page import text_of as text_of
 from ..variants import ROOT
 from .model import Assumptions, Needs, Wall, costs_of, needs, one_process, predictions, rounded
 
@@ -225,10 +226,14 @@ def _assumed() -> str:
     return table(["Assumed", ""], rows)
 
 
-def needs_of(figures: Mapping[str, Any], *rates: float) -> str:
-    """A table of what these rates need."""
+def needs_of(figures: Mapping[str, Any], *rates: float, wait: float = 0) -> str:
+    """A table of what these rates need.
+
+    Args:
+        wait: Seconds that a handler waits for others.
+    """
     costs = costs_of(figures)
-    found = [needs(rate, costs) for rate in rates]
+    found = [needs(rate, costs, Assumptions(wait=wait)) for rate in rates]
 
     def row(name: str, cells: Iterable[str]) -> list[str]:
         return [name, *cells]
