@@ -35,7 +35,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     try:
-        figures = measure(quick=arguments.quick)
+        figures = measure(arguments.parts, quick=arguments.quick)
     except NoEngine as error:
         raise SystemExit(str(error)) from error
     say(f"took {time.monotonic() - began:.0f} s")
@@ -48,6 +48,14 @@ def main() -> int:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="make scale ARGS=…", description=__doc__)
+    made.add_argument(
+        "--parts",
+        type=_parts,
+        default=list(PARTS),
+        metavar="NAME,…",
+        help=f"measure only these again, and take the others from docs/scale.json: "
+        f"{', '.join(PARTS)}",
+    )
     made.add_argument("--quick", action="store_true", help="for a look: a third of the orders")
     made.add_argument(
         "--save",
@@ -74,6 +82,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(PARTS):
+        raise argparse.ArgumentTypeError(
+            f"there is no part {', '.join(sorted(unknown))}; use {', '.join(PARTS)}"
+        )
+    return names
+
+
 def _rate(text: str) -> float:
     try:
         rate = float(text)
@@ -86,22 +103,29 @@ def _rate(text: str) -> float:
     return rate
 
 
-def measure(*, quick: bool) -> dict[str, Any]:
-    """Run everything on one stack, which is removed at the end."""
+def measure(parts: Sequence[str], *, quick: bool) -> dict[str, Any]:
+    """Run these parts on one stack, which is removed at the end.
+
+    Returns:
+        Their figures. Those of other parts are as they were.
+    """
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         site = Site.make(Path(folder), quick=quick)
         with site.stack.with_images():
             say("starting …")
             site.start(drains.STEPS[0])
-            figures: dict[str, Any] = {
+            figures: dict[str, Any] = {} if set(parts) >= set(PARTS) else page.read()
+            figures |= {
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                 "machine": machine(),
                 "versions": site.versions(),
                 "quick": quick,
                 "limits": site.limits(),
             }
-            for name, what, part in PARTS:
-                say(f"{what} …")
+            for name, part in PARTS.items():
+                if name not in parts:
+                    continue
+                say(f"{name} …")
                 figures[name] = part(site, figures)
                 if dead := site.dead_letters():
                     raise AssertionError(f"{dead} messages became dead letters: not measured")
@@ -110,14 +134,14 @@ def measure(*, quick: bool) -> dict[str, Any]:
             return figures
 
 
-PARTS: Sequence[tuple[str, str, Callable[[Site, Mapping[str, Any]], Any]]] = (
-    ("cost", "orders over HTTP", lambda site, _: cost.run(site)),
-    ("drains", "a backlog", lambda site, _: drains.run(site)),
-    ("layers", "two layers of Collectors", lambda site, so_far: cost.layered(site, so_far)),
-    ("tail", "tail sampling", lambda site, so_far: cost.sampled(site, so_far)),
-    ("partitions", "many partitions", lambda site, _: drains.many_partitions(site)),
-)
-"""What is measured, one after the other: its name among the figures, and what it is."""
+PARTS: Mapping[str, Callable[[Site, Mapping[str, Any]], Any]] = {
+    "cost": lambda site, _: cost.run(site),
+    "drains": lambda site, _: drains.run(site),
+    "layers": cost.layered,
+    "tail": cost.sampled,
+    "partitions": lambda site, _: drains.many_partitions(site),
+}
+"""What is measured, one after the other, with the figures so far."""
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def sampled(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     """The same with tail sampling."""
     cores = so_far["cost"]["idle"]["cores"]
     site.change("TRACE_SAMPLING=tail\nOTEL_EXPORTER_OTLP_ENDPOINT=\n")
-    site.place(100)
+    site.place(WARM_UP)
     wait = site.limits()["tail_seconds"] + 5
     time.sleep(wait)
     rate, seconds = TAIL
@@ -107,7 +107,7 @@ def layered(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     cores = so_far["cost"]["idle"]["cores"]
     cores = {**cores, FIRST: cores["otel-collector"]}  # what Collectors take at rest is alike
     with site.two_layers():
-        site.place(100)
+        site.place(WARM_UP)
         time.sleep(EXPORT_SECONDS)
         rate, seconds = LAYERS
         return window(site, cores, round(rate * site.seconds(seconds)), rate)

@@ -101,5 +101,6 @@ def many_partitions(site: Site) -> dict[str, Any]:
         return {name: used.cpu[name] / used.seconds for name in WATCHED}
 
     few = look()
+    partitions = site.partitions()
     site.add_partitions(MANY)
-    return {"few": STEPS[-1], "many": MANY, "cores": {"few": few, "many": look()}}
+    return {"few": partitions, "many": MANY, "cores": {"few": few, "many": look()}}

@@ -22,7 +22,7 @@ from e2e.load import some_order
 from e2e.poll import poll_until
 from e2e.stack import ONLOOKER, Stack, docker
 
-from ..drills.brokers.kafka import InKafka
+from ..drills.brokers.kafka import QUIET, InKafka
 from ..drills.flow import CONSUMERS, DEAD_LETTERS, SERVICES, group
 from ..drills.samples import body, message
 from .meters import samples
@@ -161,10 +161,14 @@ class Site:
         self.stack.compose("rm", "--stop", "--force", *SCALED, "notifications", timeout=120)
         self.stack.configure(f"{WAIT}={wait:g}\n")
 
+    def partitions(self) -> int:
+        """How many each channel has."""
+        return sum(channel == CONSUMED[0] for channel, _ in self.channels.ends())
+
     def add_partitions(self, number: int) -> None:
         """Give each channel so many partitions; there must be fewer now."""
         wanted = [NewPartitions(channel, number) for channel in CONSUMED]
-        admin = AdminClient({"bootstrap.servers": self.channels.address})
+        admin = AdminClient({"bootstrap.servers": self.channels.address, **QUIET})
         for done in admin.create_partitions(wanted).values():
             done.result(30)
 
@@ -175,7 +179,7 @@ class Site:
             "up", "--detach", "--wait", "--no-build", "--no-deps", "--no-recreate",
             *scales, *SCALED, "notifications", timeout=300,
         )  # fmt: skip
-        admin = AdminClient({"bootstrap.servers": self.channels.address})
+        admin = AdminClient({"bootstrap.servers": self.channels.address, **QUIET})
         groups = [group(one) for one in CONSUMED if CONSUMERS[one] in SCALED]
 
         def settled() -> bool:
