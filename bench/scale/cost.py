@@ -73,8 +73,7 @@ def run(site: Site) -> dict[str, Any]:
     resting = idle(site)
     site.place(WARM_UP)
     site.wait_until_drained()
-    time.sleep(EXPORT_SECONDS)
-    site.flush_logs()
+    site.settle_stores()
     disk, windows, orders = site.disk(), [], 0
     for rate, seconds in LOADS:
         say(f"{rate:.0f} orders/s …")
@@ -84,7 +83,7 @@ def run(site: Site) -> dict[str, Any]:
     say("as fast as they are answered …")
     windows.append(window(site, resting["cores"], round(site.seconds(FLAT_OUT)), None))
     orders = sum(one["orders"] for one in windows)
-    site.flush_logs()
+    site.settle_stores()
     grown = {name: (size - disk[name]) / orders for name, size in site.disk().items()}
     return {"idle": resting, "windows": windows, "disk": grown, "series": site.series()}
 
@@ -96,9 +95,11 @@ def sampled(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     site.place(WARM_UP)
     wait = site.limits()["tail_seconds"] + 5
     time.sleep(wait)
+    site.settle_stores()
     rate, seconds = TAIL
     disk = site.disk()
     found = window(site, cores, round(rate * seconds), rate, wait)
+    site.settle_stores()
     return {**found, "disk": {"tempo": (site.disk()["tempo"] - disk["tempo"]) / found["orders"]}}
 
 

@@ -35,6 +35,8 @@ SCALED = ("payments", "shipping")
 """The services that get replicas."""
 EXPORT_SECONDS = 8.0
 """A service exports spans 5 s after they end at the latest, and the Collector soon after."""
+BLOCK_SECONDS = 40.0
+"""Tempo begins a new block after 30 s, and then writes the old one."""
 DRAIN_SECONDS = 120.0
 VOLUMES = ("kafka", "tempo", "loki", "prometheus")
 COUNTED = {
@@ -259,19 +261,20 @@ class Site:
         url = f"http://{service}:{port}/metrics"
         return self.stack.execute("prometheus", "wget", "-q", "-O", "-", url)
 
-    def flush_logs(self) -> None:
-        """Have Loki write all that it holds in memory."""
+    def settle_stores(self) -> None:
+        """Wait until Tempo has written its blocks, and have Loki write all that it holds."""
+        time.sleep(BLOCK_SECONDS)
         url = "http://loki:3100/flush"
         self.stack.execute("prometheus", "wget", "-q", "-O", "-", "--post-data", "", url)
         time.sleep(3)
 
     def disk(self) -> dict[str, int]:
-        """Bytes of the messages, the traces, and the chunks of the logs and the metrics."""
+        """Bytes of the messages, of whole blocks of traces, of chunks of logs, and of metrics."""
         mounts = [
             f"--volume={self.stack.project}_{one}-data:/{one}:ro" for one in VOLUMES
         ]  # fmt: skip
         channels = " ".join(f"/kafka/{one}-*" for one in CONSUMED)
-        look = f"du -ck {channels} | tail -n 1; du -sk /tempo /loki/chunks /prometheus"
+        look = f"du -ck {channels} | tail -n 1; du -sk /tempo/blocks /loki/chunks /prometheus"
         printed = docker(
             "run", "--rm", "--network", "none", *mounts, ONLOOKER, "sh", "-c", look
         )  # fmt: skip
@@ -320,9 +323,9 @@ class Site:
         images = {one: self.stack.image(one) for one in VOLUMES}
         dockerfile = self.stack.folder / "observability/otel-collector/Dockerfile"
         (collector,) = re.findall(r"^FROM (otel/\S+)", dockerfile.read_text(), re.MULTILINE)
-        return {one: image.rpartition(":")[2] for one, image in images.items()} | {
-            "collector": collector.rpartition(":")[2]
-        }
+        return {
+            one: image.rpartition(":")[2].removeprefix("v") for one, image in images.items()
+        } | {"collector": collector.rpartition(":")[2]}
 
 
 def place(connection: http.client.HTTPConnection) -> None:
