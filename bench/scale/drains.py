@@ -9,10 +9,10 @@ from .site import DRAIN_SECONDS, SCALED, Site
 
 STEPS = (1, 2, 4)
 """Partitions of each channel, and replicas of each scaled service."""
-WAIT = 0.1
+WAIT = 0.25
 """Seconds that a handler waits, as for another service: so long that other work on the machine
 counts for little."""
-SECONDS = 10.0
+SECONDS = 12.0
 """How long a backlog should take."""
 BUSY = 1500
 """Orders of a backlog whose handlers don't wait."""

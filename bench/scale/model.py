@@ -139,17 +139,21 @@ def drain_rate(
 
 
 def predictions(figures: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], float]]:
-    """Each measured backlog but for the one that the model starts from, with the model's rate."""
+    """Each measured backlog but for those that the model starts from, with the model's rate.
+
+    It starts from one partition and one replica.
+    """
     drains = figures["drains"]
-    one = next(x for x in drains if x["partitions"] == x["replicas"] == 1 and not x["wait"])
-    order = sum(one["cpu_s"].values()) / one["orders"]
+    ones = {x["wait"]: x for x in drains if x["partitions"] == x["replicas"] == 1}
+    busy = ones[0]
+    order = sum(busy["cpu_s"].values()) / busy["orders"]
     found = []
     for drain in drains:
+        one = ones[drain["wait"]]
         if drain is one:
             continue
         left = figures["machine"]["cores"] - (drain["elsewhere"] or 0)
-        message = drain["wait"] + 1 / one["rate"]
-        rate = drain_rate(drain["partitions"], drain["replicas"], message, left / order)
+        rate = drain_rate(drain["partitions"], drain["replicas"], 1 / one["rate"], left / order)
         found.append((drain, rate))
     return found
 
