@@ -62,8 +62,8 @@ COSTS = Costs(
 )  # fmt: skip
 ASSUMED = Assumptions(
     utilisation=0.6, service_cores=1, collector_cores=2, collector_bytes=1e9, broker_cores=4,
-    broker_bytes=1e8, store_cores=8, copies=3, growth=2, trace_bytes=100e9,
-    prometheus_series=1e6, least=2,
+    broker_bytes=1e8, store_cores=8, copies=3, growth=2, trace_seconds=10,
+    trace_bytes=100e9, prometheus_series=1e6, least=2,
 )  # fmt: skip
 
 
@@ -144,6 +144,7 @@ def test_the_next_wall_is_the_lowest_above_the_rate() -> None:
     assert walls["the service graph's `max_items` of one Collector"] == pytest.approx(100)
     assert walls["tail sampling's `num_traces` of one Collector"] == pytest.approx(500)
     assert walls["Loki's `ingestion_rate_mb`"] == pytest.approx(4000)
+    assert walls["Tempo's `max_traces_per_user`"] == pytest.approx(10_000)
     found = needs(600, COSTS, ASSUMED)
     assert [one.rate for one in found.passed] == pytest.approx([100, 300, 500, 500])
     assert found.wall
@@ -242,6 +243,7 @@ def test_a_rate_is_answered_without_measuring() -> None:
     assert done.returncode == 0, done.stderr
     assert "2,500 orders/s" in done.stdout
     assert "partitions of each channel" in done.stdout
+    assert "| one Collector | " in done.stdout  # which ends before
 
 
 def test_what_is_no_rate_is_refused_with_a_good_one() -> None:

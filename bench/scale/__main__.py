@@ -29,7 +29,7 @@ def main() -> int:
         page.write(page.read())
         return 0
     if arguments.rate:
-        print(page.needs_of(page.read(), arguments.rate, wait=arguments.wait / 1000))
+        print(page.answer(page.read(), arguments.rate, arguments.wait / 1000))
         return 0
     # On SIGTERM, for example by a timeout, clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -31,6 +31,8 @@ class Assumptions:
         store_cores: Of a store that is one process.
         copies: Of each message. Each copy is taken to cost a broker as much as the first.
         growth: By how much the rate may grow before partitions must be added, which moves keys.
+        trace_seconds: How long a trace is live in Tempo: until the last of its spans is exported, and
+            a second.
         trace_bytes: Of traces that are worth storing a day; beyond it, they are sampled.
         prometheus_series: That one Prometheus holds.
         least: Replicas of each service, so that one may be lost.
@@ -46,6 +48,7 @@ class Assumptions:
     store_cores: float = 8.0
     copies: int = 3
     growth: float = 2.0
+    trace_seconds: float = 6.0
     trace_bytes: float = 200e9
     prometheus_series: float = 5e6
     least: int = 2
@@ -278,6 +281,11 @@ def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list
         Wall(
             "Tempo's `rate_limit_bytes`",
             limits["tempo_bytes"] / (costs.trace_bytes * stored),
+            "raise it; sample",
+        ),
+        Wall(
+            "Tempo's `max_traces_per_user`",
+            limits["tempo_traces"] / assumed.trace_seconds / stored,
             "raise it; sample",
         ),
         Wall(

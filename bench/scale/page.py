@@ -1,7 +1,7 @@
 """Writes the figures of docs/scale.json, and what the model makes of them, into docs/scaling.md."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..chart import Bar, bars
@@ -108,10 +108,10 @@ def _first(figures: Mapping[str, Any]) -> str:
     """Which service would be at its limit first, of one process each."""
     fastest = max(figures["cost"]["windows"], key=lambda one: one["rate"])
     rates = sorted((1000 / fastest["cpu_ms"][name], name) for name in OURS)
-    return table(
-        ["One process of", "orders/s of one core"],
-        [[NAMES[name], f"{rounded(rate):,.0f}"] for rate, name in rates],
-    )
+    rows = [[NAMES[name], f"{rounded(rate):,.0f}"] for rate, name in rates]
+    together = 1000 / sum(fastest["cpu_ms"].values())
+    rows.append(["**all parts, sharing it**", f"{rounded(together):,.0f}"])
+    return table(["One process of", "orders/s of one core"], rows)
 
 
 def _growth(figures: Mapping[str, Any]) -> str:
@@ -183,7 +183,7 @@ def _drains(figures: Mapping[str, Any]) -> str:
     steps = sorted({one["replicas"] for one in limited})
     rates = {(one["partitions"], one["replicas"]): one["rate"] for one in limited}
     rows = [
-        [f"{partitions}", *(f"{rates[partitions, replicas]:.0f}" for replicas in steps)]
+        [f"{partitions}", *(f"{rates[partitions, replicas]:.1f}" for replicas in steps)]
         for partitions in sorted({one["partitions"] for one in limited})
     ]
     return table(["partitions", *(f"{one} replica{'s' * (one > 1)}" for one in steps)], rows)
@@ -195,8 +195,8 @@ def _check(figures: Mapping[str, Any]) -> str:
             f"{one['partitions']}",
             f"{one['replicas']}",
             f"{one['wait'] * 1000:.0f}",
-            f"{one['rate']:.0f}",
-            f"{rate:.0f}",
+            f"{one['rate']:.1f}",
+            f"{rate:.1f}",
             f"{one['rate'] / rate:.2f}",
         ]
         for one, rate in predictions(figures)
@@ -219,11 +219,23 @@ def _assumed() -> str:
         ["copies of a message", f"{one.copies}, each as dear for a broker as the first"],
         ["a store that is one process", f"{one.store_cores:g} cores"],
         ["one Prometheus", f"{one.prometheus_series / 1e6:g} million series"],
+        ["a trace is live in Tempo for", f"{one.trace_seconds:g} s"],
         ["traces worth storing", f"{one.trace_bytes / GB:.0f} GB a day; beyond it, tail sampling"],
         ["partitions", f"for {one.growth:g} times the rate, and a power of two"],
         ["replicas of a service", f"at least {one.least}"],
     ]
     return table(["Assumed", ""], rows)
+
+
+def answer(figures: Mapping[str, Any], rate: float, wait: float) -> str:
+    """What this rate needs, and what ends before it.
+
+    Args:
+        wait: Seconds that a handler waits for others.
+    """
+    passed = needs(rate, costs_of(figures), Assumptions(wait=wait)).passed
+    walls = _walls(passed) if passed else "Nothing that there is one of ends before."
+    return f"{needs_of(figures, rate, wait=wait)}\n\n{walls}"
 
 
 def needs_of(figures: Mapping[str, Any], *rates: float, wait: float = 0) -> str:
@@ -256,7 +268,6 @@ def needs_of(figures: Mapping[str, Any], *rates: float, wait: float = 0) -> str:
             for name in found[0].disk
         ),
         row("series in Prometheus", (f"{rounded(one.series):,.0f}" for one in found)),
-        row("limits and single parts passed", (_names(one.passed) for one in found)),
         row("the next wall", (_next(one.wall) for one in found)),
     ]
     return table(["", *(f"{rate:,.0f} orders/s" for rate in rates)], rows)
@@ -273,10 +284,6 @@ def _number(number: float) -> str:
 
 def _bytes(number: float) -> str:
     return f"{number / 1e12:.1f} TB" if number >= 1e12 else f"{number / GB:.0f} GB"
-
-
-def _names(walls: Sequence[Wall]) -> str:
-    return ", ".join(one.what for one in walls) or "none"
 
 
 def _next(wall: Wall | None) -> str:
