@@ -31,8 +31,7 @@ class Assumptions:
         store_cores: Of a store that is one process.
         copies: Of each message. Each copy is taken to cost a broker as much as the first.
         growth: By how much the rate may grow before partitions must be added, which moves keys.
-        trace_seconds: How long a trace is live in Tempo: until the last of its spans is exported, and
-            a second.
+        trace_seconds: How long a trace is live in Tempo: until its last span came, and a second.
         trace_bytes: Of traces that are worth storing a day; beyond it, they are sampled.
         prometheus_series: That one Prometheus holds.
         least: Replicas of each service, so that one may be lost.
