@@ -59,7 +59,7 @@ def drain(site: Site, partitions: int, replicas: int, wait: float) -> dict[str, 
         points.append((time.monotonic(), site.dispatched() - start))
     used = between(before, read(site.stack.project))
     rate = steady_rate(points, orders)
-    say(f"  {partitions} partitions, {replicas} replicas, {wait:g} s: {rate:.0f} orders/s")
+    say(f"  {partitions} x {replicas}, waiting {wait:g} s: {rate:.1f} orders/s")
     return {
         "partitions": partitions,
         "replicas": replicas,

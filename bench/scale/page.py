@@ -186,7 +186,7 @@ def _drains(figures: Mapping[str, Any]) -> str:
         [f"{partitions}", *(f"{rates[partitions, replicas]:.1f}" for replicas in steps)]
         for partitions in sorted({one["partitions"] for one in limited})
     ]
-    return table(["partitions", *(f"{one} replica{'s' * (one > 1)}" for one in steps)], rows)
+    return table(["partitions", *(_many(one, "replica") for one in steps)], rows)
 
 
 def _check(figures: Mapping[str, Any]) -> str:
@@ -298,24 +298,27 @@ def _walls(walls: Iterable[Wall]) -> str:
     return table(["What ends", "at orders/s", "what helps"], rows)
 
 
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
+
+
 def charts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The charts by their file names."""
     windows = figures["cost"]["windows"]
-    fastest = max(windows, key=lambda one: one["rate"])
-    order = sorted(NAMES, key=lambda name: -fastest["cpu_ms"][name])
+    spreads = {name: Spread.of(one["cpu_ms"][name] for one in windows) for name in NAMES}
     cpu = [
         Bar(
             NAMES[name],
-            Spread.of(one["cpu_ms"][name] for one in windows),
+            spread,
             "ours" if name in OURS else "theirs",
         )
-        for name in order
-        if fastest["cpu_ms"][name] >= 0.005
+        for name, spread in sorted(spreads.items(), key=lambda one: -one[1].median)
+        if spread.median >= 0.005
     ]
     drains = []
     for one, rate in predictions(figures):
         if one["wait"]:
-            name = f"{one['partitions']} partitions, {one['replicas']} replicas"
+            name = f"{_many(one['partitions'], 'partition')}, {_many(one['replicas'], 'replica')}"
             drains += [
                 Bar(name, Spread.of([one["rate"]]), "ours"),
                 Bar("by the model", Spread.of([rate]), "plain"),
