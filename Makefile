@@ -11,12 +11,14 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
 # Cookiecutter copies its whole template for the hook pre_prompt: this leaves out .venv, bakes and the like.
 TEMPLATE := check_answers.py cookiecutter.json hooks templates '{{cookiecutter.project_slug}}'
-# What is baked here: its broker (kafka, rabbitmq or nats) and its trace backend (tempo, jaeger or zipkin).
+# What is baked here: its broker (kafka, rabbitmq or nats), its trace backend (tempo, jaeger or zipkin), and where it runs
+# (compose or kubernetes).
 export BROKER ?= kafka
 export TRACES ?= tempo
+export DEPLOYMENT ?= compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev bake test e2e bench drills dashboards lint lint-library format audit git
+.PHONY: help demo dev bake test e2e bench scale drills dashboards recording docs lint lint-library format audit git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +34,7 @@ bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	template=$$folder/faststream-otel && mkdir "$$template" && \
 	for part in $(TEMPLATE); do ln -s "$(CURDIR)/$$part" "$$template/$$part" || exit; done && \
-	$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' "$$template" broker=$(BROKER) trace_backend=$(TRACES)
+	$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' "$$template" broker=$(BROKER) trace_backend=$(TRACES) deployment=$(DEPLOYMENT)
 
 test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
 	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
@@ -44,6 +46,9 @@ e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order th
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	PYTHONPATH=tests $(RUN) python -m bench $(ARGS)
 
+scale: $(NEEDS_UV) ## Measure what an order takes of each part, in Docker, and what a rate needs (ARGS="--for 2500")
+	PYTHONPATH=tests $(RUN) python -m bench.scale $(ARGS)
+
 drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, ARGS="--list", ARGS="sigterm stop")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	PYTHONPATH=tests $(RUN) python -m bench.drills $(ARGS)
@@ -51,12 +56,18 @@ drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, 
 dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
 	$(RUN) python -m dashboards
 
+recording: git $(NEEDS_UV) ## Record `make demo` anew, as docs/images/demo.svg
+	$(RUN) python -m bench.recording
+
+docs: $(NEEDS_UV) ## Build the site of docs/ into build/site (ARGS=serve shows it while you write)
+	NO_MKDOCS_2_WARNING=1 $(RUN) --no-default-groups --group docs mkdocs $(or $(ARGS),build --strict)
+
 lint: lint-library $(NEEDS_UV) ## Check the library, the template's own code and configuration
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) yamllint --strict .github .pre-commit-config.yaml
-	$(RUN) shellcheck .ci/run .github/fetch-programs.sh
+	$(RUN) shellcheck .ci/run .github/fetch-*.sh
 
 lint-library: $(NEEDS_UV)
 	$(IN_LIBRARY) ruff format --check .

@@ -27,12 +27,18 @@ MOUNTED = ("broker", "certificates", "observability")
 PASSWORD = re.compile(r"^([A-Z_]+_PASSWORD)=$", re.MULTILINE)
 
 
-def copy_overlays() -> None:
-    for option in sorted(OVERLAYS.iterdir()):
-        if ANSWERS[option.name] != "none":  # has no folder
-            shutil.copytree(option / ANSWERS[option.name], ROOT, dirs_exist_ok=True)
-            append_fragment()
-    shutil.rmtree(OVERLAYS)
+def copy_overlays(overlays: Path) -> None:
+    """Lay the overlay of each answer over the project, and then those inside it."""
+    for option in sorted(overlays.iterdir()):
+        chosen = option / ANSWERS[option.name]
+        if not chosen.is_dir():  # the answer adds no files
+            continue
+        inner = chosen / "overlays"
+        if inner.is_dir():
+            copy_overlays(inner)
+            shutil.rmtree(inner)
+        shutil.copytree(chosen, ROOT, dirs_exist_ok=True)
+        append_fragment()
 
 
 def append_fragment() -> None:
@@ -85,7 +91,8 @@ def is_baked_for_a_diff() -> bool:
     return by_cruft and Path(tempfile.gettempdir()).resolve() in ROOT.resolve().parents
 
 
-copy_overlays()
+copy_overlays(OVERLAYS)
+shutil.rmtree(OVERLAYS)
 remove_ignored()
 open_mounted_folders()
 write_env_files()
