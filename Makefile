@@ -18,7 +18,7 @@ export TRACES ?= tempo
 export DEPLOYMENT ?= compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev bake test e2e bench drills dashboards lint lint-library format audit git
+.PHONY: help demo dev bake test e2e bench scale drills dashboards recording docs lint lint-library format audit git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,12 +46,21 @@ e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order th
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	PYTHONPATH=tests $(RUN) python -m bench $(ARGS)
 
+scale: $(NEEDS_UV) ## Measure what an order takes of each part, in Docker, and what a rate needs (ARGS="--for 2500")
+	PYTHONPATH=tests $(RUN) python -m bench.scale $(ARGS)
+
 drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, ARGS="--list", ARGS="sigterm stop")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	PYTHONPATH=tests $(RUN) python -m bench.drills $(ARGS)
 
 dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
 	$(RUN) python -m dashboards
+
+recording: git $(NEEDS_UV) ## Record `make demo` anew, as docs/images/demo.svg
+	$(RUN) python -m bench.recording
+
+docs: $(NEEDS_UV) ## Build the site of docs/ into build/site (ARGS=serve shows it while you write)
+	NO_MKDOCS_2_WARNING=1 $(RUN) --no-default-groups --group docs mkdocs $(or $(ARGS),build --strict)
 
 lint: lint-library $(NEEDS_UV) ## Check the library, the template's own code and configuration
 	$(RUN) ruff format --check .
