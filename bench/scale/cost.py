@@ -13,8 +13,10 @@ LOADS = ((30.0, 20.0), (90.0, 20.0))
 """Orders per second, and for how many seconds."""
 FLAT_OUT = 3000
 """Orders that are placed as fast as they are answered."""
-WARM_UP = 500
-"""The first orders cost more: Java compiles, and each part makes its files."""
+WARM_UP = 2000
+"""The first orders cost more, above all in the broker: Java compiles."""
+AGAIN = 200
+"""The same of containers that were started anew."""
 TAIL = (60.0, 45.0)
 """As of `LOADS`: as long as a trace waits for its choice."""
 LAYERS = (90.0, 15.0)
@@ -92,7 +94,7 @@ def sampled(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     """The same with tail sampling."""
     cores = so_far["cost"]["idle"]["cores"]
     site.change("TRACE_SAMPLING=tail\nOTEL_EXPORTER_OTLP_ENDPOINT=\n")
-    site.place(WARM_UP)
+    site.place(AGAIN)
     wait = site.limits()["tail_seconds"] + 5
     time.sleep(wait)
     site.settle_stores()
@@ -108,7 +110,7 @@ def layered(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     cores = so_far["cost"]["idle"]["cores"]
     cores = {**cores, FIRST: cores["otel-collector"]}  # what Collectors take at rest is alike
     with site.two_layers():
-        site.place(WARM_UP)
+        site.place(AGAIN)
         time.sleep(EXPORT_SECONDS)
         rate, seconds = LAYERS
         return window(site, cores, round(rate * site.seconds(seconds)), rate)
