@@ -12,7 +12,7 @@ STEPS = (1, 2, 4)
 WAIT = 1.0
 """Seconds that a handler waits, as for another service: so long that other work on the machine
 counts for little."""
-SECONDS = 15.0
+SECONDS = 10.0
 """How long a backlog should take."""
 BUSY = 1500
 """Orders of a backlog whose handlers don't wait."""
@@ -86,7 +86,7 @@ def steady_rate(points: list[tuple[float, int]], orders: int) -> float:
 
 
 MANY = 64
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 15.0
 WATCHED = ("lag", "kafka", "prometheus", *SCALED)
 
 

@@ -141,20 +141,20 @@ def _tail(figures: Mapping[str, Any]) -> str:
     cost, tail, layers = figures["cost"], figures["tail"], figures["layers"]
     *_, usual, _ = cost["windows"]
     columns = {
-        "every trace stored": (usual, cost["disk"]["tempo"]),
-        "tail sampling": (tail, tail["disk"]["tempo"]),
-        "two layers, every trace": (layers, None),
+        "every trace stored": usual,
+        "tail sampling": tail,
+        "two layers, every trace": layers,
     }
 
     def cpu(one: Mapping[str, Any], name: str) -> str:
         return f"{one['cpu_ms'][name]:.2f}" if name in one["cpu_ms"] else ""
 
     rows = [
-        ["orders/s", *(f"{one['rate']:.0f}" for one, _ in columns.values())],
+        ["orders/s", *(f"{one['rate']:.0f}" for one in columns.values())],
         *(
             [
                 f"{name}, CPU seconds per 1,000 orders",
-                *(cpu(one, part) for one, _ in columns.values()),
+                *(cpu(one, part) for one in columns.values()),
             ]
             for part, name in (
                 ("first-layer", "Collector of the first layer"),
@@ -164,15 +164,11 @@ def _tail(figures: Mapping[str, Any]) -> str:
         ),
         [
             "Collector's memory, MB",
-            *(f"{one['memory']['otel-collector'] / MB:.0f}" for one, _ in columns.values()),
+            *(f"{one['memory']['otel-collector'] / MB:.0f}" for one in columns.values()),
         ],
         [
             "spans stored of an order",
-            *(f"{one['counted']['stored_spans']:.1f}" for one, _ in columns.values()),
-        ],
-        [
-            "Tempo's disk, MB per 1,000 orders",
-            *("" if disk is None else f"{disk / 1000:.2f}" for _, disk in columns.values()),
+            *(f"{one['counted']['stored_spans']:.1f}" for one in columns.values()),
         ],
     ]
     return table(["", *columns], rows)

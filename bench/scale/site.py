@@ -36,7 +36,7 @@ SCALED = ("payments", "shipping")
 """The services that get replicas."""
 EXPORT_SECONDS = 8.0
 """A service exports spans 5 s after they end at the latest, and the Collector soon after."""
-BLOCK_SECONDS = 40.0
+BLOCK_SECONDS = 35.0
 """Tempo begins a new block after 30 s, and then writes the old one."""
 DRAIN_SECONDS = 120.0
 VOLUMES = ("kafka", "tempo", "loki", "prometheus")
