@@ -44,7 +44,7 @@ def test_each_manifest_fits_its_schema(pair: Path) -> None:
     if not schemas:  # it would download them
         missing.setdefault("K8S_SCHEMAS", []).append("manifests fit the schemas of Kubernetes")
         pytest.skip("K8S_SCHEMAS does not say where the schemas of Kubernetes are")
-    command = [kubeconform, "-strict", "-schema-location", schemas, "-"]
+    command = [kubeconform, "-strict", "-schema-location", schemas]
     # Those of operators: test_kubernetes_operators.py.
     for overlay, options in (("local", []), ("production", ["-ignore-missing-schemas"])):
         done = subprocess.run(
