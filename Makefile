@@ -67,7 +67,7 @@ lint: lint-library $(NEEDS_UV) ## Check the library, the template's own code and
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) yamllint --strict .github .pre-commit-config.yaml
-	$(RUN) shellcheck .ci/run .github/fetch-*.sh
+	$(RUN) shellcheck .ci/run .github/fetch-*.sh '{{cookiecutter.project_slug}}'/overlays/deployment/kubernetes/deploy/kubernetes/*.sh
 
 lint-library: $(NEEDS_UV)
 	$(IN_LIBRARY) ruff format --check .

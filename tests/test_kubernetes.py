@@ -1,82 +1,29 @@
 """The manifests of a bake with `deployment=kubernetes`: every combination, without a cluster.
 
-With a cluster: e2e. What `make k8s-up` does first and last is tried with programs that only write
-down how they are called.
+With one: tests/k8s.
 """
 
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from bakery import Bakery
 from faststream_otel.settings import Settings
+from kubernetes import Manifest, build, kustomize, labels, named, of_kind, parsed, pods
 from matrix import OPTIONS, QUESTIONS
 from test_overlays import blocks
 from tools import missing, tool
 
-Manifest = dict[str, Any]
-OVERLAYS = ("local", "production")
 BACKENDS = OPTIONS["trace_backend"]
-
-
-# --- Build
-
-
-def kustomize(folder: Path) -> str:
-    for name, arguments in (("kustomize", ["build"]), ("kubectl", ["kustomize"])):
-        if name == "kubectl" or (name == "kustomize" and _has(name)):
-            program = tool(name, "Kustomize builds the manifests")
-            done = subprocess.run(
-                [program, *arguments, str(folder)], capture_output=True, encoding="utf-8"
-            )
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-    raise AssertionError
-
-
-def _has(name: str) -> bool:
-    return any(Path(folder, name).exists() for folder in os.environ["PATH"].split(os.pathsep))
-
-
-built: dict[Path, str] = {}
-
-
-def build(pair: Path, overlay: str) -> str:
-    """Return the overlay's manifests, each built once."""
-    folder = pair / "deploy/kubernetes/overlays" / overlay
-    if folder not in built:
-        built[folder] = kustomize(folder)
-    return built[folder]
 
 
 @pytest.fixture
 def local(pair: Path) -> list[Manifest]:
-    return list(yaml.safe_load_all(build(pair, "local")))
-
-
-def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:
-    return [one for one in manifests if one["kind"] in kinds]
-
-
-def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
-    (found,) = (one for one in of_kind(manifests, kind) if one["metadata"]["name"] == name)
-    return found
-
-
-def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
-    """The name and the pod template of whatever makes pods."""
-    for one in of_kind(manifests, "Deployment", "StatefulSet", "Job"):
-        yield one["metadata"]["name"], one["spec"]["template"]
-
-
-def labels(manifests: list[Manifest]) -> dict[str, dict[str, str]]:
-    return {name: pod["metadata"]["labels"] for name, pod in pods(manifests)}
+    return parsed(build(pair, "local"))
 
 
 def options_of(pair: Path) -> tuple[str, str]:
@@ -91,21 +38,23 @@ def options_of(pair: Path) -> tuple[str, str]:
 # --- What Kubernetes accepts
 
 
-def test_each_manifest_fits_its_schema(pair: Path, tmp_path: Path) -> None:
+def test_each_manifest_fits_its_schema(pair: Path) -> None:
     kubeconform = tool("kubeconform", "manifests fit the schemas of Kubernetes")
     schemas = os.environ.get("K8S_SCHEMAS")
     if not schemas:  # it would download them
         missing.setdefault("K8S_SCHEMAS", []).append("manifests fit the schemas of Kubernetes")
         pytest.skip("K8S_SCHEMAS does not say where the schemas of Kubernetes are")
-    for overlay in OVERLAYS:
-        (tmp_path / f"{overlay}.yaml").write_text(build(pair, overlay))
-    done = subprocess.run(
-        [kubeconform, "-strict", "-ignore-missing-schemas", "-schema-location", schemas, tmp_path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stdout
+    command = [kubeconform, "-strict", "-schema-location", schemas, "-"]
+    # Those of operators: test_kubernetes_operators.py.
+    for overlay, options in (("local", []), ("production", ["-ignore-missing-schemas"])):
+        done = subprocess.run(
+            [*command, *options],
+            input=build(pair, overlay),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stdout
 
 
 def test_a_cluster_accepts_what_runs_on_a_laptop(pair: Path) -> None:
@@ -115,7 +64,9 @@ def test_a_cluster_accepts_what_runs_on_a_laptop(pair: Path) -> None:
         missing.setdefault("K8S_CONTEXT", []).append("a cluster accepts the manifests")
         pytest.skip("K8S_CONTEXT names no cluster for a dry run")
     # The namespace itself would only be there after a real run.
-    manifests = re.sub(r"^  namespace: .*", "  namespace: default", build(pair, "local"), flags=re.M)
+    manifests = re.sub(
+        "^  namespace: .*", "  namespace: default", build(pair, "local"), flags=re.MULTILINE
+    )
     done = subprocess.run(
         [tool("kubectl", "a cluster accepts the manifests"), f"--context={context}", "apply",
          "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"],
@@ -274,7 +225,8 @@ def test_the_grace_period_is_longer_than_an_orderly_shutdown(local: list[Manifes
 
 
 def test_settings_are_those_of_the_project(pair: Path, local: list[Manifest]) -> None:
-    known = set(re.findall(r"^#?([A-Z_]+)=", (pair / ".env.example").read_text("utf-8"), re.M))
+    example = (pair / ".env.example").read_text("utf-8")
+    known = set(re.findall("^#?([A-Z_]+)=", example, re.MULTILINE))
     for name in ("settings", "otel-collector-settings"):
         (found,) = (
             one["data"]
@@ -289,7 +241,8 @@ def test_settings_are_those_of_the_project(pair: Path, local: list[Manifest]) ->
 
 def selects(selector: Manifest, pod: dict[str, str]) -> bool:
     assert selector.keys() <= {"matchLabels"}
-    return selector.get("matchLabels", {}).items() <= pod.items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= pod.items()
 
 
 def lets_in(manifests: list[Manifest], source: str, target: str, port: int) -> bool:
@@ -364,188 +317,14 @@ def test_each_service_address_leads_to_pods_that_have_its_port(local: list[Manif
                 assert port.get("targetPort", port["port"]) in known, service["metadata"]["name"]
 
 
-# --- make k8s-up
-
-KUBECTL = """#!/bin/sh
-case "$*" in
-    "config current-context") [ -n "$FAKE_CONTEXT" ] || exit 1; echo "$FAKE_CONTEXT" ;;
-    "config get-contexts"*) echo lab ;;
-    kustomize*) printf 'image: order-flow:local\\nimage: apache/kafka:1\\n' ;;
-    *"get namespace"*) printf '%s' "$FAKE_NAMESPACE" ;;
-    *"get pods"*) printf '%s' "$FAKE_PODS" ;;
-    *"get statefulset --selector"*) echo statefulset.apps/kafka ;;
-    *"get statefulset,deployment"*) echo deployment.apps/orders ;;
-    *"rollout status"*) [ -z "$FAKE_PODS" ] || exit 1 ;;
-    *"get events"*) echo 'Failed pull access denied' ;;
-    *logs*) echo 'LOG_LEVEL=LOUD is wrong' ;;
-    *apply*--filename=*all.yaml*)
-        for one; do case $one in --filename=*) cat "${one#*=}" >> "$FAKE_LOG.applied" ;; esac; done ;;
-    *"create secret"*) cat >> "$FAKE_LOG.secrets" ;;
-esac
-echo "kubectl $*" >> "$FAKE_LOG"
-"""
-DOCKER = """#!/bin/sh
-echo "docker $*" >> "$FAKE_LOG"
-case "$*" in *inspect*--format*) echo sha256:0123456789abcdef ;; esac
-"""
-LOADER = """#!/bin/sh
-echo "${0##*/} $*" >> "$FAKE_LOG"
-"""
-
-
-class Cluster:
-    """Programs that write down how they are called, and a bake to call them from."""
-
-    def __init__(self, project: Path, folder: Path, bakery: Bakery) -> None:
-        self.project, self.folder, self.log = project, folder, folder / "log"
-        self._environment = bakery.environment()
-        for name, text in {
-            "kubectl": KUBECTL, "docker": DOCKER, **dict.fromkeys(("kind", "k3d", "minikube"), LOADER)
-        }.items():  # fmt: skip
-            (folder / name).write_text(text)
-            (folder / name).chmod(0o755)
-        (folder / "sleep").write_text("#!/bin/sh\n")
-
-    def make(self, target: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a target; each of the FAKE_* variables says what kubectl answers."""
-        kept = {k: v for k, v in self._environment.items() if not k.startswith("K8S_")}
-        fakes = {"FAKE_LOG": str(self.log), "FAKE_CONTEXT": "", "FAKE_NAMESPACE": "", "FAKE_PODS": ""}
-        path = f"{self.folder}:{kept['PATH']}"
-        return subprocess.run(
-            ["make", "--no-print-directory", target],
-            cwd=self.project,
-            env=kept | fakes | {"PATH": path} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-
-    def calls(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
-
-
-@pytest.fixture(scope="module")
-def kubernetes(bakery: Bakery) -> Path:
-    return bakery.baked_once({"deployment": "kubernetes"}, bakery.home / "kubernetes")
-
-
-@pytest.fixture
-def cluster(kubernetes: Path, tmp_path: Path, bakery: Bakery) -> Cluster:
-    return Cluster(kubernetes, tmp_path, bakery)
-
-
-@pytest.mark.parametrize("target", ["k8s-up", "k8s-down", "k8s-forward"])
-def test_an_unknown_cluster_is_refused_by_name(target: str, cluster: Cluster) -> None:
-    done = cluster.make(target, FAKE_CONTEXT="prod-eu")
-    assert done.returncode
-    assert "prod-eu" in done.stdout
-    assert "K8S_CONTEXT=prod-eu" in done.stdout
-    assert cluster.calls() == "kubectl config current-context\n"
-
-
-def test_without_a_context_it_says_so(cluster: Cluster) -> None:
-    done = cluster.make("k8s-up")
-    assert done.returncode
-    assert "no current context" in done.stdout
-    assert "lab" in done.stdout
-
-
-def test_without_kubectl_it_says_where_to_get_it(
-    cluster: Cluster, kubernetes: Path, tmp_path: Path
-) -> None:
-    done = subprocess.run(
-        ["/bin/sh", "deploy/kubernetes/up.sh"], cwd=kubernetes, capture_output=True, text=True,
-        env={"PATH": str(tmp_path / "empty"), "PROJECT": "order-flow", "NAMESPACE": "order-flow"},
-    )  # fmt: skip
-    assert done.returncode
-    assert done.stderr.startswith("kubectl is missing") or "dirname" in done.stderr
-
-
-@pytest.mark.parametrize("target", ["k8s-up", "k8s-down"])
-def test_a_namespace_of_somebody_else_is_left_alone(target: str, cluster: Cluster) -> None:
-    done = cluster.make(target, FAKE_CONTEXT="kind-lab", FAKE_NAMESPACE="order-flow=another")
-    assert done.returncode
-    assert "was not made by this project" in done.stdout
-    assert "delete" not in cluster.calls()
-    assert "apply" not in cluster.calls()
-
-
-def test_the_broker_comes_first_and_the_services_last(cluster: Cluster) -> None:
-    done = cluster.make("k8s-up", FAKE_CONTEXT="kind-lab")
-    assert done.returncode == 0, done.stdout
-    steps = [
-        "notin (service, job)",
-        "rollout status statefulset.apps/kafka",
-        "delete job",
-        "--selector=app.kubernetes.io/component=job\n",
-        "--for=condition=Complete",
-        "--selector=app.kubernetes.io/component=service\n",
-        "rollout status deployment.apps/orders",
-    ]
-    calls = cluster.calls()
-    places = [calls.index(step) for step in steps]
-    assert places == sorted(places)
-    assert "http://127.0.0.1:8000" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("context", "call"),
-    [
-        ("kind-lab", "kind load docker-image --name lab order-flow:0123456789ab"),
-        ("k3d-lab", "k3d image import --cluster lab order-flow:0123456789ab"),
-        ("minikube", "minikube image load order-flow:0123456789ab"),
-    ],
-)
-def test_images_are_named_by_their_content_and_loaded(
-    context: str, call: str, cluster: Cluster
-) -> None:
-    cluster.make("k8s-up", FAKE_CONTEXT=context)
-    assert call in cluster.calls()
-    assert "image: order-flow:0123456789ab\n" in (cluster.log.with_suffix(".applied")).read_text()
-
-
-def test_another_cluster_needs_to_say_how_images_get_there(cluster: Cluster) -> None:
-    done = cluster.make("k8s-up", K8S_CONTEXT="lab")
-    assert done.returncode
-    assert "K8S_LOAD" in done.stdout
-    done = cluster.make("k8s-up", K8S_CONTEXT="lab", K8S_LOAD="kind push")
-    assert done.returncode == 0, done.stdout
-    # Also those of others that Docker has.
-    assert re.search(r"^kind push order-flow:0123456789ab .*apache/kafka:1$", cluster.calls(), re.M)
-
-
-def test_a_password_reaches_its_secret_and_no_command_line(
-    cluster: Cluster, kubernetes: Path
-) -> None:
-    (password,) = re.findall("^GRAFANA_ADMIN_PASSWORD=(.*)", (kubernetes / ".env").read_text(), re.M)
-    cluster.make("k8s-up", FAKE_CONTEXT="kind-lab")
-    assert f"GF_SECURITY_ADMIN_PASSWORD={password}\n" in (
-        cluster.log.with_suffix(".secrets").read_text()
-    )
-    assert password not in cluster.calls()
-
-
-def test_a_pod_that_does_not_get_ready_is_shown_with_its_reason(cluster: Cluster) -> None:
-    done = cluster.make(
-        "k8s-up", FAKE_CONTEXT="kind-lab",
-        FAKE_PODS="kafka-0 Pending false 0 ImagePullBackOff\n",
-    )  # fmt: skip
-    assert done.returncode
-    assert "kafka does not get ready" in done.stdout
-    assert "pod kafka-0: ImagePullBackOff" in done.stdout
-    assert "pull access denied" in done.stdout
-    assert "LOG_LEVEL=LOUD is wrong" in done.stdout
-    assert "component=service" not in cluster.calls()
-
-
 # --- make service
 
 
 def test_a_new_service_is_deployed_too(bakery: Bakery, tmp_path: Path) -> None:
     project = bakery.bake({"deployment": "kubernetes"}, tmp_path)
-    before = list(yaml.safe_load_all(build(project, "local")))
+    before = parsed(build(project, "local"))
     bakery.run(project, "make", "service", "NAME=invoicing")
-    after = list(yaml.safe_load_all(kustomize(project / "deploy/kubernetes/overlays/local")))
+    after = parsed(kustomize(project / "deploy/kubernetes/overlays/local"))
     one, other = (named(after, "Deployment", name) for name in ("payments", "invoicing"))
     assert yaml.safe_load(yaml.safe_dump(one).replace("payments", "invoicing")) == other
     kinds = {
