@@ -110,6 +110,8 @@ def test_no_secret_is_written_down(local: list[Manifest]) -> None:
 def test_an_answer_is_named_in_its_own_bake_only(pair: Path) -> None:
     others = {*OPTIONS["broker"], *BACKENDS} - {*options_of(pair)}
     files = [path for path in sorted((pair / "deploy").rglob("*")) if path.is_file()]
+    # Its chart needs a Kafka of its own, whichever broker the services have.
+    files = [path for path in files if path.name != "tempo-distributed.yaml"]
     text = "".join(path.read_text("utf-8") for path in files)
     assert {name for name in others if re.search(rf"\b{name}\b", text, re.IGNORECASE)} == set()
 
