@@ -387,7 +387,8 @@ def _forwards_unsampled(provider: Any) -> bool:
     """
     description = getattr(getattr(provider, "sampler", None), "get_description", str)()
     return all(
-        f"{origin}ParentNotSampled:AlwaysOffSampler" in description for origin in ("remote", "local")
+        f"{origin}ParentNotSampled:AlwaysOffSampler" in description
+        for origin in ("remote", "local")
     )
 
 
