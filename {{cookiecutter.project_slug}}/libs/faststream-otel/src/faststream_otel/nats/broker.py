@@ -212,7 +212,7 @@ class Nats(NatsMessages):
     ) -> None:
         async with connected(self._settings, "channels") as stream:
             for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
-                await _create_stream(stream, channel)
+                await _create_stream(stream, channel, self._settings.broker_replicas)
 
     async def why_unreachable(self, error: Exception) -> str:
         return why(self._settings, error)
@@ -490,7 +490,7 @@ class _Pull:
         self._member.received = []
 
 
-async def _create_stream(stream: JetStreamContext, channel: str) -> None:
+async def _create_stream(stream: JetStreamContext, channel: str, replicas: int) -> None:
     name = stream_of(channel)
     try:
         found = await stream.stream_info(name)
@@ -512,5 +512,7 @@ async def _create_stream(stream: JetStreamContext, channel: str) -> None:
             "deny_delete": True,
         }
     await stream.add_stream(
-        StreamConfig(name=name, subjects=[channel], allow_direct=True, **limits)
+        StreamConfig(
+            name=name, subjects=[channel], num_replicas=replicas, allow_direct=True, **limits
+        )
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from ..settings import Settings
 
@@ -32,6 +32,9 @@ class NatsSettings(Settings):
     """PEM file of the service's own certificate, if the broker requires one."""
     broker_key_file: Path | None = None
     """PEM file of its key, without a password. Default: the certificate's file."""
+    broker_replicas: int = Field(default=1, ge=1, le=5)
+    """Copies of each stream that `faststream-otel channels` creates, on as many servers of a
+    cluster."""
 
     def broker(self) -> "Nats":
         from .broker import Nats

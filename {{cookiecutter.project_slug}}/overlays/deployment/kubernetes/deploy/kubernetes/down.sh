@@ -8,4 +8,4 @@ if [ -z "$owner" ]; then
     exit
 fi
 echo "Deleting the namespace $NAMESPACE of $context, with all its data"
-kube delete namespace "$NAMESPACE" > /dev/null
+kubectl --context="$context" delete namespace "$NAMESPACE" > /dev/null

@@ -14,7 +14,7 @@ for target; do
     (
         trap 'kill $! 2> /dev/null; exit' TERM
         while :; do
-            kube port-forward "service/${target%:*}" "${target#*:}" > /dev/null &
+            kubectl --context="$context" --namespace="$NAMESPACE" port-forward "service/${target%:*}" "${target#*:}" > /dev/null &
             wait $!
             sleep 1
         done

@@ -98,6 +98,12 @@ sed -n 's/^\(BROKER_[A-Z]*\)=.*/\1/p' .env | sort -u | while read -r name; do
     printf '%s=%s\n' "$name" "$(setting "$name")"
 done > "$work/broker"
 secret broker < "$work/broker"
+# Of the broker, if its nodes share a secret: a random one, which stays.
+cat "$folder"/overlays/local/*/secrets > "$work/secrets" 2> /dev/null
+while read -r name key; do
+    [ -n "$(kube get secret "$name" --ignore-not-found --output=name)" ] ||
+        printf '%s=%s\n' "$key" "$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')" | secret "$name"
+done < "$work/secrets"
 
 apply 'app.kubernetes.io/component notin (service, job)'
 await "$(kube get statefulset --selector=app.kubernetes.io/component=broker --output=name)"

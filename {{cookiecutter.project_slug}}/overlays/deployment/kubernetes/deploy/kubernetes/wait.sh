@@ -25,9 +25,9 @@ explain() {
             kube logs "$name" --tail=10 2> /dev/null || kube logs "$name" --tail=10 --previous 2> /dev/null
         } | sed '3,$s/^/    /' >&2
     done
-    # Of what makes pods, such as one that the Pod Security level refuses.
-    kube get events --field-selector=type=Warning,involvedObject.kind!=Pod --sort-by=.metadata.creationTimestamp \
-        --output=custom-columns=:.involvedObject.kind,:.involvedObject.name,:.message --no-headers 2> /dev/null | tail -n 5 >&2
+    # Pods that are not even made, such as one that the Pod Security level refuses.
+    kube get events --field-selector=reason=FailedCreate --sort-by=.metadata.creationTimestamp \
+        --output=custom-columns=:.involvedObject.name,:.message --no-headers 2> /dev/null | tail -n 3 >&2
     exit 1
 }
 
