@@ -1,0 +1,51 @@
+"""One cluster for all tests; what was made in it is removed whatever happens."""
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2e.conftest import grafana, loki, orders, prometheus, pytest_configure, store, traces
+
+from .cluster import Cluster
+
+# Fixtures, and the markers of the tests that are shared.
+__all__ = ("grafana", "loki", "orders", "prometheus", "pytest_configure", "store", "traces")
+
+_unproved: list[str] = []
+_last_logs: list[str] = []
+
+LATER = ("test_lag.py", "test_drills.py", "test_keda.py")
+"""What disturbs the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LATER.index(item.path.name) + 1 if item.path.name in LATER else 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for title, lines in {"not proved by this run": _unproved, "the cluster": _last_logs}.items():
+        if lines:
+            terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The default project, but for what TRACES and BROKER name, baked and up."""
+    # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="k8s-e2e-") as folder:
+        cluster = Cluster.bake(Path(folder))
+        try:
+            try:
+                _unproved.extend(cluster.up())
+            except AssertionError as error:
+                pytest.exit(f"the project did not come up: {error}", returncode=1)
+            yield cluster
+            if request.session.testsfailed:
+                _last_logs.append(cluster.last_logs())
+        finally:
+            cluster.down()
