@@ -16,10 +16,13 @@ Answers = dict[str, str]
 
 
 def pairs() -> list[Answers]:
-    """Every broker with every trace backend, for checks that are quick."""
+    """Every broker with every trace backend, for checks that are quick.
+
+    With Kubernetes, which only adds to the others: test_overlays.py.
+    """
     options = ("broker", "trace_backend")
     return [
-        dict(zip(options, values, strict=True))
+        {**dict(zip(options, values, strict=True)), "deployment": "kubernetes"}
         for values in product(*(OPTIONS[option] for option in options))
     ]
 

@@ -22,6 +22,8 @@ CONNECTION = (
     "OTLP_TOKEN=0123",
     "FORWARD_ENDPOINT=https://otlp.example",
 )
+NO_FILES = {"none", "compose"}
+"""Answers that add nothing."""
 LEFT_OVER = re.compile(r"cookiecutter\s*[.|}]|\{%-? |\{#|quote\.j2")
 
 
@@ -48,10 +50,12 @@ def test_the_matrix_bakes_every_value_of_every_option() -> None:
 
 
 def test_every_overlay_is_a_value_of_an_option() -> None:
+    """Also those inside an overlay."""
     overlays = TEMPLATE / "{{cookiecutter.project_slug}}" / "overlays"
-    laid = {(path.parent.name, path.name) for path in overlays.glob("*/*")}
-    asked = {(path.name, value) for path in overlays.iterdir() for value in OPTIONS[path.name]}
-    assert laid == {(option, value) for option, value in asked if value != "none"}
+    for folder in (overlays, *overlays.glob("*/*/overlays")):
+        laid = {(path.parent.name, path.name) for path in folder.glob("*/*")}
+        asked = {(path.name, value) for path in folder.iterdir() for value in OPTIONS[path.name]}
+        assert laid == {(option, value) for option, value in asked if value not in NO_FILES}
 
 
 def test_nothing_of_the_template_is_left(pair: Path) -> None:

@@ -36,6 +36,7 @@ RENDERED = {
         "docs/faults.md",
     },
     "python_version": {"Dockerfile", ".devcontainer/devcontainer.json"},
+    "deployment": {"README.md"},
     "license": {"pyproject.toml"},
 }
 """Files of every project that name the answer to an option."""
@@ -56,10 +57,16 @@ def contents(project: Path) -> dict[str, bytes]:
 
 
 def files_of(option: str, value: str) -> set[str]:
+    """Its overlay's, with those of the overlays in it that belong to the default answers."""
     folder = OVERLAYS / option / value
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    folders = [folder, *(folder / "overlays" / one / OPTIONS[one][0] for one in OPTIONS)]
     package = "{{cookiecutter.package_name}}"
-    return {str(path).replace(package, "order_flow") for path in paths}
+    return {
+        str(path.relative_to(root)).replace(package, "order_flow")
+        for root in folders
+        for path in root.rglob("*")
+        if path.is_file() and (root != folder or folder / "overlays" not in path.parents)
+    }
 
 
 @pytest.fixture(scope="module")

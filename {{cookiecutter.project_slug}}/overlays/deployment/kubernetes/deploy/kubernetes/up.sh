@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the images, gives them to the cluster, and applies overlays/local in the right order: the broker and what stores
-# telemetry, then the channels, then the services. Waits for each. Needs PROJECT and NAMESPACE; reads .env.
+# telemetry, then the channels, then the services. Waits for each, and prints the addresses that it was given, as
+# service:port. Needs PROJECT and NAMESPACE; reads .env.
 #
 #     K8S_CONTEXT=name      this context, also if it is not a cluster on this machine
 #     K8S_LOAD=command      gives images, named after it, to the nodes
@@ -117,9 +118,12 @@ await "$(kube get statefulset,deployment --output=name)"
 
 cat << END
 
-Everything runs. Let this machine reach it, until Ctrl-C:
+Everything runs. To reach it from this machine, until Ctrl-C:
 
     make k8s-forward${K8S_CONTEXT:+ K8S_CONTEXT=$context}
 
-Then orders are at http://127.0.0.1:8000, and Grafana is at http://127.0.0.1:3000: user admin, with the password in .env.
 END
+for address; do
+    printf '    %-12shttp://127.0.0.1:%s\n' "${address%:*}" "${address#*:}"
+done
+printf '\n%s\n' "Grafana's user is admin, with the password in .env."

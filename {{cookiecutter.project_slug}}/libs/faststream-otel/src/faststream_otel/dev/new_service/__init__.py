@@ -15,6 +15,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..project import Project, UserError
 
+# What a service needs in each of these files, if the project has it: the template of what is appended.
+KUBERNETES = {
+    "deploy/kubernetes/base/services.yaml": "kubernetes-services.yaml.txt",
+    "deploy/kubernetes/overlays/local/autoscaling.yaml": "kubernetes-autoscaling.yaml.txt",
+}
 SERVICE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 CHANNEL = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
 CONSTANT = re.compile(r'^([A-Z][A-Z0-9_]*) = "(.+)"', re.MULTILINE)
@@ -42,7 +47,7 @@ class Channel(NamedTuple):
 
 
 def add_service(project: Project, name: str, consumes: str, publishes: str, batch: bool) -> str:
-    """Write the service's module, test and Compose entry; return the remaining steps.
+    """Write the service's module, test and deployment; return the remaining steps.
 
     Args:
         consumes: A channel or its constant. Empty: the last one in channels.py.
@@ -101,11 +106,16 @@ def add_service(project: Project, name: str, consumes: str, publishes: str, batc
     test_path.write_text(_text("test.py.txt", values), "utf-8")
     entry, at = _text("compose.yaml.txt", values), place.start()
     compose_path.write_text(compose[:at] + entry + compose[at:], "utf-8")
+    manifests = [path for path in KUBERNETES if (project.root / path).exists()]
+    for path in manifests:
+        with (project.root / path).open("a", encoding="utf-8") as manifest:
+            manifest.write(_text(KUBERNETES[path], values))
     _format(project, service_path, test_path)
 
     test = test_path.relative_to(project.root)
     lines = [f"new      {service_path.relative_to(project.root)}", f"new      {test}",
-             "changed  compose.yaml", *_left_to_do(project, used, bool(event))]  # fmt: skip
+             *(f"changed  {path}" for path in ("compose.yaml", *manifests)),
+             *_left_to_do(project, used, bool(event))]  # fmt: skip
     if "Ellipsis" in values["sample"]:
         lines.append(f"\nReplace each Ellipsis in {test} by a valid value.")
     return "\n".join((*lines, _text("next.txt", values)))
