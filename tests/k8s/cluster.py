@@ -128,9 +128,29 @@ class Cluster(Baked):
         found: list[Object] = json.loads(self.kubectl("get", *arguments, "--output=json"))["items"]
         return found
 
-    def apply(self, *objects: Object) -> None:
+    def apply(self, *objects: Object, dry_run: bool = False) -> None:
+        """Apply objects; with `dry_run` only ask whether the API server would take them."""
         many = {"apiVersion": "v1", "kind": "List", "items": objects}
-        self.kubectl("apply", "--filename=-", text=json.dumps(many))
+        how = ["--dry-run=server"] if dry_run else []
+        self.kubectl("apply", *how, "--filename=-", text=json.dumps(many))
+
+    def pod_like(
+        self, service: str, name: str, labels: dict[str, str], command: list[str]
+    ) -> Object:
+        """Return a pod that is confined as a service's, but for its labels, and runs a command."""
+        spec = self.workloads()[service]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        kept = ("name", "image", "imagePullPolicy", "securityContext")
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "securityContext": spec["securityContext"],
+                "automountServiceAccountToken": False,
+                "containers": [{key: container[key] for key in kept} | {"command": command}],
+            },
+        }
 
     def workloads(self) -> dict[str, Object]:
         """Return each Deployment and StatefulSet by its name."""
