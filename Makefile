@@ -18,7 +18,7 @@ export TRACES ?= tempo
 export DEPLOYMENT ?= compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev bake test e2e k8s-e2e bench drills dashboards lint lint-library format audit git
+.PHONY: help demo dev bake test e2e k8s-e2e bench scale drills dashboards recording docs lint lint-library format audit git
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ k8s-e2e: git $(NEEDS_UV) ## Bake the default, start it in the Kubernetes cluster
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	PYTHONPATH=tests $(RUN) python -m bench $(ARGS)
 
+scale: $(NEEDS_UV) ## Measure what an order takes of each part, in Docker, and what a rate needs (ARGS="--for 2500")
+	PYTHONPATH=tests $(RUN) python -m bench.scale $(ARGS)
+
 drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, ARGS="--list", ARGS="sigterm stop")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	PYTHONPATH=tests $(RUN) python -m bench.drills $(ARGS)
@@ -59,12 +62,18 @@ drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, 
 dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
 	$(RUN) python -m dashboards
 
+recording: git $(NEEDS_UV) ## Record `make demo` anew, as docs/images/demo.svg
+	$(RUN) python -m bench.recording
+
+docs: $(NEEDS_UV) ## Build the site of docs/ into build/site (ARGS=serve shows it while you write)
+	NO_MKDOCS_2_WARNING=1 $(RUN) --no-default-groups --group docs mkdocs $(or $(ARGS),build --strict)
+
 lint: lint-library $(NEEDS_UV) ## Check the library, the template's own code and configuration
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) yamllint --strict .github .pre-commit-config.yaml
-	$(RUN) shellcheck .ci/run .github/fetch-programs.sh
+	$(RUN) shellcheck .ci/run .github/fetch-*.sh '{{cookiecutter.project_slug}}'/overlays/deployment/kubernetes/deploy/kubernetes/*.sh
 
 lint-library: $(NEEDS_UV)
 	$(IN_LIBRARY) ruff format --check .

@@ -10,7 +10,6 @@ import asyncio
 import datetime
 import logging
 import os
-import platform
 import signal
 import sys
 import time
@@ -18,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from . import page, parts
+from .machine import machine
 from .measured.brokers import BROKERS
 from .parts import PARTS, Bench, say
 from .run import Load, Wrong, measure
@@ -165,22 +164,6 @@ def keep(figures: dict[str, Any], *, save: bool) -> None:
     OUTPUT.write_text(page.text_of(figures), "utf-8")
     if save:
         page.write(page.read() | figures)
-
-
-def machine() -> dict[str, Any]:
-    """Its kind; nothing that identifies it."""
-    information = Path("/proc/cpuinfo")
-    models = [
-        line.partition(":")[2].strip()
-        for line in (information.read_text().splitlines() if information.exists() else ())
-        if line.startswith("model name")
-    ]
-    return {
-        "cores": os.cpu_count(),
-        "cpu": models[0] if models else platform.machine(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
 
 
 def versions(sites: Sequence[Site]) -> dict[str, str]:

@@ -6,7 +6,7 @@ written by people.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import parts
@@ -43,7 +43,7 @@ def write(figures: dict[str, Any]) -> None:
         page.write_text(filled(page.read_text("utf-8"), figures), "utf-8")
 
 
-def text_of(figures: dict[str, Any]) -> str:
+def text_of(figures: Mapping[str, Any]) -> str:
     """JSON with one line for each round."""
     text = json.dumps(figures, indent=1)
     # Lists and maps without others inside, on one line each.
@@ -61,7 +61,11 @@ def read() -> dict[str, Any]:
 
 def filled(text: str, figures: dict[str, Any]) -> str:
     """A page with these figures."""
-    made = blocks(figures)
+    return replaced(text, blocks(figures))
+
+
+def replaced(text: str, made: Mapping[str, str]) -> str:
+    """A page with these tables, by the names of their places."""
 
     def block(found: re.Match[str]) -> str:
         if found[2] not in made:  # a part that was not run

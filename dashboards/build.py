@@ -6,7 +6,7 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from .boards import messaging, service, slo, telemetry, topology, traces
+from .boards import messaging, rabbitmq, service, slo, telemetry, topology, traces
 from .jaeger import Jaeger
 from .tempo import Tempo
 from .tracestore import TraceStore
@@ -19,20 +19,28 @@ STORES: dict[str, TraceStore] = {"tempo": Tempo(), "jaeger": Jaeger(), "zipkin":
 """By the name of the answer, which is the overlay's."""
 
 
+BROKERS = ("rabbitmq",)
+"""Those with boards of their own, by the name of the answer."""
+
+
 def overlay(store: str) -> Path:
     return BAKED / "overlays" / "trace_backend" / store / DASHBOARDS
 
 
-FOLDERS = [BAKED / DASHBOARDS, *map(overlay, STORES)]
+def broker_overlay(broker: str) -> Path:
+    return BAKED / "overlays" / "broker" / broker / DASHBOARDS
+
+
+FOLDERS = [BAKED / DASHBOARDS, *map(overlay, STORES), *map(broker_overlay, BROKERS)]
 
 
 def boards() -> dict[Path, list[Dashboard]]:
-    """Return the boards by folder: those of all projects, and those that show a trace store."""
+    """Return the boards by folder: those of all projects, and those of an option."""
     shared = [topology.board(), messaging.board(), slo.board(), telemetry.board()]
     own = {
         overlay(name): [traces.board(store), service.board(store)] for name, store in STORES.items()
     }
-    return {BAKED / DASHBOARDS: shared, **own}
+    return {BAKED / DASHBOARDS: shared, **own, broker_overlay("rabbitmq"): [rabbitmq.board()]}
 
 
 def files() -> dict[Path, str]:

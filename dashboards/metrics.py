@@ -91,6 +91,19 @@ METRICS: dict[str, list[str]] = {
         "messaging_consumer_lag", "service_name", "deployment_environment_name", CHANNEL, GROUP
     ),
     **_named("messaging_broker_up", "deployment_environment_name", "messaging_system"),
+    # RabbitMQ's own.
+    **_named(
+        """
+        rabbitmq_alarms_free_disk_space_watermark
+        rabbitmq_alarms_memory_used_watermark
+        rabbitmq_disk_space_available_bytes
+        rabbitmq_disk_space_available_limit_bytes
+        rabbitmq_process_resident_memory_bytes
+        rabbitmq_resident_memory_limit_bytes
+        rabbitmq_unreachable_cluster_peers_count
+        """,
+        "instance",
+    ),
     # The stack watches itself.
     **_named(
         """

@@ -19,9 +19,11 @@ from check_answers import COPY, faults_of_request, refuse  # noqa: E402
 
 
 def arguments_of_cookiecutter() -> list[str]:
-    """Return its command line after its name, or nothing."""
+    """Return its command line after its name, or nothing. Changes to its folder."""
+    parent = Path("/proc", str(os.getppid()))
     try:
-        line = Path(f"/proc/{os.getppid()}/cmdline").read_text("utf-8").split("\0")[:-1]
+        line = (parent / "cmdline").read_text("utf-8").split("\0")[:-1]
+        os.chdir(parent / "cwd")  # where its `--config-file` may be relative to
     except (OSError, UnicodeDecodeError):  # not Linux
         return []
     for place, part in enumerate(line):

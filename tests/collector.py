@@ -88,11 +88,13 @@ def running(
     ends: dict[str, str] | None = None,
     debug: str = "off",
     redaction: str = "on",
+    configured: tuple[Path, Sequence[str]] | None = None,
     **variables: str,
 ) -> Iterator[Collector]:
     """Run the baked configuration with other ports, and files as backends.
 
     Args:
+        configured: A folder of configuration and its arguments, if not those of Compose.
         added: A file of configuration more.
         ends: The exporters that `traces`, `metrics` and `logs` end in, if not in a file.
     """
@@ -141,10 +143,14 @@ def running(
     for name, part in (("added", added or {}), ("ends", changed)):
         (folder / f"{name}.yaml").write_text(json.dumps(part))  # which is YAML too
     config = project / "observability/otel-collector/config"
-    arguments = baked_arguments(
-        config, TRACE_SAMPLING=sampling, OTLP_TLS=tls, OTLP_AUTH=auth, FORWARD=forward,
-        REDACTION=redaction, COLLECTOR_DEBUG=debug,
-    )  # fmt: skip
+    if configured:
+        config, given = configured
+        arguments = [*given]
+    else:
+        arguments = baked_arguments(
+            config, TRACE_SAMPLING=sampling, OTLP_TLS=tls, OTLP_AUTH=auth, FORWARD=forward,
+            REDACTION=redaction, COLLECTOR_DEBUG=debug,
+        )  # fmt: skip
     arguments += [f"--config={folder / name}.yaml" for name in ("added", "ends")]
     busybox = shutil.which("busybox") or "env"  # which runs the system's own programs
     own = {

@@ -73,6 +73,10 @@ def test_nothing_of_the_template_is_left(pair: Path) -> None:
     assert [path for path in pair.rglob("*") if "{{" in path.name] == []
 
 
+def test_its_readme_is_read_on_the_first_day(pair: Path) -> None:
+    assert len((pair / "README.md").read_text("utf-8").splitlines()) <= 120
+
+
 def test_configuration_parses(pair: Path) -> None:
     for path in files(pair, ".yaml", ".yml"):
         list(yaml.compose_all(path.read_text("utf-8"), Loader=yaml.SafeLoader))

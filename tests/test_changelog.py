@@ -46,9 +46,9 @@ def test_changes_are_sorted_by_kind() -> None:
         assert len(kinds) == len(set(kinds)), heading
         assert kinds or heading == "[Unreleased]"
         for changes in re.split(r"^### .*\n", section, flags=re.MULTILINE)[1:]:
-            lines = changes.strip("\n").splitlines()
-            assert lines[0].startswith("- "), heading
-            assert all(line.startswith(("- ", "  ")) for line in lines), heading
+            lines = [line for line in changes.splitlines() if line]
+            assert lines[0].startswith(("- ", "#### ")), heading
+            assert all(line.startswith(("- ", "  ", "#### ")) for line in lines), heading
 
 
 def test_the_version_is_that_of_the_newest_release_or_of_the_one_to_come() -> None:

@@ -89,6 +89,7 @@ class Elsewhere:
     url: str = ""
     status: int = 503
     taken: list[bytes] = field(default_factory=list)
+    asked_for: set[str] = field(default_factory=set)
     refused: int = 0
 
 
@@ -98,6 +99,7 @@ def elsewhere() -> Iterator[Elsewhere]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            place.asked_for.add(self.path)
             body = gzip.decompress(self.rfile.read(int(self.headers["Content-Length"])))
             if place.status == 200:
                 place.taken.append(body)
@@ -159,6 +161,24 @@ def test_telemetry_sent_while_the_destination_was_down_arrives_later(
                 while not any(b"record of late" in body for body in place.taken):
                     assert time.monotonic() < deadline, (tmp_path / "output").read_text()[-3000:]
                     time.sleep(0.1)
+
+
+def test_the_copy_may_go_through_a_proxy(default_project: Path, tmp_path: Path) -> None:
+    with (
+        elsewhere() as proxy,
+        running(
+            default_project, tmp_path, forward="otlp",
+            FORWARD_ENDPOINT="http://otlp.invalid", FORWARD_PROXY=proxy.url,
+        ) as collector,
+    ):  # fmt: skip
+        proxy.status = 200
+        send_everything(collector, "proxied")
+        arrived(collector, "proxied")  # the stores get it without the proxy
+        whole = {f"http://otlp.invalid/v1/{signal}" for signal in SIGNALS}
+        deadline = time.monotonic() + 30
+        while proxy.asked_for != whole:
+            assert time.monotonic() < deadline, proxy.asked_for
+            time.sleep(0.1)
 
 
 def test_without_an_endpoint_the_collector_does_not_start(

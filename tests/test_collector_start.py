@@ -71,6 +71,21 @@ def test_only_a_damaged_queue_is_set_aside(
     assert (tmp_path / "queue/exporter_traces").exists() is not aside
 
 
+def test_a_hangup_reaches_the_collector(default_project: Path, tmp_path: Path) -> None:
+    """It reads its configuration again, and goes on."""
+    process = start(
+        default_project, tmp_path,
+        "trap 'echo read again' HUP; trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done",
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "read again\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+
+
 def test_a_stop_waits_for_the_last_of_the_log(default_project: Path, tmp_path: Path) -> None:
     process = start(
         default_project, tmp_path,

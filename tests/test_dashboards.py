@@ -13,7 +13,7 @@ import pytest
 import yaml
 from matrix import OPTIONS, TEMPLATE
 
-from dashboards.build import FOLDERS, STORES, files, overlay
+from dashboards.build import BROKERS, FOLDERS, STORES, broker_overlay, files, overlay
 from dashboards.faults import NEEDS_FAULT, NEEDS_MORE
 from dashboards.metrics import METRICS
 from dashboards.panels import PREFIX
@@ -41,6 +41,7 @@ OF_STORE = {store: boards(COMMON, TEMPLATE / overlay(store)) for store in STORES
 EVERY_BOARD = [
     *boards(COMMON).items(),
     *(one for store in STORES for one in boards(TEMPLATE / overlay(store)).items()),
+    *(one for broker in BROKERS for one in boards(TEMPLATE / broker_overlay(broker)).items()),
 ]
 PANELS = [(uid, panel) for uid, board in EVERY_BOARD for panel in board["panels"]]
 

@@ -2,7 +2,10 @@
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,6 +16,8 @@ from bakery import Bakery
 from collector import running, span
 from matrix import QUESTIONS, TEMPLATE
 from tools import tool
+
+from bench.drills.promises import PROMISES
 
 # What FastStream's page on tracing names, and the two things beyond it.
 OF_THE_PAGE = [
@@ -185,9 +190,11 @@ def broken_links(here: Path) -> Iterator[str]:
         if not path.is_file():
             yield target
             continue
+        if not section:
+            continue
         heads = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
-        if section and section not in anchors:
+        if section not in anchors:
             yield target
 
 
@@ -292,24 +299,134 @@ def test_a_collectors_name_is_a_label_of_its_metrics(default_project: Path, tmp_
         collector.wait_for("metrics", lambda text: label in text)
 
 
-# --- docs/brokers.md and docs/cost.md of this repository
+# --- README.md and docs/ of this repository, and the site that is made of them
 
+SITE_PAGES = sorted((TEMPLATE / "docs").glob("*.md"))
+OUR_PAGES = [TEMPLATE / name for name in ("README.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md")]
+OUR_PAGES += [TEMPLATE / "SECURITY.md", *SITE_PAGES]
 BROKERS_PAGE = TEMPLATE / "docs/brokers.md"
-COST_PAGE = TEMPLATE / "docs/cost.md"
 BAKED = TEMPLATE / "{{cookiecutter.project_slug}}"
 FOLDERS = [
     TEMPLATE,
     BAKED / "libs/faststream-otel/src/faststream_otel",
     BAKED / "libs/faststream-otel",
     BAKED / "overlays/broker/kafka",
+    BAKED,
 ]
 """That a path on the page may begin in."""
+OF_A_BAKE = ("docs/broker.md", "docs/traces.md")
+"""In the overlays, until a project is baked."""
+COMMAND = re.compile(r"(?:^ {4}|`)make ([a-z0-9-]+)((?: [A-Z]+=(?:\"[^\"]*\"|\S+))*)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [BROKERS_PAGE, COST_PAGE], ids=lambda page: page.name)
-def test_the_page_names_what_there_is(page: Path) -> None:
-    assert list(wrong(FOLDERS, page.read_text("utf-8"))) == []
-    assert list(broken_links(page)) == []
+def name_of(path: Path) -> str:
+    return str(path.relative_to(TEMPLATE))
+
+
+def targets(*makefiles: Path) -> set[str]:
+    texts = [path.read_text("utf-8") for path in makefiles]
+    return {name for text in texts for name in re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", OUR_PAGES, ids=name_of)
+def test_a_link_of_ours_leads_to_a_page_and_a_section(page: Path) -> None:
+    # The badge is a page of whoever hosts the repository: no name of theirs is needed.
+    assert [one for one in broken_links(page) if not one.startswith("../../actions/")] == []
+
+
+@pytest.mark.parametrize("page", [TEMPLATE / "README.md", *SITE_PAGES], ids=name_of)
+def test_a_page_of_ours_names_files_and_tests_that_there_are(page: Path) -> None:
+    text = page.read_text("utf-8")
+    missing = {f"no file {name}" for name in OF_A_BAKE} | {"no file build/drills.md"}
+    files = (path.name for path in (BAKED / "docs").glob("*.md"))
+    missing |= {f"no file {name}" for name in files}  # as links of their pages show them
+    assert set(wrong(FOLDERS, text)) - missing == set()
+
+
+@pytest.mark.parametrize("page", OUR_PAGES, ids=name_of)
+def test_a_page_of_ours_names_commands_that_there_are(page: Path) -> None:
+    known = targets(TEMPLATE / "Makefile", BAKED / "Makefile")
+    for target, variables in COMMAND.findall(page.read_text("utf-8")):
+        assert target in known
+        if target == "drills" and (named := re.search(r'ARGS="([^"]*)"', variables)):
+            assert {one for one in named[1].split() if one.isidentifier()} <= set(PROMISES)
+
+
+def test_a_wrong_command_is_noticed() -> None:
+    found = COMMAND.findall('`make oder`\n    make drills BROKER=nats ARGS="--quick sigterm"\n')
+    assert found == [("oder", ""), ("drills", ' BROKER=nats ARGS="--quick sigterm"')]
+
+
+def test_our_readme_is_read_in_five_minutes() -> None:
+    assert len((TEMPLATE / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_the_readme_says_first_what_a_fresh_machine_needs() -> None:
+    text = (TEMPLATE / "README.md").read_text("utf-8")
+    assert (
+        text.index("nothing but Python 3.11") < text.index("    make demo") < text.index("## Start")
+    )
+    assert "    make test" in text[: text.index("## Start")]
+
+
+def test_the_readme_shows_every_broker_with_every_trace_backend() -> None:
+    text = (TEMPLATE / "README.md").read_text("utf-8")
+    backends = [one["name"] for one in QUESTIONS["_trace_backends"].values()]
+    cells = "](docs/trace-backends.md) | [".join(backends)
+    assert f"| | [{cells}](docs/trace-backends.md) |" in text
+    for one in QUESTIONS["_brokers"].values():
+        assert f"\n| [{one['name']}](docs/brokers.md) |" in text
+
+
+@pytest.mark.parametrize("page", [*OUR_PAGES, *BAKED.glob("docs/*.md")], ids=name_of)
+def test_a_tag_that_a_page_names_is_a_release(page: Path) -> None:
+    """Or is the next one: of that, the version has `.dev0`, and CHANGELOG.md says that it comes."""
+    changelog = (TEMPLATE / "CHANGELOG.md").read_text("utf-8")
+    released = set(re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, re.MULTILINE))
+    to_come = QUESTIONS["_template_version"].removesuffix(".dev0")
+    tags = set(re.findall(r"(?<!@)\bv(\d+\.\d+\.\d+)\b", page.read_text("utf-8")))
+    assert tags <= released | {to_come}
+
+
+def test_the_badge_has_the_templates_version() -> None:
+    version = QUESTIONS["_template_version"]
+    text = (TEMPLATE / "README.md").read_text("utf-8")
+    assert f"[![Template {version}](https://img.shields.io/badge/template-{version}-blue)]" in text
+
+
+def test_the_trace_backends_page_has_each_backend() -> None:
+    text = (TEMPLATE / "docs/trace-backends.md").read_text("utf-8")
+    backends = QUESTIONS["_trace_backends"].values()
+    assert f"| | {' | '.join(one['name'] for one in backends)} |" in text
+    memory = (f"{one['memory']}, {one['limit']} MiB" for one in backends)
+    assert f"| Memory: in use, limit | {' | '.join(memory)} |" in text
+
+
+def test_the_site_has_every_page_and_no_broken_link(tmp_path: Path) -> None:
+    def build(*, repository: str = "") -> Path:
+        site = tmp_path / ("with" if repository else "without")
+        subprocess.run(
+            [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+            cwd=TEMPLATE,
+            env=os.environ | ({"REPOSITORY_URL": repository} if repository else {}),
+            check=True,
+        )
+        return site
+
+    site = build(repository="https://git.example/us/ours")
+    for page in SITE_PAGES:
+        folder = "" if page.stem == "README" else page.stem
+        assert (site / folder / "index.html").is_file()
+    text = (site / "adopting/index.html").read_text("utf-8")
+    assert 'href="../library/docs/adopt/#only-the-telemetry"' in text
+    blob = "https://git.example/us/ours/blob/main/"
+    assert f'href="{blob}%7B%7Bcookiecutter.project_slug%7D%7D/docs/joining.md"' in text
+    text = (build() / "adopting/index.html").read_text("utf-8")
+    assert "joining.md" in text  # as text, since nobody knows where it is
+    assert not re.search(r'href="[^"]*joining', text)
+
+
+# --- docs/brokers.md
 
 
 def test_the_brokers_page_has_each_broker() -> None:

@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from e2e.apis import Span, Tempo
-from matrix import TEMPLATE
+from matrix import OPTIONS, TEMPLATE
 from ports import free_ports
 
-from bench.drills import report
+from bench.drills import page, report
 from bench.drills.accounting import (
     Headers,
     Placed,
@@ -553,3 +553,42 @@ def test_the_trial_service_fits_into_the_baked_project(
     channels = runpy.run_path(str(package / "channels.py"))["CHANNELS"]
     assert {"shipments.dispatched", "trial.given", "trial.done"} <= {*channels}
     assert "trial" in yaml.safe_load((project / "compose.yaml").read_text())["services"]
+
+
+# --- docs/drills.md, and the sum in the README
+
+
+def test_each_promise_has_a_row_on_the_page() -> None:
+    keys = {row.key for row in page.rows_of(page.PAGE.read_text("utf-8"))}
+    default, *others = OPTIONS["broker"]
+    assert keys == {
+        (broker, PROMISES[name].fault)
+        for broker in (default, *others)
+        for name in drills_for(broker, default)
+    }
+
+
+@pytest.mark.parametrize("path", page.PAGES, ids=lambda path: path.name)
+def test_a_page_shows_the_rows_and_their_sum(path: Path) -> None:
+    """`python -m bench.drills --page` writes them."""
+    rows = page.rows_of(page.PAGE.read_text("utf-8"))
+    text = path.read_text("utf-8")
+    assert page.BLOCK.search(text)
+    assert page.filled(text, rows) == text
+
+
+def test_a_new_row_takes_the_place_of_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tuple(tmp_path / path.name for path in page.PAGES)
+    for path, copy in zip(page.PAGES, copies, strict=True):
+        shutil.copy(path, copy)
+    monkeypatch.setattr(page, "PAGE", copies[0])
+    monkeypatch.setattr(page, "PAGES", copies)
+    old = page.rows_of(page.PAGE.read_text("utf-8"))
+    newer = report.failed("nats", PROMISES["kill"], RuntimeError("no | pipe"))
+    page.write(report.table({"kill": newer}))
+    new = page.rows_of(page.PAGE.read_text("utf-8"))
+    assert [row.key for row in new] == [row.key for row in old]
+    assert [row.line for row in new if row not in old] == [newer]
+    assert "promises broken: 1" in copies[1].read_text("utf-8")

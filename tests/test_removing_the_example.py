@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from bakery import Bakery
 from ports import free_ports
-from tools import docker_compose
+from tools import docker_compose, tool
 
 PACKAGE = "src/order_flow"
+ANSWERS = {"deployment": "kubernetes"}  # its files are added to all others
 # What the document leaves to the user's taste, or says that it keeps orders as sample data.
 MAY_NAME_ORDERS = ("README.md", "docs/", "libs/", "observability/prometheus/tests/")
+BUILT = ("local", "production", "monitoring")
 
 Edit = Callable[[str, str], str]
 """Takes a file's text and what the document shows of it; returns the new text."""
@@ -72,10 +74,41 @@ def without(*parts: str) -> Edit:
     return edit
 
 
+def documents(*names: str) -> Edit:
+    """Only the YAML documents with these names stay, and the comment at the top."""
+
+    def edit(text: str, shown: str) -> str:
+        kept = [
+            one
+            for one in text.split("---\n")
+            if any(f"\n  name: {name}\n" in one for name in names)
+        ]
+        assert len(kept) == len(names)
+        comment = "".join(re.findall(r"\A(?:#.*\n)+", text))
+        return comment + "---\n".join(one.removeprefix(comment) for one in kept)
+
+    return edit
+
+
+KUBERNETES = "deploy/kubernetes"
+SERVICES = "orders|payments|shipping|notifications"
+CHANNELS = r"orders\.placed|payments\.\w+|shipments\.dispatched"
 EDITS: dict[str, Edit] = {
     f"{PACKAGE}/contracts.py": lambda text, shown: shown,
     f"{PACKAGE}/channels.py": replaced("ORDERS", "CHANNELS"),
     "compose.yaml": without(r"^  orders:\n(.*\n)*?(?=  # For commands by hand)"),
+    f"{KUBERNETES}/base/services.yaml": without(r"^---\n(.*\n)*"),
+    f"{KUBERNETES}/overlays/local/autoscaling.yaml": without(r"^---\n(.*\n)*"),
+    f"{KUBERNETES}/components/keda/scaled-objects.yaml": without(r"^apiVersion(.*\n)*"),
+    f"{KUBERNETES}/overlays/production/kustomization.yaml": without(r"^replicas:\n  - .*\n"),
+    f"{KUBERNETES}/overlays/production/broker/topics.yaml": documents("dead-letters"),
+    f"{KUBERNETES}/overlays/production/broker/users.yaml": lambda text, shown: re.sub(
+        rf".*\bname: ({CHANNELS}), .*\n.*\n", "", documents("lag", "tools")(text, shown)
+    ),
+    f"{KUBERNETES}/overlays/production/broker/kustomization.yaml": lambda text, shown: re.sub(
+        rf"^  - target: .* name: ({SERVICES})\}}\n(    .*\n)+", "", text, flags=re.MULTILINE
+    ),
+    f"{KUBERNETES}/kubernetes.mk": without(r"orders:8000 "),
     ".env.example": without(r"^#ORDERS_PORT=.*\n"),
     "pyproject.toml": without(
         r"^#.*\nentrance = .*\n", r"^#.*\nnext_step = .*\n", r', "example\.py"'
@@ -102,7 +135,7 @@ def names_of_the_example(project: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def baked(bakery: Bakery) -> Path:
-    return bakery.bake({}, bakery.home / "with the example")
+    return bakery.bake(ANSWERS, bakery.home / "with the example")
 
 
 def remove_the_example(project: Path) -> None:
@@ -141,7 +174,7 @@ def make_service(bakery: Bakery, project: Path, *command: str) -> str:
 @pytest.fixture(scope="module")
 def emptied(bakery: Bakery) -> Path:
     """The default project after all that the document says was done."""
-    project = bakery.bake({}, bakery.home / "without the example")
+    project = bakery.bake(ANSWERS, bakery.home / "without the example")
     remove_the_example(project)
     make_service(bakery, project, *Document(project).command())
     bakery.run(project, "make", "format")
@@ -184,6 +217,20 @@ def test_its_tests_pass(emptied: Path, bakery: Bakery) -> None:
 
 def test_compose_accepts_it(emptied: Path, bakery: Bakery) -> None:
     bakery.run(emptied, *docker_compose("Compose reads what is left"), "config", "--quiet")
+
+
+@pytest.mark.parametrize("overlay", BUILT)
+def test_kustomize_accepts_it(emptied: Path, overlay: str) -> None:
+    """With the first service, where it is written down by itself."""
+    kubectl = tool("kubectl", "Kustomize builds what is left")
+    done = subprocess.run(
+        [kubectl, "kustomize", f"{KUBERNETES}/overlays/{overlay}"],
+        cwd=emptied,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("\n  name: stock\n" in done.stdout) == (overlay != "monitoring")
 
 
 def test_it_runs(emptied: Path, bakery: Bakery) -> None:

@@ -68,11 +68,11 @@ def test_dependencies_are_audited(workflow: Path) -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
 def test_workflow_may_only_read(workflow: Path) -> None:
-    """The one that publishes may also say who it is."""
+    """Those that publish may also say who they are, and the site's may write to Pages."""
     text = workflow.read_text("utf-8")
     assert "\npermissions:\n  contents: read\n" in text
-    may_write = ["id-token"] if workflow.stem == "publish" else []
-    assert re.findall(r"([\w-]+): write", text) == may_write
+    may_write = {"publish": ["id-token"], "site": ["pages", "id-token"]}
+    assert re.findall(r"([\w-]+): write", text) == may_write.get(workflow.stem, [])
     assert "write-all" not in text
 
 
@@ -83,6 +83,27 @@ def test_nothing_is_published_until_the_owner_says_so() -> None:
     assert workflow["on"] == {"push": {"tags": ["v*"]}}
     assert {job["if"] for job in workflow["jobs"].values()} == {"vars.PUBLISH == 'true'"}
     assert "uv publish --trusted-publishing always" in text
+
+
+def test_no_site_is_published_until_the_owner_says_so() -> None:
+    workflow = yaml.safe_load((TEMPLATE / ".github/workflows/site.yml").read_text("utf-8"))
+    assert {job["if"] for job in workflow["jobs"].values()} == {"vars.SITE == 'true'"}
+
+
+FORMS = sorted(TEMPLATE.glob(".github/ISSUE_TEMPLATE/*.yml"))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=name_of)
+def test_an_issue_form_has_what_github_asks_of_it(form: Path) -> None:
+    content = yaml.safe_load(form.read_text("utf-8"))
+    if form.name == "config.yml":
+        assert content == {"blank_issues_enabled": True}
+        return
+    assert content["name"]
+    assert content["description"]
+    fields = [one for one in content["body"] if one["type"] != "markdown"]
+    assert len({one["id"] for one in fields}) == len(fields)
+    assert all(one["attributes"]["label"] for one in fields)
 
 
 @pytest.mark.parametrize("root", [TEMPLATE, BAKED], ids=["template", "baked"])

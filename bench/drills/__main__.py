@@ -9,9 +9,8 @@ from pathlib import Path
 from e2e.brokers import chosen_broker
 from matrix import OPTIONS
 
-from . import site
+from . import page, runner, site
 from .promises import PROMISES, drills_for
-from .runner import run_all
 
 
 def main() -> int:
@@ -29,7 +28,15 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, help="of the inputs that fuzz generates, to repeat a run"
     )
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="take the last run's table into docs/drills.md, and exit",
+    )
     chosen = parser.parse_args()
+    if chosen.page:
+        page.write(runner.OUTPUT.read_text("utf-8"))
+        return 0
     if unknown := set(chosen.names) - PROMISES.keys():
         parser.error(f"no drill is called {', '.join(sorted(unknown))}; see --list")
     try:
@@ -62,7 +69,7 @@ def main() -> int:
                 print(f"Not tested by this run: {missing}", file=sys.stderr)
             ground.stack.up()
             ground.channels.prepare()
-            return run_all(ground, chosen.names or possible)
+            return runner.run_all(ground, chosen.names or possible)
         except AssertionError as error:
             print(ground.stack.last_logs(), file=sys.stderr)
             print(f"The stack failed: {error}", file=sys.stderr)

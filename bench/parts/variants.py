@@ -47,8 +47,19 @@ def tables(result: Any) -> dict[str, str]:
         for name, over in (("recipe", "gRPC"), ("service", "http/protobuf"))
     ]
     sizes = table(["", "over", "KB per 1,000 spans", "KB per 1,000 log records"], bytes_rows)
-    summary = table(head[:3], (row[:3] for row in rows))
-    return {"variants": table(head, rows), "summary": summary, "bytes": sizes}
+    return {"variants": table(head, rows), "summary": _summary(rounds), "bytes": sizes}
+
+
+def _summary(rounds: Any) -> str:
+    """The variants that most users choose from, in a sentence."""
+    ours, recipe, service = (
+        ratios(rounds, "cpu_us", name, "bare").text() for name in ("ours", "recipe", "service")
+    )
+    return (
+        "CPU time per message and hop, where FastStream without telemetry takes 1:"
+        f" {ours} with our traces in five lines, {recipe} with FastStream's docs recipe,"
+        f" {service} for the whole service with all signals, retries and dead letters."
+    )
 
 
 def _bytes(rounds: Any, name: str, what: str) -> str:

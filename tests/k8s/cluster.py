@@ -179,6 +179,35 @@ class Cluster(Baked):
             READY_SECONDS,
         )
 
+    def ready_pods(self, service: str) -> set[str]:
+        """Return the uids of a service's pods that are ready, each with its restarts."""
+        statuses = {
+            pod["metadata"]["uid"]: pod["status"].get("containerStatuses", ())
+            for pod in self.pods(service)
+        }
+        return {
+            f"{uid} restarted {one['restartCount']} times"
+            for uid, containers in statuses.items()
+            for one in containers
+            if one["ready"]
+        }
+
+    def volume_of(self, pod: str) -> str:
+        """Return the volume that the first claim of a pod is bound to."""
+        (one,) = self.get("pods", f"--field-selector=metadata.name={pod}")
+        claims = (volume.get("persistentVolumeClaim") for volume in one["spec"]["volumes"])
+        name = next(claim["claimName"] for claim in claims if claim)
+        (claim,) = self.get("persistentvolumeclaims", f"--field-selector=metadata.name={name}")
+        return str(claim["spec"]["volumeName"])
+
+    def wait_until_ended(self, *services: str) -> None:
+        """Wait until none of these services' pods is about to end."""
+        poll_until(
+            lambda: all(len(self._any(name)) == len(self.pods(name)) for name in services),
+            f"pods of {', '.join(services)} to end",
+            GONE_SECONDS,
+        )
+
     def execute(self, service: str, *command: str) -> str:
         return self.kubectl("exec", self.workload(service), "--", *command)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from e2e.conftest import grafana, loki, orders, prometheus, pytest_configure, store, traces
 
+from bench.drills import report
+
 from .cluster import Cluster
 
 # Fixtures, and the markers of the tests that are shared.
@@ -15,6 +17,7 @@ __all__ = ("grafana", "loki", "orders", "prometheus", "pytest_configure", "store
 
 _unproved: list[str] = []
 _last_logs: list[str] = []
+_drills: dict[str, str] = {}
 
 LATER = ("test_lag.py", "test_drills.py", "test_keda.py")
 """What disturbs the others."""
@@ -25,7 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for title, lines in {"not proved by this run": _unproved, "the cluster": _last_logs}.items():
+    drills = [report.table(_drills)] if _drills else []
+    for title, lines in {
+        "drills": drills,
+        "not proved by this run": _unproved,
+        "the cluster": _last_logs,
+    }.items():
         if lines:
             terminalreporter.section(title)
         for line in lines:
@@ -49,3 +57,9 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
                 _last_logs.append(cluster.last_logs())
         finally:
             cluster.down()
+
+
+@pytest.fixture(scope="session")
+def drills_table() -> dict[str, str]:
+    """The lines of the table that is printed at the end, by the drills' names."""
+    return _drills

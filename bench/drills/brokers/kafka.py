@@ -89,7 +89,8 @@ class InKafka:
 
     def create(self, names: Iterable[str], partitions: int = 3) -> None:
         wanted = [NewTopic(name, partitions, 1) for name in names]
-        for created in self._admin().create_topics(wanted).values():
+        admin = self._admin()  # once it is gone, what it was asked for is cancelled
+        for created in admin.create_topics(wanted).values():
             try:
                 created.result(TIMEOUT_SECONDS)
             except KafkaException as error:

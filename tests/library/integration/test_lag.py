@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faststream_otel import Service
 from faststream_otel.cli.__main__ import main
 from faststream_otel.kafka import KafkaSettings
 from faststream_otel.kafka.embedded import embedded_kafka
-from faststream_otel.messages.broker import Unreachable
+from faststream_otel.kafka.lag import lag
+from faststream_otel.messages.broker import Group, Unreachable
 
+from ..brokers import servers
 from ..ports import refusing_port
 
 
@@ -21,6 +24,16 @@ from ..ports import refusing_port
 def kafka() -> Iterator[str]:
     with embedded_kafka(["numbers"]) as address:
         yield address
+
+
+@pytest.fixture
+def real_kafka() -> Iterator[str]:
+    """The embedded one writes no marks."""
+    try:
+        with servers.kafka() as server:
+            yield server.url
+    except servers.Missing as error:
+        pytest.skip(str(error))
 
 
 async def send(broker: str, *numbers: int) -> None:
@@ -75,6 +88,41 @@ async def test_lag_counts_what_was_not_acknowledged(kafka: str) -> None:
 async def test_a_channel_that_does_not_exist_has_no_lag(kafka: str) -> None:
     service, _ = counting(kafka)
     assert {one.channel for one in await service.broker.lag(service.broker.groups())} == {"numbers"}
+
+
+async def test_the_marks_of_transactions_are_no_lag(real_kafka: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=real_kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic("numbers", 1, 1)])
+    await admin.close()
+
+    async def ready() -> int:
+        (found,) = await lag(KafkaSettings(broker_url=real_kafka), [Group("numbers", "reading")])
+        return found.ready
+
+    async with (
+        asyncio.timeout(60),
+        AIOKafkaConsumer(
+            "numbers", bootstrap_servers=real_kafka, group_id="reading",
+            auto_offset_reset="earliest", enable_auto_commit=False,
+        ) as consumer,
+        AIOKafkaProducer(bootstrap_servers=real_kafka, transactional_id="sending") as producer,
+    ):  # fmt: skip
+
+        async def consume() -> None:
+            for partition, messages in (await consumer.getmany(timeout_ms=20_000)).items():
+                await consumer.commit({partition: messages[-1].offset + 1})
+
+        async with producer.transaction():
+            await producer.send_and_wait("numbers", b"1")
+        assert await ready() > 0
+        await consume()
+        assert await ready() == 0
+        async with producer.transaction():
+            await producer.send_and_wait("numbers", b"2")
+        assert await ready() > 0  # behind the first mark
+        await consume()
+        assert await ready() == 0
 
 
 async def test_a_broker_that_is_away_is_said_to_be() -> None:

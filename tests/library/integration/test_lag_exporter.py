@@ -56,20 +56,23 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.answer: Any = []
-        self.copies: list[Replicas] = []
+        self.copies: Any = []
         self.asked = 0
 
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
         self.asked += 1
-        if self.answer is None:
-            await asyncio.sleep(3600)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return list(self.answer)
+        return await self._tell(self.answer)
 
     async def replicas(self, channels: Collection[str]) -> list[Replicas]:
         assert set(channels) == {"numbers"}
-        return self.copies
+        return await self._tell(self.copies)
+
+    async def _tell(self, answer: Any) -> list[Any]:
+        if answer is None:
+            await asyncio.sleep(3600)
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
 
 
 @pytest.fixture
@@ -165,6 +168,25 @@ async def test_a_broker_that_does_not_answer_is_down_and_has_no_lag(
     lost, back = [record.getMessage() for record in caplog.records]
     assert lost.startswith("No lag from the broker at fake:1 (BROKER_URL): ")
     assert back == "The broker at fake:1 answers again"
+
+
+@pytest.mark.parametrize("trouble", [Unreachable("no permission"), None], ids=["refused", "slow"])
+async def test_lag_is_told_without_the_copies(
+    broker: FakeBroker, metrics: LagMetrics, trouble: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    broker.answer = [Lag("numbers", "g", ready=3, in_flight=0)]
+    broker.copies = trouble
+    for _ in range(2):
+        found = await scrape(metrics)
+        assert found.value("messaging_broker_up") == 1
+        assert found.value("messaging_consumer_lag") == 3
+        assert found.value("messaging_channel_replicas") is None
+    broker.answer = Unreachable("it is gone")
+    assert (await scrape(metrics)).value("messaging_broker_up") == 0
+    no_copies, no_lag = [record.getMessage() for record in caplog.records]
+    assert no_copies.startswith("No copies of channels from the broker at fake:1 (BROKER_URL): ")
+    assert no_lag.endswith("it is gone")
 
 
 async def test_two_scrapes_at_once_ask_once(broker: FakeBroker, metrics: LagMetrics) -> None:

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import nats
 import pytest
 from faststream_otel.messages.broker import Replicas, Unreachable
 from faststream_otel.nats import NatsSettings
 from nats.errors import Error
-from nats.js.api import StreamConfig
 
 from ..brokers.rig import until
 from ..brokers.servers import Process, nats_program
@@ -44,16 +42,14 @@ cluster {{ name: tested, listen: 127.0.0.1:{first + SERVERS + number}, routes: [
 
 async def test_a_lost_server_is_a_missing_copy(cluster: list[Process]) -> None:
     urls = [server.url for server in cluster]
-    broker = NatsSettings(broker_url=",".join(urls)).broker()
+    broker = NatsSettings(broker_url=",".join(urls), broker_replicas=SERVERS).broker()
     async with asyncio.timeout(ELECTION_SECONDS):
-        async with await nats.connect([f"nats://{url}" for url in urls]) as client:
-            stream = StreamConfig("orders_placed", subjects=["orders.placed"], num_replicas=SERVERS)
-            while True:
-                try:
-                    await client.jetstream().add_stream(stream)
-                    break
-                except Error:  # no leader yet
-                    await asyncio.sleep(0.2)
+        while True:
+            try:
+                await broker.create_channels(["orders.placed"])
+                break
+            except (Error, Unreachable):  # no leader yet
+                await asyncio.sleep(0.2)
 
     async def in_sync(number: int) -> bool:
         try:

@@ -21,6 +21,7 @@ export QUEUE_FILES_ASIDE
 "${COLLECTOR:-/otelcol-contrib}" "$@" > "$log" 2>&1 &
 collector=$!
 trap 'kill -TERM $collector' TERM INT
+trap 'kill -HUP $collector' HUP # it reads its configuration again
 wait $collector
 status=$?
 while kill -0 $collector 2> /dev/null; do # a signal ended the wait

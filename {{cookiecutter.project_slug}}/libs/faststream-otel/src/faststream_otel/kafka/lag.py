@@ -1,7 +1,8 @@
 """The lag of Kafka's consumer groups, and the replicas of topics."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,10 +16,18 @@ from .settings import KafkaSettings
 CLIENT = "lag"
 ATTEMPTS = 10
 RETRY_SECONDS = 0.5
+MOST_MARKS = 10
+"""A larger lag is never taken for marks of transactions alone."""
+MARKS_SECONDS = 1.0
+"""How long to look for messages among the marks, of all groups."""
 
 
 async def lag(settings: KafkaSettings, groups: Collection[Group]) -> list[Lag]:
     """See `Broker.lag`. For Kafka, all messages that are not committed count as ready.
+
+    Each transaction ends with a mark, which takes an offset that no consumer commits. If nothing
+    else follows the committed offset, there is no lag. To see that takes the permission to read the
+    topic; without it, marks count.
 
     Raises:
         Unreachable: The text says why.
@@ -28,7 +37,9 @@ async def lag(settings: KafkaSettings, groups: Collection[Group]) -> list[Lag]:
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
     }
     admin = AIOKafkaAdminClient(**options)
-    consumer = AIOKafkaConsumer(**options, group_id=None)
+    consumer = AIOKafkaConsumer(
+        **options, group_id=None, auto_offset_reset="none", max_partition_fetch_bytes=65536
+    )
     async with broker_errors(settings):
         try:
             await admin.start()
@@ -87,20 +98,57 @@ async def _lag(
     every = list({one: None for found in committed.values() for one in found})
     first = await consumer.beginning_offsets(every) if every else {}
     end = await consumer.end_offsets(every) if every else {}
-    return [
-        Lag(
-            group.channel,
-            group.name,
-            # A committed offset of -1 means none. Messages that retention has deleted do not count.
-            # An offset beyond the end is of an earlier topic of this name.
-            ready=max(end[one] - max(of.offset, first[one]), 0),
-            in_flight=0,
-            position=max(of.offset, 0),
-            partition=str(one.partition),
-        )
+    # A committed offset of -1 means none. Messages that retention has deleted do not count.
+    next_offsets = {
+        group: {one: max(of.offset, first[one]) for one, of in found.items()}
         for group, found in committed.items()
-        for one, of in found.items()
-    ]
+    }
+    found = []
+    until = asyncio.get_running_loop().time() + MARKS_SECONDS
+    for group, offsets in next_offsets.items():
+        marks = await _marks(consumer, offsets, end, until)
+        found += [
+            Lag(
+                group.channel,
+                group.name,
+                # An offset beyond the end is of an earlier topic of this name.
+                ready=0 if one in marks else max(end[one] - offset, 0),
+                in_flight=0,
+                position=max(committed[group][one].offset, 0),
+                partition=str(one.partition),
+            )
+            for one, offset in offsets.items()
+        ]
+    return found
+
+
+async def _marks(
+    consumer: AIOKafkaConsumer,
+    offsets: Mapping[TopicPartition, int],
+    end: Mapping[TopicPartition, int],
+    until: float,
+) -> set[TopicPartition]:
+    """The partitions that have nothing but marks of transactions from these offsets on.
+
+    Args:
+        until: When to stop looking, by the event loop's clock.
+    """
+    unknown = {one for one, offset in offsets.items() if 0 < end[one] - offset <= MOST_MARKS}
+    marks: set[TopicPartition] = set()
+    consumer.assign(unknown)
+    for one in unknown:
+        consumer.seek(one, offsets[one])
+    # No permission, no time, or a message that the client cannot read: then the lag stays as it is.
+    with suppress(KafkaError, ValueError, TimeoutError):
+        async with asyncio.timeout_at(until):
+            while unknown:
+                messages = await consumer.getmany(*unknown, timeout_ms=100)
+                unknown -= messages.keys()
+                # The client passes over marks without returning them.
+                passed = {one for one in unknown if await consumer.position(one) >= end[one]}
+                marks |= passed
+                unknown -= passed
+    return marks
 
 
 async def _committed(

@@ -6,7 +6,7 @@
 - `messaging_consumer_position`: grows with each acknowledged message, if the broker tells it;
 - `messaging_channel_replicas` and `messaging_channel_replicas_in_sync`: copies of a channel, or of
   each partition, that are configured, and that have every message; if the broker tells it;
-- `messaging_broker_up`: 1, or 0 while the broker does not answer. Then the others are absent.
+- `messaging_broker_up`: 1, or 0 while the broker does not tell the lag. Then the others are absent.
 
 Lag and position have the `service_name` of the service whose group it is, if that is known.
 
@@ -16,7 +16,7 @@ The broker is asked at each scrape, so the metrics are as old as the answer.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -24,8 +24,9 @@ from prometheus_client.registry import Collector
 
 from ..telemetry import semconv as messaging
 from ..telemetry.prometheus import label
-from .broker import Broker, Group, Lag, Replicas, Unreachable
+from .broker import Broker, Group, Unreachable
 
+T = TypeVar("T")
 Asgi: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 ANSWER_SECONDS = 5.0
@@ -43,50 +44,68 @@ _LABELS = [
 logger = logging.getLogger(__name__)
 
 
-class LagMetrics(Collector):
-    """Collects what the broker told at the last `ask`.
+class _Question(Generic[T]):
+    """What the broker is asked at each scrape.
 
-    Args:
-        groups: The consumer groups to ask for, each with its service; empty if that is not known.
-        seconds: How long the broker may take to answer. After that it counts as down.
+    Attributes:
+        answer: The last answer; None if there was none in time.
+        reason: Why there is none.
     """
 
-    def __init__(
-        self, broker: Broker, groups: Mapping[Group, str], seconds: float = ANSWER_SECONDS
-    ) -> None:
-        self._broker, self._groups, self._seconds = broker, groups, seconds
-        self._found: tuple[list[Lag], list[Replicas]] | None = None
-        self._reason = ""
+    def __init__(self, question: Callable[[], Awaitable[list[T]]], seconds: float) -> None:
+        self.answer: list[T] | None = None
+        self.reason = ""
+        self._question, self._seconds = question, seconds
         self._asking: asyncio.Task[None] | None = None
 
     async def ask(self) -> None:
-        """Ask the broker. Raises nothing: a reason why it is unreachable is logged once."""
         if self._asking is None or self._asking.done():  # two scrapes share one question
             self._asking = asyncio.create_task(self._ask())
         answered, _ = await asyncio.wait({self._asking}, timeout=self._seconds)
         if not answered:
             self._asking.cancel()
-            self._tell(None, f"no answer within {self._seconds:g} s")
+            self.answer, self.reason = None, f"no answer within {self._seconds:g} s"
 
     async def _ask(self) -> None:
         try:
-            lag = await self._broker.lag(self._groups)
-            channels = {group.channel for group in self._groups}
-            self._tell((lag, await self._broker.replicas(channels)))
+            self.answer, self.reason = await self._question(), ""
         except Unreachable as error:
-            self._tell(None, str(error))
+            self.answer, self.reason = None, str(error)
         except Exception as error:
-            self._tell(None, f"{type(error).__name__}: {error}")
+            self.answer, self.reason = None, f"{type(error).__name__}: {error}"
 
-    def _tell(self, found: tuple[list[Lag], list[Replicas]] | None, reason: str = "") -> None:
-        self._found = found
-        if reason and not self._reason:
+
+class LagMetrics(Collector):
+    """Collects what the broker told at the last `ask`.
+
+    Args:
+        groups: The consumer groups to ask for, each with its service; empty if that is not known.
+        seconds: How long the broker may take for each answer. If it takes longer for the lag, it
+            counts as down.
+    """
+
+    def __init__(
+        self, broker: Broker, groups: Mapping[Group, str], seconds: float = ANSWER_SECONDS
+    ) -> None:
+        channels = {group.channel for group in groups}
+        self._broker, self._groups = broker, groups
+        self._lag = _Question(lambda: broker.lag(groups), seconds)
+        self._replicas = _Question(lambda: broker.replicas(channels), seconds)
+        self._missing = ""
+
+    async def ask(self) -> None:
+        """Ask the broker. Raises nothing: a reason why it does not answer is logged once."""
+        await asyncio.gather(self._lag.ask(), self._replicas.ask())
+        reasons = {"lag": self._lag.reason, "copies of channels": self._replicas.reason}
+        missing = next((what for what, reason in reasons.items() if reason), "")
+        if missing and missing != self._missing:
             logger.warning(
-                "No lag from the broker at %s (BROKER_URL): %s", self._broker.url, reason
-            )
-        elif self._reason and not reason:
+                "No %s from the broker at %s (BROKER_URL): %s",
+                missing, self._broker.url, reasons[missing],
+            )  # fmt: skip
+        elif self._missing and not missing:
             logger.info("The broker at %s answers again", self._broker.url)
-        self._reason = reason
+        self._missing = missing
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
@@ -94,7 +113,7 @@ class LagMetrics(Collector):
             "Whether the broker answers.",
             labels=[label(messaging.MESSAGING_SYSTEM)],
         )
-        up.add_metric([self._broker.system], self._found is not None)
+        up.add_metric([self._broker.system], self._lag.answer is not None)
         lag = GaugeMetricFamily(
             "messaging_consumer_lag",
             "Messages that a consumer group has not acknowledged.",
@@ -115,8 +134,7 @@ class LagMetrics(Collector):
             "Copies of a channel that have every message.",
             labels=[_CHANNEL, _PARTITION],
         )
-        lags, copies = self._found or ((), ())
-        for one in lags:
+        for one in self._lag.answer or ():
             service = self._groups.get(Group(one.channel, one.group), "")
             labels = [one.channel, one.group, one.partition, service]
             lag.add_metric([*labels, "ready"], one.ready)
@@ -124,7 +142,7 @@ class LagMetrics(Collector):
                 lag.add_metric([*labels, "in_flight"], one.in_flight)
             if one.position is not None:
                 position.add_metric(labels, one.position)
-        for each in copies:
+        for each in () if self._lag.answer is None else self._replicas.answer or ():
             replicas.add_metric([each.channel, each.partition], each.configured)
             in_sync.add_metric([each.channel, each.partition], each.in_sync)
         yield from (up, lag, position, replicas, in_sync)

@@ -17,6 +17,9 @@ SECONDS = 2.0
 UNACKNOWLEDGED = "rabbitmq_detailed_queue_messages_unacked"
 EXAMPLE = "http://rabbitmq:15692"
 
+# Without the proxies of the environment, like the connection to the broker.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 logger = logging.getLogger(__name__)
 
 
@@ -84,6 +87,6 @@ def _urls(text: str) -> Iterator[str]:
 
 
 def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+    with _DIRECT.open(url, timeout=SECONDS) as answer:
         body: bytes = answer.read()
     return body.decode()

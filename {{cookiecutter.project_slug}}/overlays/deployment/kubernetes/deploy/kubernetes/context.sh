@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Read by the other scripts: which cluster they act on. Needs PROJECT and NAMESPACE.
 # Only a cluster on this machine, unless K8S_CONTEXT names another: a slip must not reach production.
 

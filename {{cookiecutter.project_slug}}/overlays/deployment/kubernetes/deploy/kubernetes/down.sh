@@ -1,6 +1,7 @@
 #!/bin/sh
 # Deletes the project's namespace, and with it all that up.sh has made. Needs PROJECT and NAMESPACE.
 set -u
+# shellcheck source-path=SCRIPTDIR source=context.sh
 . "$(dirname "$0")/context.sh"
 
 if [ -z "$owner" ]; then

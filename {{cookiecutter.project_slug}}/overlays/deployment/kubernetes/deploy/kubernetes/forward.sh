@@ -1,6 +1,7 @@
 #!/bin/sh
 # Forwards ports of 127.0.0.1 to Services in the cluster, named as service:port. Needs PROJECT and NAMESPACE.
 set -u
+# shellcheck source-path=SCRIPTDIR source=context.sh
 . "$(dirname "$0")/context.sh"
 [ -n "$owner" ] || fail "there is no namespace $NAMESPACE in $context: make k8s-up"
 

@@ -8,10 +8,16 @@
 #     K8S_TIMEOUT=300       seconds to wait for each part
 set -u
 folder=$(dirname "$0")
+# shellcheck source-path=SCRIPTDIR source=context.sh
 . "$folder/context.sh"
+# shellcheck source-path=SCRIPTDIR source=wait.sh
 . "$folder/wait.sh"
 
 command -v docker > /dev/null || fail 'docker is missing: it builds the images'
+case $context in
+    kind-* | k3d-* | minikube | docker-desktop | orbstack | rancher-desktop) ;;
+    *) [ -n "${K8S_LOAD:-}" ] || fail "how do images get to the nodes of $context? Set K8S_LOAD to a command that takes their names" ;;
+esac
 [ -f .env ] || fail '.env is missing: it has the passwords. "make .env" makes it'
 
 work=$(mktemp -d) || exit 1
@@ -39,7 +45,6 @@ build() {
 }
 
 load() {
-    [ $# -gt 0 ] || return 0
     say "Loading $*"
     if [ -n "${K8S_LOAD:-}" ]; then
         $K8S_LOAD "$@"
@@ -48,8 +53,7 @@ load() {
             kind-*) kind load docker-image --name "${context#kind-}" "$@" ;;
             k3d-*) k3d image import --cluster "${context#k3d-}" "$@" ;;
             minikube) minikube image load "$@" ;;
-            docker-desktop | orbstack | rancher-desktop) ;; # they use Docker's images
-            *) fail "how do images get to the nodes of $context? Set K8S_LOAD to a command that takes their names" ;;
+            *) ;; # they use Docker's images
         esac
     fi > "$work/load" 2>&1 || fail "$(cat "$work/load")" "the images could not be given to $context"
 }
@@ -81,12 +85,13 @@ done < "$work/images"
 # Of the others those that are here; nodes pull the rest.
 others=
 if [ -n "${K8S_LOAD:-}" ]; then
-    for image in $(sed -n 's/^ *image: //p' "$work/all.yaml" | sort -u); do
+    sed -n 's/^ *image: //p' "$work/all.yaml" | sort -u > "$work/images"
+    while read -r image; do
         case " $built " in
             *" $image "*) ;;
             *) docker image inspect "$image" > /dev/null 2>&1 && others="$others $image" ;;
         esac
-    done
+    done < "$work/images"
 fi
 # shellcheck disable=SC2086 # names, without blanks in them
 load $built $others

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Read by up.sh: waits for workloads, and shows why one does not get ready.
 
 K8S_TIMEOUT=${K8S_TIMEOUT:-300}
@@ -16,8 +17,8 @@ hopeless() {
 }
 
 explain() {
-    echo "$1 is not ready." >&2
-    unready | while read -r name reason restarts; do
+    echo "$1." >&2
+    unready | tail -n 5 | while read -r name reason restarts; do
         {
             printf '\npod %s: %s, restarted %s times\n' "$name" "$reason" "$restarts"
             kube get events --field-selector="involvedObject.name=$name,type=Warning" --sort-by=.metadata.creationTimestamp \
@@ -37,8 +38,8 @@ await() {
         began=$(date +%s)
         until kube rollout status "$workload" --timeout=5s > /dev/null 2>&1; do
             tries=$((tries + 1))
-            [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "$workload"
-            if [ "$tries" -ge 5 ] && hopeless; then explain "$workload"; fi
+            [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "${workload#*/} does not get ready"
+            if [ "$tries" -ge 5 ] && hopeless; then explain "${workload#*/} does not get ready"; fi
         done
         echo "  ${workload#*/} is ready"
     done
@@ -48,8 +49,8 @@ await_job() {
     began=$(date +%s)
     until kube wait --for=condition=Complete "job/$1" --timeout=3s > /dev/null 2>&1; do
         failed=$(kube get "job/$1" --output='jsonpath={.status.conditions[?(@.type=="Failed")].reason}')
-        [ -z "$failed" ] || explain "the job $1 ($failed)"
-        [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "the job $1"
+        [ -z "$failed" ] || explain "the job $1 failed"
+        [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "the job $1 does not end"
     done
     echo "  $1 is done"
 }

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Prints the rules of observability/prometheus/rules as PrometheusRules: what the Prometheus operator takes is a file of
+# rules below `spec:`. Needs NAMESPACE.
+for file in observability/prometheus/rules/*.yaml; do
+    name=${file##*/}
+    cat << END
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: ${name%.yaml}
+  namespace: $NAMESPACE
+spec:
+END
+    sed 's/^./  &/' "$file"
+done
