@@ -223,6 +223,17 @@ def test_a_bad_default_of_the_user_is_refused(
     assert ignored.returncode == 0, ignored.stdout
 
 
+def test_a_bad_default_is_refused_by_a_relative_path_too(bakery: Bakery, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"default_context": {"license": "mit"}}))
+    into = tmp_path / "into"
+    done = bakery.cookiecutter({}, into, "--config-file", os.path.relpath(config, bakery.home))
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith("license 'mit' is none of")  # after a warning
+    assert "Traceback" not in done.stdout
+    assert not into.exists()
+
+
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 def test_good_defaults_of_the_user_are_taken(
     relative: bool, bakery: Bakery, tmp_path: Path

@@ -325,7 +325,7 @@ def name_of(path: Path) -> str:
 
 def targets(*makefiles: Path) -> set[str]:
     texts = [path.read_text("utf-8") for path in makefiles]
-    return {name for text in texts for name in re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE)}
+    return {name for text in texts for name in re.findall(r"^([a-z0-9-]+): ", text, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("page", OUR_PAGES, ids=name_of)
@@ -345,7 +345,8 @@ def test_a_page_of_ours_names_files_and_tests_that_there_are(page: Path) -> None
 
 @pytest.mark.parametrize("page", OUR_PAGES, ids=name_of)
 def test_a_page_of_ours_names_commands_that_there_are(page: Path) -> None:
-    known = targets(TEMPLATE / "Makefile", BAKED / "Makefile")
+    makefiles = (TEMPLATE / "Makefile", BAKED / "Makefile", *BAKED.rglob("overlays/**/*.mk"))
+    known = targets(*makefiles)
     for target, variables in COMMAND.findall(page.read_text("utf-8")):
         assert target in known
         if target == "drills" and (named := re.search(r'ARGS="([^"]*)"', variables)):

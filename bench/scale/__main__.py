@@ -1,6 +1,6 @@
 """Measure what the baked project takes as it grows, in Docker, and say what a rate of orders needs.
 
-It runs for less than ten minutes on two cores, in a project of its own, which it removes.
+It runs for some ten minutes on two idle cores, in a project of its own, which it removes.
 """
 
 import argparse

@@ -9,12 +9,12 @@ from .meters import between, read
 from .site import EXPORT_SECONDS, FIRST, Site
 
 IDLE_SECONDS = 20.0
-LOADS = ((30.0, 20.0), (90.0, 20.0))
+LOADS = ((30.0, 15.0), (90.0, 15.0))
 """Orders per second, and for how many seconds."""
-FLAT_OUT = 3000
+FLAT_OUT = 2000
 """Orders that are placed as fast as they are answered."""
-WARM_UP = 500
-"""The first orders cost more: Java compiles, and each part makes its files."""
+WARM_UP = 2000
+"""The first orders cost more, above all in the broker: Java compiles."""
 TAIL = (60.0, 45.0)
 """As of `LOADS`: as long as a trace waits for its choice."""
 LAYERS = (90.0, 15.0)
@@ -22,7 +22,6 @@ LAYERS = (90.0, 15.0)
 
 def idle(site: Site) -> dict[str, Any]:
     """Cores of each part while no order comes."""
-    time.sleep(EXPORT_SECONDS)  # what the start still has to tell
     before = read(site.stack.project)
     time.sleep(site.seconds(IDLE_SECONDS))
     used = between(before, read(site.stack.project))
@@ -69,38 +68,26 @@ def window(
 
 def run(site: Site) -> dict[str, Any]:
     """The cost of an order at several rates, and what it leaves on disks."""
-    say("idle …")
-    resting = idle(site)
     site.place(WARM_UP)
     site.wait_until_drained()
     site.settle_stores()
-    disk, windows, orders = site.disk(), [], 0
+    resting, disk, windows = idle(site), site.disk(), []
     for rate, seconds in LOADS:
-        say(f"{rate:.0f} orders/s …")
-        windows.append(
-            window(site, resting["cores"], round(rate * site.seconds(seconds)), rate)
-        )  # fmt: skip
-    say("as fast as they are answered …")
+        orders = round(rate * site.seconds(seconds))
+        windows.append(window(site, resting["cores"], orders, rate))
     windows.append(window(site, resting["cores"], round(site.seconds(FLAT_OUT)), None))
-    orders = sum(one["orders"] for one in windows)
     site.settle_stores()
-    grown = {name: (size - disk[name]) / orders for name, size in site.disk().items()}
+    placed = sum(one["orders"] for one in windows)
+    grown = {name: (size - disk[name]) / placed for name, size in site.disk().items()}
     return {"idle": resting, "windows": windows, "disk": grown, "series": site.series()}
 
 
 def sampled(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     """The same with tail sampling."""
-    cores = so_far["cost"]["idle"]["cores"]
     site.change("TRACE_SAMPLING=tail\nOTEL_EXPORTER_OTLP_ENDPOINT=\n")
-    site.place(WARM_UP)
-    wait = site.limits()["tail_seconds"] + 5
-    time.sleep(wait)
-    site.settle_stores()
     rate, seconds = TAIL
-    disk = site.disk()
-    found = window(site, cores, round(rate * seconds), rate, wait)
-    site.settle_stores()
-    return {**found, "disk": {"tempo": (site.disk()["tempo"] - disk["tempo"]) / found["orders"]}}
+    chosen = site.limits()["tail_seconds"] + 5
+    return window(site, so_far["cost"]["idle"]["cores"], round(rate * seconds), rate, chosen)
 
 
 def layered(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +95,5 @@ def layered(site: Site, so_far: Mapping[str, Any]) -> dict[str, Any]:
     cores = so_far["cost"]["idle"]["cores"]
     cores = {**cores, FIRST: cores["otel-collector"]}  # what Collectors take at rest is alike
     with site.two_layers():
-        site.place(WARM_UP)
-        time.sleep(EXPORT_SECONDS)
         rate, seconds = LAYERS
         return window(site, cores, round(rate * site.seconds(seconds)), rate)

@@ -9,10 +9,10 @@ from .site import DRAIN_SECONDS, SCALED, Site
 
 STEPS = (1, 2, 4)
 """Partitions of each channel, and replicas of each scaled service."""
-WAIT = 0.25
+WAIT = 1.0
 """Seconds that a handler waits, as for another service: so long that other work on the machine
 counts for little."""
-SECONDS = 12.0
+SECONDS = 10.0
 """How long a backlog should take."""
 BUSY = 1500
 """Orders of a backlog whose handlers don't wait."""
@@ -49,7 +49,7 @@ def drain(site: Site, partitions: int, replicas: int, wait: float) -> dict[str, 
     whole = min(partitions, replicas) / wait * SECONDS if wait else BUSY
     orders = round(site.seconds(whole))
     start, before = site.dispatched(), read(site.stack.project)
-    site.publish(orders)
+    site.publish(orders, partitions)
     points = [(time.monotonic(), 0)]
     ends = time.monotonic() + DRAIN_SECONDS
     while points[-1][1] < orders:
@@ -86,7 +86,7 @@ def steady_rate(points: list[tuple[float, int]], orders: int) -> float:
 
 
 MANY = 64
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 15.0
 WATCHED = ("lag", "kafka", "prometheus", *SCALED)
 
 

@@ -95,8 +95,7 @@ class Costs:
 def costs_of(figures: Mapping[str, Any]) -> Costs:
     """Take the costs out of the figures of a run."""
     cost, tail, layers = figures["cost"], figures["tail"], figures["layers"]
-    fastest = max(cost["windows"], key=lambda one: one["rate"])
-    usual = max((one for one in cost["windows"] if one is not fastest), key=lambda one: one["rate"])
+    *_, usual, fastest = cost["windows"]
     counted = fastest["counted"]
     cpu = {name: ms / 1000 for name, ms in fastest["cpu_ms"].items()}
     first, second = (layers["cpu_ms"][one] / 1000 for one in ("first-layer", "otel-collector"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 from e2e.apis import Prometheus
@@ -35,7 +36,7 @@ SCALED = ("payments", "shipping")
 """The services that get replicas."""
 EXPORT_SECONDS = 8.0
 """A service exports spans 5 s after they end at the latest, and the Collector soon after."""
-BLOCK_SECONDS = 40.0
+BLOCK_SECONDS = 35.0
 """Tempo begins a new block after 30 s, and then writes the old one."""
 DRAIN_SECONDS = 120.0
 VOLUMES = ("kafka", "tempo", "loki", "prometheus")
@@ -223,10 +224,20 @@ class Site:
             list(pool.map(send, range(SENDERS)))
         return orders / (time.monotonic() - began)
 
-    def publish(self, orders: int) -> None:
-        """Put orders into the first channel, past HTTP: a backlog."""
+    def publish(self, orders: int, partitions: int) -> None:
+        """Put orders into the first channel, past HTTP: a backlog, even over its partitions.
+
+        All channels of an order have its id as their key, so they are even too.
+        """
         channel = CONSUMED[0]
-        self.channels.send([message(channel, body(channel)) for _ in range(orders)])
+        found = []
+        for number in range(orders):
+            partition = number % partitions
+            order = body(channel)
+            while partition_of(order["order_id"], partitions) != partition:
+                order = body(channel)
+            found.append(message(channel, order, partition=partition))
+        self.channels.send(found)
 
     def wait_until_drained(self) -> None:
         poll_until(
@@ -326,6 +337,12 @@ class Site:
         return {
             one: image.rpartition(":")[2].removeprefix("v") for one, image in images.items()
         } | {"collector": collector.rpartition(":")[2]}
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition that Kafka's clients choose for a key."""
+    chosen: int = DefaultPartitioner()(key.encode(), [*range(partitions)], [])
+    return chosen
 
 
 def place(connection: http.client.HTTPConnection) -> None:

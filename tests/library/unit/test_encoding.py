@@ -11,6 +11,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans 
 from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 from opentelemetry.sdk._logs import (
     LoggerProvider,
@@ -132,15 +133,17 @@ def test_spans_are_encoded_like_the_exporters_own_encoder_does() -> None:
 
 def test_spans_that_were_encoded_before_make_the_same_request() -> None:
     spans = some_spans()
-    mixed = [encoding.encode(span) or span for span in spans]
-    assert any(isinstance(one, encoding.EncodedSpan) for one in mixed)
-    ours = by_place(encoding.encode_spans(mixed).resource_spans)
+    encoded = encoding.Encodeds(map(encoding.encode, spans))
+    ours = by_place(encoding.encode_spans(encoded).resource_spans)
     assert ours == by_place(encode_theirs(spans).resource_spans)
 
 
-def test_a_span_with_an_impossible_id_is_left_to_the_exporters_encoder() -> None:
-    context = SpanContext(2**200, 1, is_remote=False, trace_flags=TraceFlags(1))
-    assert encoding.encode(ReadableSpan("odd", context)) is None
+def test_a_request_over_http_is_the_same() -> None:
+    spans, records = some_spans(), some_records()
+    of_spans = encoding.spans_over_http(spans).SerializePartialToString()
+    assert ExportTraceServiceRequest.FromString(of_spans) == encoding.encode_spans(spans)
+    of_records = encoding.records_over_http(records).SerializeToString()
+    assert ExportLogsServiceRequest.FromString(of_records) == encoding.encode_records(records)
 
 
 def some_records() -> Sequence[ReadableLogRecord]:
@@ -185,6 +188,13 @@ def test_records_are_encoded_like_the_exporters_own_encoder_does() -> None:
     assert len(ours) == 4
 
 
+def test_records_that_were_encoded_before_make_the_same_request() -> None:
+    records = some_records()
+    encoded = encoding.Encodeds(map(encoding.encode_record, records))
+    ours = records_by_place(encoding.encode_records(encoded))
+    assert ours == records_by_place(encode_their_logs(records))
+
+
 def records_by_place(
     request: ExportLogsServiceRequest,
 ) -> dict[tuple[bytes, bytes, str], list[bytes]]:
@@ -216,7 +226,7 @@ def test_plain_records_do_not_use_the_exporters_encoder(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(encoding, "encode_any_records", count)
     encoding.encode_records(exporter.get_finished_logs())
-    assert left == [0, 1]  # no records, then one to encode the common resource and scope
+    assert left == []
 
 
 def test_plain_spans_do_not_use_the_exporters_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +242,7 @@ def test_plain_spans_do_not_use_the_exporters_encoder(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(encoding, "encode_any_spans", count)
     encoding.encode_spans(exporter.get_finished_spans())
-    assert left == [0, 1]  # no spans, then one to encode the common resource and scope
+    assert left == [1]  # for the common resource and scope
 
 
 def test_no_spans_make_an_empty_request() -> None:
@@ -246,25 +256,34 @@ def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         provider.get_tracer("t").start_span(
             f"span {number}", attributes={"messaging.destination.name": str(number)}
         ).end()
-    for memory in ("_remembered", "_prefixes"):
+    remembered: dict[bytes, dict[tuple[str, object], bytes]] = {
+        tag: {} for tag in encoding._remembered
+    }
+    monkeypatch.setattr(encoding, "_remembered", remembered)
+    for memory in ("_prefixes", "_places"):
         monkeypatch.setattr(encoding, memory, {})
     monkeypatch.setattr(encoding, "_LIMIT", 10)
     spans = exporter.get_finished_spans()
     assert by_place(encoding.encode_spans(spans).resource_spans) == by_place(
         encode_theirs(spans).resource_spans
     )
-    assert len(encoding._remembered) == len(encoding._prefixes) == 10
+    assert max(map(len, remembered.values())) == len(encoding._prefixes) == 10
 
 
 @pytest.mark.parametrize(
-    ("protocol", "module"), [("grpc", grpc), ("http/protobuf", http)], ids=["grpc", "http"]
+    ("protocol", "module", "ours"),
+    [
+        ("grpc", grpc, encoding.encode_spans),
+        ("http/protobuf", http, encoding.spans_over_http),
+    ],
+    ids=["grpc", "http"],
 )
 def test_the_exporters_use_our_encoder(
-    protocol: str, module: object, monkeypatch: pytest.MonkeyPatch
+    protocol: str, module: object, ours: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OTEL_TRACES_EXPORTER", raising=False)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     exporter = make_exporter("traces", Delivery())
     assert exporter
     exporter.shutdown()
-    assert getattr(module, "encode_spans", None) is encoding.encode_spans
+    assert getattr(module, "encode_spans", None) is ours

@@ -73,12 +73,13 @@ def test_no_request_exceeds_the_receivers_limit(sink: OtlpReceiver) -> None:
         {"messaging.destination.partition.id": "1", "messaging.kafka.offset": 2**60},
     )
     with tracer.start_as_current_span("few"):
-        for number in range(3):
-            tracer.start_span(f"many {number}", links=[link] * 7_000).end()
+        for number in range(5):
+            tracer.start_span(f"many {number}", links=[link] * 10_000).end()
     telemetry.close()
-    assert [span.name for span in sink.spans] == ["many 0", "many 1", "many 2", "few"]
-    assert [len(span.links) for span in sink.spans] == [7_000, 7_000, 7_000, 0]
-    assert [export.items for export in sink.exports if export.signal == "traces"] == [2, 2]
+    assert [span.name for span in sink.spans] == [*(f"many {one}" for one in range(5)), "few"]
+    assert [len(span.links) for span in sink.spans] == [10_000] * 5 + [0]
+    # Of more than 5 MB in all: the receiver refuses a request of more than 4.
+    assert [export.items for export in sink.exports if export.signal == "traces"] == [2, 2, 2]
 
 
 async def test_a_configured_limit_applies(

@@ -5,7 +5,7 @@ import logging
 import logging.config
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +16,16 @@ from faststream_otel.logs import configure_logging
 from faststream_otel.telemetry import Telemetry
 from faststream_otel.telemetry.errors import describe, fail, stack
 from faststream_otel.telemetry.exporters import Delivery, make_exporter
+from faststream_otel.telemetry.logs import TracedLoggingHandler
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk._logs.export import (
+    InMemoryLogRecordExporter,
+    LogRecordExporter,
+    LogRecordExportResult,
+)
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from uvicorn.config import LOGGING_CONFIG
 
 
@@ -492,3 +498,75 @@ def test_urllib3_may_log_anything_once_there_is_an_exporter_over_http(
     text = "pool" + " %s" * len(arguments)
     logging.getLogger("urllib3.connectionpool").warning(text, *arguments)
     assert [record.msg for record in caplog.records] == [text]
+
+
+class _Encoded(LogRecordExporter):
+    takes_encoded = True
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def export(self, batch: Sequence[Any]) -> LogRecordExportResult:
+        self.got += [data for data, _ in batch]
+        return LogRecordExportResult.SUCCESS
+
+    def shutdown(self) -> None: ...
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+class _Counting(LogRecordProcessor):
+    """A processor of the service's own."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        self.bodies.append(str(log_record.log_record.body))
+
+    def shutdown(self) -> None: ...
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+RECORDS: list[tuple[int, str, tuple[object, ...]]] = [
+    (logging.INFO, "order %s", (5,)),
+    (logging.DEBUG, "ä 注文 🛒 \udc80", ()),
+    (logging.CRITICAL, "x" * 10_000, ()),
+    (logging.WARNING, "too few %s %s", (1,)),
+    (35, "", ()),
+]
+
+
+def test_a_plain_record_is_the_same_whichever_way_it_is_exported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Directly, or through the provider, as soon as that has another processor."""
+    monkeypatch.setattr("faststream_otel.telemetry.logs.time_ns", lambda: 1_700_000_000 * 10**9)
+    exporter, counting = _Encoded(), _Counting()
+    telemetry = Telemetry("tested", log_exporter=exporter, make_global=False)
+    try:
+        handler = TracedLoggingHandler(telemetry.logger_provider)
+        records = [
+            logging.LogRecord("tested", level, "file.py", 1, text, arguments, None)
+            for level, text, arguments in RECORDS
+        ]
+        span = SpanContext(2**120, 2**60, is_remote=True, trace_flags=TraceFlags(1))
+
+        def log() -> None:
+            for record in records:
+                handler.emit(record)
+            with use_span(NonRecordingSpan(span)):
+                handler.emit(records[0])
+
+        log()
+        telemetry.logger_provider.add_log_record_processor(counting)
+        log()
+    finally:
+        telemetry.close()
+    half = len(RECORDS) + 1
+    assert len(exporter.got) == 2 * half
+    assert exporter.got[:half] == exporter.got[half:]
+    assert len(counting.bodies) == half

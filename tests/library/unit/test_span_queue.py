@@ -1,14 +1,24 @@
-"""The queue of spans survives a burst, takes little memory, and its metrics are exported."""
+"""The queues of spans and log records survive a burst, and take bounded memory.
+
+Their metrics are exported.
+"""
 
 import subprocess
 import sys
+import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.telemetry import Telemetry
+from faststream_otel.telemetry.batches import Batches
+from faststream_otel.telemetry.encoding import place_of
 from faststream_otel.telemetry.errors import fail
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
@@ -155,4 +165,59 @@ def test_dropped_spans_are_counted(sink: OtlpReceiver, monkeypatch: pytest.Monke
         if point.name == "otel.sdk.processor.span.processed"
         and point.attributes.get("error.type") == "queue_full"
     )
-    assert dropped == pytest.approx(200 - taken, abs=5)  # the SDK counts without a lock
+    assert dropped == 200 - taken
+
+
+class Blocked(SpanExporter):
+    """Takes encoded items; blocks until it may export."""
+
+    takes_encoded = True
+
+    def __init__(self) -> None:
+        self.may_export = threading.Event()
+        self.exported: list[bytes] = []
+
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        self.may_export.wait(60)
+        self.exported += [data for data, _ in spans]
+        return SpanExportResult.SUCCESS
+
+
+def test_a_full_queue_of_large_spans_takes_bounded_memory_and_drops_the_oldest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "5000")  # 5 MB, which 5000 plain spans don't fill
+    exporter = Blocked()
+    telemetry = Telemetry("full", make_global=False, span_exporter=exporter)
+    record_spans(telemetry, 2)
+    tracer = telemetry.tracer_provider.get_tracer("test")
+    parent = SpanContext(2**100, 2**60, is_remote=True, trace_flags=TraceFlags(1))
+    links = [Link(parent, {"messaging.message.id": f"0/{number}"}) for number in range(100)]
+    for number in range(3000):  # 25 MB
+        tracer.start_span(f"process orders {number}", links=links).end()
+    exporter.may_export.set()
+    telemetry.close(60)
+    # What was queued, and what the exporter had taken before.
+    assert 2_500_000 < sum(map(len, exporter.exported)) < 12_000_000
+    assert b"process orders 2999" in exporter.exported[-1]
+
+
+def test_a_full_queue_of_large_records_takes_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_BLRP_MAX_QUEUE_SIZE", "20000")
+    batches = Batches(Blocked(), "logs", NoOpMeterProvider())
+    place = place_of(Resource({}), None)
+    for _ in range(5000):
+        batches.add((bytes(64_000), place))
+    assert 0 < len(batches) * 64_000 < 21_000_000
+
+
+def test_one_item_that_is_larger_than_the_queue_is_exported() -> None:
+    exporter = Blocked()
+    exporter.may_export.set()
+    batches = Batches(exporter, "logs", NoOpMeterProvider())
+    for size in (10, 50_000_000):
+        batches.add((bytes(size), place_of(Resource({}), None)))
+    batches.shutdown()
+    assert len(exporter.exported[-1]) == 50_000_000

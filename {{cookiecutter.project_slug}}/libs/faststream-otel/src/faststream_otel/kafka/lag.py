@@ -135,6 +135,8 @@ async def _marks(
     """
     unknown = {one for one, offset in offsets.items() if 0 < end[one] - offset <= MOST_MARKS}
     marks: set[TopicPartition] = set()
+    if not unknown:
+        return marks
     consumer.assign(unknown)
     for one in unknown:
         consumer.seek(one, offsets[one])

@@ -1,13 +1,8 @@
 """Implements `Messages` for Kafka: reads any record, whatever it contains, and sends messages."""
 
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -20,7 +15,7 @@ from faststream.kafka import KafkaBroker
 from faststream.message import StreamMessage
 
 from ..messages.broker import Raw, TooLarge, Unavailable
-from ..messages.time_limit import TimeLimit
+from ..messages.confirmation import Confirmation
 from ..telemetry.values import decoded
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
@@ -41,6 +36,9 @@ def publish_errors() -> Iterator[None]:
         raise TooLarge(str(error)) from error
     except UNREACHABLE as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+
+_NOTHING = nullcontext()
 
 
 class KafkaMessages:
@@ -76,22 +74,14 @@ class KafkaMessages:
         return Raw(record.topic, where, record.key, record.value, record.headers)
 
     def in_flight(self, message: StreamMessage[Any]) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
+        return _NOTHING
 
-    @asynccontextmanager
-    async def confirmation(self, channel: str = "") -> AsyncIterator[None]:
-        try:
-            # The client's own time-out is 40 s. A shorter one would also apply to its requests to
-            # join a consumer group, which may take longer.
-            async with TimeLimit(PUBLISH_TIMEOUT_SECONDS):
-                with publish_errors():
-                    yield
-        except TimeoutError as error:
-            # The client asks again and again for a topic that does not exist.
-            hint = f"; does {channel} exist? `faststream-otel channels` creates it"
-            raise Unavailable(
-                f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s{hint if channel else ''}"
-            ) from error
+    def confirmation(self, channel: str = "") -> Confirmation:
+        # The client's own time-out is 40 s. A shorter one would also apply to its requests to join
+        # a consumer group, which may take longer. It asks again and again for a topic that does not
+        # exist.
+        hint = f"; does {channel} exist? `faststream-otel channels` creates it" if channel else ""
+        return Confirmation(PUBLISH_TIMEOUT_SECONDS, publish_errors, hint=hint)
 
     def acknowledgement(self) -> Exception:
         return RejectMessage()
@@ -149,11 +139,11 @@ async def parse(message: Any, parser: Callable[[Any], Awaitable[Any]]) -> Stream
     message that cannot be decoded, which goes to the dead letters.
     """
     try:
-        parsed = await parser(_readable(message))
+        parsed = await parser(message)
     except Exception:
         parsed = await _parse_apart(message, parser)
     # The original records. FastStream's test broker has batches in lists.
-    parsed.raw_message = tuple(message) if isinstance(message, Sequence) else message
+    parsed.raw_message = tuple(message) if isinstance(message, list) else message
     return cast("StreamMessage[Any]", parsed)
 
 

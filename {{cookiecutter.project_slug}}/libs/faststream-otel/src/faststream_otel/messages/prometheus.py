@@ -190,7 +190,8 @@ class MessagingPrometheusMiddleware:
     ) -> None:
         self.conventions = conventions
         self.metrics = metrics
-        self.settings_provider = settings_provider_factory
+        self._make_provider = settings_provider_factory
+        self._providers: dict[type, MetricsSettingsProvider[Any, Any] | None] = {}
         self._container = MetricsContainer(
             registry,
             metrics_prefix=metrics_prefix,
@@ -200,6 +201,12 @@ class MessagingPrometheusMiddleware:
         self._app_name = metrics_prefix if app_name is None else app_name
         self._consumed: dict[str, _Consumed] = {}
         self._published: dict[str, _Published] = {}
+
+    def provider(self, kind: type, msg: Any) -> MetricsSettingsProvider[Any, Any] | None:
+        """FastStream's knowledge of this kind of message; cached."""
+        if kind not in self._providers:
+            self._providers[kind] = self._make_provider(msg)
+        return self._providers[kind]
 
     def consumed(self, destination: str, system: str) -> "_Consumed":
         if (known := self._consumed.get(destination)) is None:
@@ -283,7 +290,7 @@ class _MeasuredMessage(BaseMiddleware[PublishCommand, Any]):
     ) -> None:
         super().__init__(msg, context=context)
         self._shared = shared
-        self._provider = shared.settings_provider(msg)
+        self._provider = shared.provider(type(msg), msg)
         self._flow: _Flow | None = None
 
     async def consume_scope(self, call_next: Callable[[Any], Any], msg: StreamMessage[Any]) -> Any:

@@ -91,6 +91,7 @@ class RetryMiddleware:
         consumers: Consumers | None = None,
     ) -> None:
         self.policy = policy
+        self._longest = policy.longest(1)
         self.messages = messages
         self.tracer = trace.get_tracer(__name__, tracer_provider=tracer_provider)
         self.metrics = metrics
@@ -107,7 +108,8 @@ class RetryMiddleware:
         """A context around work for a message, which may take this long."""
         if self.consumers is None:
             return nullcontext()
-        longest = seconds or self.policy.longest(self.messages.count(message))
+        count = self.messages.count(message)
+        longest = seconds or (self._longest if count == 1 else self.policy.longest(count))
         return self.consumers.busy(self.messages.channel(message), longest)
 
     async def give_up(self, failed: FailedMessage) -> None:

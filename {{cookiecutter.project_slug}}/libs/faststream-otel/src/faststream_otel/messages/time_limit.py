@@ -57,10 +57,14 @@ class TimeLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self.leave(kind):
+            raise TimeoutError from error
+
+    def leave(self, kind: type[BaseException] | None) -> bool:
+        """End the limit. Returns whether the block ended because of it."""
         self._timer.limits.discard(self)
         ours = self._expired and self.task.uncancel() <= self._cancelling
-        if ours and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+        return ours and kind is asyncio.CancelledError
 
     def expire(self) -> None:
         """End the block."""

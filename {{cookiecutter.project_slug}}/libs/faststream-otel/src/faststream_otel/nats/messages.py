@@ -27,7 +27,7 @@ from nats.errors import (
 from nats.js.errors import APIError, NoStreamResponseError
 
 from ..messages.broker import Headers, NotSent, Raw, TooLarge, Unavailable
-from ..messages.time_limit import TimeLimit
+from ..messages.confirmation import Confirmation
 from ..telemetry.values import decoded
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
@@ -182,14 +182,8 @@ class NatsMessages:
                 found = self._ack_waits[consumer] = info.config.ack_wait or ACK_WAIT_SECONDS
         return found
 
-    @asynccontextmanager
-    async def confirmation(self) -> AsyncIterator[None]:
-        try:
-            async with TimeLimit(PUBLISH_TIMEOUT_SECONDS):
-                with publish_errors():
-                    yield
-        except TimeoutError as error:
-            raise Unavailable(f"no answer within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
+    def confirmation(self) -> Confirmation:
+        return Confirmation(PUBLISH_TIMEOUT_SECONDS, publish_errors)
 
     def acknowledgement(self) -> Exception:
         return RejectMessage()

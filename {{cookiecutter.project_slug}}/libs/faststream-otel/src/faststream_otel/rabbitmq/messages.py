@@ -8,14 +8,14 @@ keeps them.
 import copy
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    asynccontextmanager,
     contextmanager,
     nullcontext,
 )
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -31,8 +31,8 @@ from faststream.message import StreamMessage, decode_message, encode_message
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange
 
 from ..messages.broker import Headers, NotSent, Raw, TooLarge, Unavailable
+from ..messages.confirmation import Confirmation
 from ..messages.dead_letters import DEAD_LETTERS
-from ..messages.time_limit import TimeLimit
 from .channels import create_dead_letters
 
 if TYPE_CHECKING:
@@ -127,17 +127,10 @@ def publish_errors(channel: str = "") -> Iterator[None]:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 
-@asynccontextmanager
-async def confirmation(channel: str = "") -> AsyncIterator[None]:
-    """See `Messages.confirmation`."""
-    try:
-        # The client itself waits without end for a broker that is frozen.
-        async with TimeLimit(PUBLISH_TIMEOUT_SECONDS):
-            with publish_errors(channel):
-                yield
-    except TimeoutError as error:
-        of = f" for {channel}" if channel else ""
-        raise Unavailable(f"no answer{of} within {PUBLISH_TIMEOUT_SECONDS:.0f} s") from error
+def confirmation(channel: str = "") -> Confirmation:
+    """See `Messages.confirmation`. The client itself waits without end for a frozen broker."""
+    of = f" for {channel}" if channel else ""
+    return Confirmation(PUBLISH_TIMEOUT_SECONDS, partial(publish_errors, channel), of=of)
 
 
 _max_bytes = ContextVar("max_bytes", default=MAX_MESSAGE_BYTES)

@@ -9,9 +9,9 @@ here logs this once, and the library works without it.
   take about half a minute.
 - The names `encode_spans` and `encode_logs` in the modules of OTLP exporters: to use the cheaper
   encoder. The exporters have no setting for it. Without: their own encoder, which costs several
-  times as much.
-- `_batch_processor._queue` of a batch processor: to count what is lost when the process ends.
-  Without: the count omits what is still queued.
+  times as much, and the SDK's queues, which limit only the number of spans and log records.
+- `_SUPPRESS_INSTRUMENTATION_KEY` of `opentelemetry.context`: to record no spans of exports.
+  Without: instrumentations of HTTP and gRPC clients, if they are on, record each export.
 - `_update_resource` of a provider: to have one resource if other code has set the global providers,
   as `opentelemetry-instrument` does. Without: those providers keep their own resource.
 - `_OpenTelemetrySemanticConventionStability` of opentelemetry-instrumentation: to use the stable
@@ -33,13 +33,15 @@ exporter would hide attributes that the SDK's metric readers need.
 import os
 import sys
 import threading
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
+from opentelemetry import context
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 
 from .missing import warn_missing
@@ -127,15 +129,13 @@ def encode_with(exporter: Any, theirs: Callable[..., Any], ours: Callable[..., A
     return True
 
 
-def queue_length(processor: Any) -> int:
-    """Number of spans or log records that wait in a batch processor; 0 if unknown."""
-    queue = getattr(getattr(processor, "_batch_processor", None), "_queue", None)
-    if isinstance(queue, Sized):
-        return len(queue)
-    _warn_missing(
-        "`_batch_processor._queue`", "the count of lost telemetry omits what is still queued"
-    )
-    return 0
+def suppressed() -> Context:
+    """The current context, with instrumentations switched off."""
+    key = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", None)
+    if key is None:
+        _warn_missing("`_SUPPRESS_INSTRUMENTATION_KEY`", "instrumentations may record exports")
+        return context.get_current()
+    return context.set_value(key, True)
 
 
 def set_resource(provider: Any, resource: Resource) -> bool:

@@ -6,20 +6,23 @@ bytes are those of `opentelemetry.proto.trace.v1.Span` and `.logs.v1.LogRecord` 
 trace.proto, logs.proto and common.proto), in protobuf's wire format (protobuf documentation,
 "Encoding").
 
-A span is encoded when it ends. The bytes take a quarter of the memory that the span's objects take
-in the queue, of a batch's links a tenth, and the garbage collector does not look at them.
+A span is encoded when it ends, a log record when it is emitted. The bytes take a quarter of the
+memory that their objects take in a queue, of a batch's links a tenth, and the garbage collector
+does not look at them.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs as encode_any_records
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_any_spans
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.semconv.attributes import server_attributes as server
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
@@ -27,6 +30,7 @@ from . import semconv as messaging
 from . import values
 from ._opentelemetry import encode_with
 from .environment import Signal
+from .limits import limited
 
 _CONSTANTS = {
     messaging.MESSAGING_SYSTEM,
@@ -41,120 +45,158 @@ _CONSTANTS = {
 }
 _LIMIT = 10_000  # far more than a service has destinations and partitions
 
-_remembered: dict[tuple[bytes, str, object], bytes] = {}
+_remembered: dict[bytes, dict[tuple[str, object], bytes]] = {
+    tag: {} for tag in (b"\x4a", b"\x32", b"\x1a", b"\x22")
+}
+"""Whole attributes, by the tag of their field: of a span, a log record, an event, a link."""
 _prefixes: dict[tuple[bytes, str], bytes] = {}
+_places: dict[tuple[int, int], "Place"] = {}
 
 _SHORT = [bytes((number,)) for number in range(128)]
 _IDS = struct.Struct("<2s16s2s8s")
 _TIMES = struct.Struct("<cQcQ")
 _FLAGS = struct.Struct("<2sI")
 _DOUBLE = struct.Struct("<cd")
+_SOME = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 # SpanFlags of trace.proto: whether the next bit is meaningful; whether the parent is remote.
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 
 
-def install_encoder(exporter: Any, signal: Signal) -> bool:
-    """Make an OTLP exporter of spans or log records encode with ours. Returns whether it does."""
+Encoded: TypeAlias = "tuple[bytes, Place]"
+"""A span as a field of ScopeSpans, or a log record as a field of ScopeLogs; and its place."""
+
+
+class Encodeds(list[Encoded]):
+    """Encoded spans or log records, as exporters with our encoder take them."""
+
+
+class Place(NamedTuple):
+    """A resource and a scope, and what a request has of them around encoded items."""
+
+    resource: Resource
+    scope: InstrumentationScope | None
+    of_resource: bytes
+    of_scope: bytes
+
+    def around(self, items: Iterable[bytes]) -> bytes:
+        """A field of a request. Those of spans and of log records have the same numbers."""
+        scoped = self.of_scope + b"".join(items)
+        return _field(b"\x0a", self.of_resource + _field(b"\x12", scoped))
+
+
+class EncodedRequest:
+    """An encoded export request, for an exporter over HTTP, which only serializes it.
+
+    Making one of protobuf from it takes several times as long as joining what is encoded.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        return self._data
+
+    SerializePartialToString = SerializeToString
+
+
+def install_encoder(exporter: Any, signal: Signal, protocol: str) -> bool:
+    """Make an OTLP exporter of spans or log records encode with ours. Returns whether it does.
+
+    Such an exporter also takes `Encodeds`.
+    """
+    grpc = protocol == "grpc"
     if signal == "traces":
-        return encode_with(exporter, encode_any_spans, encode_spans)
-    return signal == "logs" and encode_with(exporter, encode_any_records, encode_records)
+        return encode_with(exporter, encode_any_spans, encode_spans if grpc else spans_over_http)
+    return signal == "logs" and encode_with(
+        exporter, encode_any_records, encode_records if grpc else records_over_http
+    )
 
 
-class EncodedSpan:
-    """An ended span, encoded. Of a `ReadableSpan` it has what a batch processor reads."""
+def encode(span: ReadableSpan) -> Encoded:
+    """Encode an ended span, within the limits of `limits`.
 
-    __slots__ = ("data", "links", "resource", "scope")
-
-    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-
-    def __init__(self, data: bytes, span: ReadableSpan) -> None:
-        self.data = data
-        self.links = range(len(span.links))  # only their number is of use now
-        self.resource = span.resource
-        self.scope = span.instrumentation_scope
-
-
-def encode(span: ReadableSpan) -> EncodedSpan | None:
-    """Encode a sampled span. None for one that this encoder does not support. Never raises."""
+    The exporter's own encoder still encodes one with a trace state, or with attributes that are
+    neither text nor numbers. `values` first makes it encodable. Raises if nothing does.
+    """
+    events = span.events
+    if events or span.status.description:
+        span = limited(span)
+        events = span.events
     try:
-        data = _encode(span)
-    except Exception:  # an odd value, which the exporter's own encoder sees later
-        return None
-    return None if data is None else EncodedSpan(data, span)
+        data = _encode(span, events)
+    except Exception:
+        (of_resource,) = encode_any_spans(values.spans([span])).resource_spans
+        data = _field(b"\x12", of_resource.scope_spans[0].spans[0].SerializeToString())
+    return data, place_of(span.resource, span.instrumentation_scope)
 
 
-def encode_spans(spans: Sequence[ReadableSpan | EncodedSpan]) -> ExportTraceServiceRequest:
-    """A faster `encode_spans` of opentelemetry-exporter-otlp-proto-common, with the same result.
+def encode_record(record: ReadableLogRecord | ReadWriteLogRecord) -> Encoded:
+    """Encode a log record.
 
-    That function still encodes spans with a trace state, or with attributes that are neither text
-    nor numbers. `values` first makes them encodable.
+    The exporter's own encoder still encodes one whose body or attributes are neither texts nor
+    numbers. `values` first makes it encodable. Raises if nothing does.
     """
-    plain: dict[tuple[int, int], list[EncodedSpan]] = {}
-    others: list[ReadableSpan] = []
-    for span in spans:
-        if isinstance(span, EncodedSpan):
-            encoded = span
-        elif (now := encode(span)) is not None:
-            encoded = now
-        else:
-            others.append(span)
-            continue
-        plain.setdefault((id(encoded.resource), id(encoded.scope)), []).append(encoded)
-    request = encode_any_spans(values.spans(others))
-    for together in plain.values():
-        one = together[0]
-        first = ReadableSpan(
-            "", EncodedSpan.context, resource=one.resource, instrumentation_scope=one.scope
+    resource = record.resource or Resource.get_empty()
+    try:
+        data = _encode_record(record)
+    except Exception:
+        readable = ReadableLogRecord(
+            record.log_record, resource, record.instrumentation_scope, record.limits
         )
-        (around,) = encode_any_spans(values.spans([first])).resource_spans
-        (scope,) = around.scope_spans
+        (of_resource,) = encode_any_records(values.records([readable])).resource_logs
+        data = _field(b"\x12", of_resource.scope_logs[0].log_records[0].SerializeToString())
+    return data, place_of(resource, record.instrumentation_scope)
+
+
+def encode_spans(spans: Sequence[ReadableSpan] | Encodeds) -> ExportTraceServiceRequest:
+    """A faster `encode_spans` of opentelemetry-exporter-otlp-proto-common, with the same result."""
+    return ExportTraceServiceRequest.FromString(_request(spans, encode))
+
+
+def encode_records(records: Sequence[ReadableLogRecord] | Encodeds) -> ExportLogsServiceRequest:
+    """A faster `encode_logs` of opentelemetry-exporter-otlp-proto-common, with the same result."""
+    return ExportLogsServiceRequest.FromString(_request(records, encode_record))
+
+
+def spans_over_http(spans: Sequence[ReadableSpan] | Encodeds) -> EncodedRequest:
+    """As `encode_spans`, for an exporter over HTTP."""
+    return EncodedRequest(_request(spans, encode))
+
+
+def records_over_http(records: Sequence[ReadableLogRecord] | Encodeds) -> EncodedRequest:
+    """As `encode_records`, for an exporter over HTTP."""
+    return EncodedRequest(_request(records, encode_record))
+
+
+def _request(items: Any, encode: Callable[[Any], Encoded]) -> bytes:
+    if not isinstance(items, Encodeds):
+        items = Encodeds(map(encode, items))
+    together: dict[int, tuple[Place, list[bytes]]] = {}
+    for data, place in items:
+        together.setdefault(id(place), (place, []))[1].append(data)
+    return b"".join(place.around(of_place) for place, of_place in together.values())
+
+
+def place_of(resource: Resource, scope: InstrumentationScope | None) -> Place:
+    key = id(resource), id(scope)  # a place refers to both, so that their ids stay theirs
+    if (known := _places.get(key)) is None:
+        span = ReadableSpan("", _SOME, resource=resource, instrumentation_scope=scope)
+        (around,) = encode_any_spans(values.spans([span])).resource_spans
+        (scoped,) = around.scope_spans
         around.ClearField("scope_spans")
-        scope.ClearField("spans")
-        request.MergeFromString(_in_resource(around, scope, (span.data for span in together)))
-    return request
+        scoped.ClearField("spans")
+        known = Place(resource, scope, around.SerializeToString(), scoped.SerializeToString())
+        if len(_places) >= _LIMIT:
+            _places.clear()
+        _places[key] = known
+    return known
 
 
-def encode_records(records: Sequence[ReadableLogRecord]) -> ExportLogsServiceRequest:
-    """A faster `encode_logs` of opentelemetry-exporter-otlp-proto-common, with the same result.
-
-    That function still encodes records whose body or attributes are neither texts nor numbers.
-    """
-    plain: dict[tuple[int, int], list[bytes]] = {}
-    firsts: dict[tuple[int, int], ReadableLogRecord] = {}
-    others: list[ReadableLogRecord] = []
-    for record in records:
-        try:
-            encoded = _encode_record(record)
-        except Exception:  # an odd value, which `values` converts
-            others.append(record)
-            continue
-        same = (id(record.resource), id(record.instrumentation_scope))
-        firsts.setdefault(same, record)
-        plain.setdefault(same, []).append(encoded)
-    request = encode_any_records(values.records(others))
-    for same, together in plain.items():
-        (around,) = encode_any_records(values.records([firsts[same]])).resource_logs
-        (scope,) = around.scope_logs
-        around.ClearField("scope_logs")
-        scope.ClearField("log_records")
-        request.MergeFromString(_in_resource(around, scope, together))
-    return request
-
-
-def _in_resource(around: Any, scope: Any, encoded: Iterable[bytes]) -> bytes:
-    """A field of the request: encoded spans or records, in their scope and resource."""
-    whole_scope = scope.SerializeToString() + b"".join(encoded)
-    return _field(b"\x0a", around.SerializeToString() + _field(b"\x12", whole_scope))
-
-
-def _encode(span: ReadableSpan) -> bytes | None:
-    """A span as a field of ScopeSpans; None for a span that this encoder does not support.
-
-    Raises any error if a value is not of the type that it should have.
-    """
+def _encode(span: ReadableSpan, events: Sequence[Event]) -> bytes:
+    """A span as a field of ScopeSpans. Raises if this encoder does not support it."""
     context, parent, status = span.context, span.parent, span.status
     if context is None or context.trace_state:
-        return None
+        raise ValueError
     state = b"\x18" + _SHORT[status.status_code.value] if status.status_code.value else b""
     if status.description:
         state += _field(b"\x12", status.description.encode())
@@ -170,7 +212,7 @@ def _encode(span: ReadableSpan) -> bytes | None:
         _TIMES.pack(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
         *_attributes(b"\x4a", span.attributes),
         _count(b"\x50", span.dropped_attributes),
-        *[_field(b"\x5a", _event(event)) for event in span.events],
+        *[_field(b"\x5a", _event(event)) for event in events],
         _count(b"\x60", span.dropped_events),
         *[_field(b"\x6a", _link(link)) for link in span.links],
         _count(b"\x70", span.dropped_links),
@@ -211,44 +253,62 @@ def _count(tag: bytes, number: int) -> bytes:
     return tag + _varint(number) if number else b""
 
 
-def _encode_record(readable: ReadableLogRecord) -> bytes:
+def _encode_record(readable: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     """A log record as a field of ScopeLogs. Raises if this encoder does not support a value."""
     record = readable.log_record
     if readable.dropped_attributes:
         raise ValueError
+    more = b"".join(_attributes(b"\x32", record.attributes))
+    if record.event_name:
+        more += _field(b"\x62", record.event_name.encode())
+    return encode_text(
+        record.timestamp or 0, record.observed_timestamp or 0,
+        record.severity_number.value if record.severity_number else 0, record.severity_text,
+        record.body, more, record.trace_id or 0, record.span_id or 0, record.trace_flags or 0,
+    )  # fmt: skip
+
+
+def encode_text(
+    timestamp: int, observed: int, severity: int, severity_text: str | None, body: object,
+    more: bytes, trace_id: int, span_id: int, flags: int,
+) -> bytes:  # fmt: skip
+    """A log record as a field of ScopeLogs.
+
+    Args:
+        timestamp: Nanoseconds since 1970, as the next one.
+        severity: The number.
+        body: Raises TypeError if it is neither text nor a number.
+        more: Further fields, encoded.
+    """
     parts = [
-        _TIMES.pack(b"\x09", record.timestamp or 0, b"\x59", record.observed_timestamp or 0),
-        b"\x10" + _varint(record.severity_number.value) if record.severity_number else b"",
-        _prefix(b"\x1a", record.severity_text) if record.severity_text else b"",
-        _field(b"\x2a", b"" if record.body is None else _any_value(record.body)),
-        *_attributes(b"\x32", record.attributes),
-        _field(b"\x62", record.event_name.encode()) if record.event_name else b"",
+        _TIMES.pack(b"\x09", timestamp, b"\x59", observed),
+        b"\x10" + _SHORT[severity] if severity else b"",
+        _prefix(b"\x1a", severity_text) if severity_text else b"",
+        _field(b"\x2a", b"" if body is None else _any_value(body)),
+        more,
+        b"\x4a\x10" + trace_id.to_bytes(16, "big") if trace_id else b"",
+        b"\x52\x08" + span_id.to_bytes(8, "big") if span_id else b"",
+        b"\x45" + flags.to_bytes(4, "little") if flags else b"",
     ]
-    if record.trace_id:
-        parts.append(b"\x4a\x10" + record.trace_id.to_bytes(16, "big"))
-    if record.span_id:
-        parts.append(b"\x52\x08" + record.span_id.to_bytes(8, "big"))
-    if record.trace_flags:
-        parts.append(b"\x45" + record.trace_flags.to_bytes(4, "little"))
     return _field(b"\x12", b"".join(parts))
 
 
 def _attributes(tag: bytes, attributes: Any) -> list[bytes]:
+    """Each attribute as a field. Raises if a value is neither text nor a number."""
     if not attributes:
         return []
     # A copy is a plain dictionary; the SDK's own is several times slower to read.
-    return [_attribute(tag, key, value) for key, value in attributes.copy().items()]
+    known = _remembered[tag]
+    return [known.get(one) or _attribute(tag, *one) for one in attributes.copy().items()]
 
 
 def _attribute(tag: bytes, key: str, value: object) -> bytes:
-    """A KeyValue as a field. Raises TypeError if the value is neither text nor a number."""
-    if key in _CONSTANTS and (known := _remembered.get((tag, key, value))) is not None:
-        return known
     content = _any_value(value)
-    pair = b"%b\x12%b%b" % (_prefix(b"\x0a", key), _varint(len(content)), content)
+    pair = b"".join((_prefix(b"\x0a", key), b"\x12", _varint(len(content)), content))
     encoded = tag + _varint(len(pair)) + pair
-    if key in _CONSTANTS and len(_remembered) < _LIMIT:
-        _remembered[tag, key, value] = encoded
+    known = _remembered[tag]
+    if key in _CONSTANTS and len(known) < _LIMIT:
+        known[key, value] = encoded
     return encoded
 
 

@@ -25,7 +25,6 @@ from . import values
 from ._opentelemetry import GrpcConnection, send_with
 from .encoding import install_encoder
 from .environment import Signal, exporter_names, otlp_protocol, otlp_setting, otlp_timeout
-from .limits import export_in_parts
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +117,10 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     exporter = _load(path)(timeout=otlp_timeout(signal), **_protocol_options(signal))
     if otlp_protocol(signal) == "grpc":
         send_with(exporter, _try_until_time_out)
-    encodes = install_encoder(exporter, signal)
+    encodes = install_encoder(exporter, signal, otlp_protocol(signal))
     if not encodes:  # our encoder does it itself
         _make_encodable(exporter, _ENCODABLE[signal])
-    if signal == "traces":
-        exporter.takes_encoded = encodes
-        export_in_parts(exporter)
+    exporter.takes_encoded = encodes
     return delivery.watch(exporter, signal)
 
 

@@ -6,22 +6,18 @@ limits attributes.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
 
 from opentelemetry.sdk.environment_variables import OTEL_SPAN_LINK_COUNT_LIMIT
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status
 from opentelemetry.util.types import AttributeValue
 
-from .encoding import encode
 from .errors import MAX_STACK, MAX_TEXT, bounded
 
-# A link takes about 110 bytes. This many links, with their spans, stay below 4 MiB, the default
-# limit of a receiver over gRPC.
-MAX_LINKS_OF_EXPORT = 20_000
-MAX_LINKS_OF_SPAN = MAX_LINKS_OF_EXPORT // 2
+# A link takes about 110 bytes: this many stay far below 4 MiB, the default limit of a receiver over
+# gRPC.
+MAX_LINKS_OF_SPAN = 10_000
 
 
 def span_limits() -> SpanLimits:
@@ -33,46 +29,15 @@ def span_limits() -> SpanLimits:
     return SpanLimits(max_links=None if chosen else MAX_LINKS_OF_SPAN)
 
 
-def export_in_parts(exporter: SpanExporter) -> None:
-    """Make an exporter split spans with many links into several requests that receivers accept."""
-    export = exporter.export
-
-    def in_parts(spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        results = [export(part) for part in _parts(spans)]
-        return max(results, key=lambda result: result.value)  # a failure, if there is one
-
-    exporter.export = in_parts  # type: ignore[method-assign]
-
-
-def _parts(spans: Sequence[ReadableSpan]) -> Iterator[Sequence[ReadableSpan]]:
-    start = links = 0
-    for position, span in enumerate(spans):
-        links += len(span.links)
-        if links > MAX_LINKS_OF_EXPORT and position > start:
-            yield spans[start:position]
-            start, links = position, len(span.links)
-    yield spans[start:]
-
-
 class LimitedSpanProcessor(BatchSpanProcessor):
-    """A `BatchSpanProcessor` that cuts long status descriptions and long texts of events.
-
-    If the exporter `takes_encoded` spans, it encodes most spans before they wait in the queue.
-    """
-
-    def __init__(self, exporter: SpanExporter, **options: Any) -> None:
-        super().__init__(exporter, **options)
-        self._encodes: bool = getattr(exporter, "takes_encoded", False)
+    """A `BatchSpanProcessor` whose spans are `limited`, for an exporter of any kind."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        if not (span.context and span.context.trace_flags.sampled):
-            return
-        span = _limited(span)
-        encoded = encode(span) if self._encodes else None
-        super().on_end(cast("ReadableSpan", encoded or span))
+        super().on_end(limited(span))
 
 
-def _limited(span: ReadableSpan) -> ReadableSpan:
+def limited(span: ReadableSpan) -> ReadableSpan:
+    """The span, with a long status description and long texts of events cut."""
     description = span.status.description or ""
     if len(description) <= MAX_TEXT and not any(map(_is_long, span.events)):
         return span

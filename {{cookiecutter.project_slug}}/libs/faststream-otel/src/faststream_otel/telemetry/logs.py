@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import lru_cache
 from time import time_ns
 from typing import Any
 
@@ -16,7 +17,9 @@ from opentelemetry.semconv.attributes.exception_attributes import (
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+from .batches import Batches
 from .correlation import record_context
+from .encoding import Place, encode_text, place_of
 from .errors import MAX_STACK, bounded, describe, error_text, error_type, stack
 from .values import attributes, shown, text
 
@@ -57,11 +60,15 @@ class TracedLoggingHandler(logging.Handler):
     """Emits records to an OpenTelemetry provider, each with the trace of the message it is about.
 
     The logging call never raises because of this handler, whatever the record contains.
+
+    A record that is only text goes directly into the queue of an `EncodingLoggerProvider`: the
+    SDK's objects around it cost more than all the rest.
     """
 
     def __init__(self, provider: LoggerProvider) -> None:
         super().__init__()
         self._provider = provider
+        self._places: dict[str, Place] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -75,9 +82,20 @@ class TracedLoggingHandler(logging.Handler):
     def _export(self, record: logging.LogRecord) -> None:
         token = _emitting.set(True)
         try:
-            self._provider.get_logger(record.name).emit(_translate(record))
+            direct: Batches | None = getattr(self._provider, "direct", None)
+            if direct is None or record.exc_info or not vars(record).keys() <= _FIELDS:
+                self._provider.get_logger(record.name).emit(_translate(record))
+            else:
+                direct.add((_encode(record), self._place(record.name)))
         finally:
             _emitting.reset(token)
+
+    def _place(self, name: str) -> Place:
+        if (known := self._places.get(name)) is None:
+            logger: Any = self._provider.get_logger(name)
+            known = place_of(logger.resource, logger.instrumentation_scope)
+            self._places[name] = known
+        return known
 
     def attach(self, name: str) -> None:
         """Make sure that each record of this logger reaches this handler exactly once."""
@@ -178,8 +196,11 @@ class _AttachingFactory:
 
 
 def _translate(record: logging.LogRecord) -> LogRecord:
-    own = attributes({name: of for name, of in vars(record).items() if name not in _FIELDS})
-    event, older = own.pop(OTEL_EVENT_NAME, None), own.pop(_EVENT_NAME, None)
+    fields, event, older = vars(record), None, None
+    own: dict[str, Any] = {}
+    if not fields.keys() <= _FIELDS:
+        own = attributes({name: of for name, of in fields.items() if name not in _FIELDS})
+        event, older = own.pop(OTEL_EVENT_NAME, None), own.pop(_EVENT_NAME, None)
     if (error := error_of(record)) is not None:
         own |= {
             EXCEPTION_TYPE: error_type(error),
@@ -198,6 +219,17 @@ def _translate(record: logging.LogRecord) -> LogRecord:
     )
 
 
+def _encode(record: logging.LogRecord) -> bytes:
+    """Encode a record without attributes of its own, as `_translate` and the SDK would."""
+    context = get_current_span(record_context()).get_span_context()
+    return encode_text(
+        int(record.created * 1e9), time_ns(),
+        _severity(record.levelno).value, _severity_text(record),
+        bounded(message_of(record), MAX_STACK), b"",
+        context.trace_id, context.span_id, context.trace_flags,
+    )  # fmt: skip
+
+
 def _severity_text(record: logging.LogRecord) -> str:
     level = record.levelname
     if "\x1b" in level:  # FastStream's formatter colours it in the record that all handlers share
@@ -205,6 +237,7 @@ def _severity_text(record: logging.LogRecord) -> str:
     return _SEVERITIES.get(level, level)
 
 
+@lru_cache(maxsize=100)
 def _severity(level: int) -> SeverityNumber:
     """Four severity numbers for each of Python's levels ("Logs Data Model", "SeverityNumber")."""
     return SeverityNumber(min(1 + level // 10 * 4 + min(level % 10, 3), 24) if level > 0 else 0)

@@ -68,9 +68,10 @@ def inject(headers: MutableMapping[str, Any], context: Context) -> None:
         _replace(headers, context, fields)
         return
     current = get_current_span(context).get_span_context()
-    if is_default and current.is_valid and not current.trace_state and not baggage.get_all(context):
-        trace_id, span_id, flags = current.trace_id, current.span_id, current.trace_flags
-        headers[_PARENT] = f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
+    if is_default and not current.trace_state and not baggage.get_all(context):
+        if current.is_valid:
+            trace_id, span_id, flags = current.trace_id, current.span_id, current.trace_flags
+            headers[_PARENT] = f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
     else:
         propagate.inject(headers, context=context)
 

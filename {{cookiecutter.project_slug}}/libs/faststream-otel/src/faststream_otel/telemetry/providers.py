@@ -14,7 +14,7 @@ from weakref import WeakSet
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.metrics import MeterProvider as AnyMeterProvider
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
 from opentelemetry.sdk.environment_variables import (
     OTEL_LOG_LEVEL,
@@ -24,11 +24,17 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 
-from ._opentelemetry import is_bare, queue_length, set_resource
+from ._opentelemetry import is_bare, set_resource
+from .batches import (
+    Batches,
+    EncodingLoggerProvider,
+    EncodingLogRecordProcessor,
+    EncodingSpanProcessor,
+)
 from .environment import (
     LOG_LEVELS,
     SIGNALS,
@@ -115,7 +121,7 @@ class Telemetry:
         self._others = {signal: one for signal, one in found.items() if given[signal] is None}
         resource = _merged(make_resource(service_name, package), self._others.values())
         self._delivery = Delivery()
-        self._queues: list[tuple[Signal, BatchSpanProcessor | BatchLogRecordProcessor]] = []
+        self._queues: list[tuple[Signal, Batches]] = []
         exports = self._make_providers(given, resource)
         self._exports_metrics = exports["metrics"]
         self._log_handler = None
@@ -146,7 +152,7 @@ class Telemetry:
             resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider,
             span_limits=span_limits(),
         )  # fmt: skip
-        self.logger_provider: LoggerProvider = self._others.get("logs") or LoggerProvider(
+        self.logger_provider: LoggerProvider = self._others.get("logs") or EncodingLoggerProvider(
             resource=resource, shutdown_on_exit=False, meter_provider=self.meter_provider
         )
         with _health_metrics():
@@ -158,23 +164,33 @@ class Telemetry:
 
     def _add_processors(self, exporters: dict[Signal, list[Any]]) -> None:
         for exporter in exporters["traces"]:
-            spans = LimitedSpanProcessor(
-                exporter,
-                max_queue_size=queue_size("OTEL_BSP"),
-                max_export_batch_size=batch_size("OTEL_BSP"),
-                meter_provider=self.meter_provider,
-            )
+            spans: SpanProcessor
+            if getattr(exporter, "takes_encoded", False):
+                spans = encoding = EncodingSpanProcessor(exporter, self.meter_provider)
+                self._queues.append(("traces", encoding.batches))
+            else:
+                spans = LimitedSpanProcessor(
+                    exporter,
+                    max_queue_size=queue_size("OTEL_BSP"),
+                    max_export_batch_size=batch_size("OTEL_BSP"),
+                    meter_provider=self.meter_provider,
+                )
             self.tracer_provider.add_span_processor(spans)
-            self._queues.append(("traces", spans))
         for exporter in exporters["logs"]:
-            records = BatchLogRecordProcessor(
-                exporter,
-                max_queue_size=queue_size("OTEL_BLRP"),
-                max_export_batch_size=batch_size("OTEL_BLRP"),
-                meter_provider=self.meter_provider,
-            )
+            records: LogRecordProcessor
+            if getattr(exporter, "takes_encoded", False):
+                records = encoding_records = EncodingLogRecordProcessor(
+                    exporter, self.meter_provider
+                )
+                self._queues.append(("logs", encoding_records.batches))
+            else:
+                records = BatchLogRecordProcessor(
+                    exporter,
+                    max_queue_size=queue_size("OTEL_BLRP"),
+                    max_export_batch_size=batch_size("OTEL_BLRP"),
+                    meter_provider=self.meter_provider,
+                )
             self.logger_provider.add_log_record_processor(records)
-            self._queues.append(("logs", records))
 
     @property
     def resource(self) -> Resource:
@@ -286,7 +302,7 @@ class Telemetry:
 
         One that changes its state during the count may be missed or counted twice.
         """
-        queued = sum(queue_length(processor) for of, processor in self._queues if of == signal)
+        queued = sum(len(batches) for of, batches in self._queues if of == signal)
         return queued + self._delivery.in_flight[signal] + self._delivery.lost[signal]
 
 
