@@ -9,6 +9,7 @@ import pytest
 from e2e.conftest import grafana, loki, orders, prometheus, pytest_configure, store, traces
 
 from bench.drills import report
+from bench.drills.ledger import Ground
 
 from .cluster import Cluster
 
@@ -21,6 +22,9 @@ _drills: dict[str, str] = {}
 
 LATER = ("test_lag.py", "test_drills.py", "test_keda.py")
 """What disturbs the others."""
+
+RATE = 20.0
+"""Orders a second, in drills."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,3 +67,13 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def drills_table() -> dict[str, str]:
     """The lines of the table that is printed at the end, by the drills' names."""
     return _drills
+
+
+@pytest.fixture(scope="session")
+def ground(stack: Cluster) -> Ground:
+    """The project, with none but the replicas that a test asks for."""
+    stack.kubectl("delete", "horizontalpodautoscalers", "--all")
+    stack.wait_until_well(*stack.services)
+    ground = Ground(stack, RATE)
+    ground.channels.prepare()
+    return ground

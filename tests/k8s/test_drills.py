@@ -9,18 +9,6 @@ from bench.drills.promises import broken
 from .cluster import Cluster
 from .drills import DRILLS
 
-RATE = 20.0
-
-
-@pytest.fixture(scope="module")
-def ground(stack: Cluster) -> Ground:
-    # On a busy machine scaling on CPU would start pods in the middle of a drill.
-    stack.kubectl("delete", "horizontalpodautoscalers", "--all")
-    stack.wait_until_well(*stack.services)
-    ground = Ground(stack, RATE)
-    ground.channels.prepare()
-    return ground
-
 
 @pytest.mark.parametrize("name", DRILLS)
 def test_promise_is_kept(
