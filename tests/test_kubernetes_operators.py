@@ -154,14 +154,14 @@ def test_the_operator_gets_every_rule(bakery: Bakery, baked: Path) -> None:
         assert faults(found[path.stem]) == []
 
 
-def test_grafanas_sidecar_finds_all_boards_and_data_sources(kafka: Path) -> None:
+def test_grafanas_sidecar_finds_all_boards_and_data_sources(baked: Path) -> None:
     found = {
         label: one["data"]
-        for one in built(kafka, "monitoring")
+        for one in built(baked, "monitoring")
         for label in one["metadata"].get("labels", {})
         if label.startswith("grafana_")
     }
-    grafana = kafka / "observability/grafana"
+    grafana = baked / "observability/grafana"
     for label, folder in (
         ("grafana_dashboard", grafana / "dashboards"),
         ("grafana_datasource", grafana / "provisioning/datasources"),

@@ -34,6 +34,7 @@ RENDERED = {
         "README.md",
         "SECURITY.md",
         "docs/faults.md",
+        "docs/production.md",
     },
     "python_version": {"Dockerfile", ".devcontainer/devcontainer.json"},
     "deployment": {"README.md"},
