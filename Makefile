@@ -43,7 +43,7 @@ e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order th
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	$(RUN) pytest tests/e2e $(ARGS)
 
-k8s-e2e: git $(NEEDS_UV) ## Bake the default, start it in the Kubernetes cluster of the current context, make pods fail (K8S_KEDA=1, ARGS="-k name")
+k8s-e2e: git $(NEEDS_UV) ## Likewise in the Kubernetes cluster of the current context, where pods fail too (K8S_CONTEXT=name, K8S_KEDA=1)
 	@for program in docker kubectl; do \
 	    command -v $$program >/dev/null || { echo "$$program is missing: install it" >&2; exit 1; }; \
 	done

@@ -51,6 +51,26 @@ class Baked(ABC):
     """The image name under which a stand-in was made, if one was."""
 
     @abstractmethod
+    def prepare_images(self) -> list[str]:
+        """Build, pull or stand in for all images; return what is left unproved for want of one.
+
+        Raises:
+            AssertionError: An image is missing that the others cannot run without.
+        """
+
+    @abstractmethod
+    def up(self) -> None:
+        """Start everything and wait until it is healthy."""
+
+    @abstractmethod
+    def down(self) -> None:
+        """Remove all that this has made."""
+
+    @abstractmethod
+    def last_logs(self) -> str:
+        """What state everything is in, and what it said last."""
+
+    @abstractmethod
     def is_well(self, service: str) -> bool:
         """Whether all of a service's replicas run and are healthy."""
 

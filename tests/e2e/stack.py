@@ -102,11 +102,6 @@ class Stack(Baked):
             env.write(f"\n{settings}")
 
     def prepare_images(self) -> list[str]:
-        """Build, pull or stand in for all images; return what is left unproved for want of one.
-
-        Raises:
-            AssertionError: An image is missing that the others cannot run without.
-        """
         unproved = []
         self.compose("build", timeout=COMMAND_SECONDS)
         for name, service in self._config()["services"].items():
@@ -139,7 +134,6 @@ class Stack(Baked):
             self.down()
 
     def up(self) -> None:
-        """Start everything and wait until it is healthy."""
         self._up(*self.services)
 
     def start(self, service: str) -> None:

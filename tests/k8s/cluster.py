@@ -73,33 +73,44 @@ class Cluster(Baked):
 
     # --- All of it
 
-    def up(self) -> list[str]:
-        """Run `make k8s-up`, and open ports; return what is left unproved for want of an image.
+    def prepare_images(self) -> list[str]:
+        """Where nodes don't pull: let a stand-in be Tempo if need be, and do without Grafana."""
+        self._open.callback(self._remove_images)
+        unproved = []
+        for name, image in self._images().items() if os.environ.get("K8S_LOAD") else ():
+            if image.startswith(NAME) or is_at_hand(image):
+                continue
+            assert name in OPTIONAL, f"the image {image} is neither here nor can it be pulled"
+            unproved.append(f"{image} is missing: {OPTIONAL[name]}")
+            if name == "grafana":
+                self._change_overlay(lambda overlay: overlay["resources"].remove("grafana.yaml"))
+            else:
+                base = f"{NAME}:local"
+                docker("build", "--quiet", "--tag", base, str(self.folder), timeout=COMMAND_SECONDS)
+                tempo_stand_in.build(image, base)
+                self.stand_in = image
+        return unproved
+
+    def up(self) -> None:
+        """Run `make k8s-up`, and open ports.
 
         Raises:
             AssertionError: It failed, or the namespace is there already.
         """
-        if self.kubectl("get", "namespace", NAME, "--ignore-not-found"):
-            raise AssertionError(
-                f"the namespace {NAME} is there already. Unless a run is at work in it:"
-                f" kubectl delete namespace {NAME}"
-            )
-        unproved = self._prepare_images()
-        first = 0
-        if self.broker == "kafka":
-            first = self._add_listeners()
-        self._open.callback(self._remove)
-        run(["make", "k8s-up"], cwd=self.folder, timeout=COMMAND_SECONDS)
+        assert not self.kubectl("get", "namespace", NAME, "--ignore-not-found"), (
+            f"the namespace {NAME} is there already. Unless a run is at work in it:"
+            f" kubectl delete namespace {NAME}"
+        )
+        first = self._add_listeners() if self.broker == "kafka" else 0
+        self._open.callback(self._make, "k8s-down")
+        self._make("k8s-up")
         self.services = list(self.workloads())
         self._open_ports(first)
-        return unproved
 
     def down(self) -> None:
-        """Remove all that this has made: the namespace and the images."""
         self._open.close()
 
     def last_logs(self) -> str:
-        """What state the pods are in, what has happened to them, and what they said last."""
         said = (
             "logs --all-containers --prefix --tail=30 --max-log-requests=50 --ignore-errors"
             f" --selector=app.kubernetes.io/part-of={NAME}"
@@ -253,22 +264,8 @@ class Cluster(Baked):
         context = os.environ.get("K8S_CONTEXT")
         return ["kubectl", *([f"--context={context}"] if context else []), f"--namespace={NAME}"]
 
-    def _prepare_images(self) -> list[str]:
-        """Where nodes don't pull: let a stand-in be Tempo if need be, and do without Grafana."""
-        unproved = []
-        for name, image in self._images().items() if os.environ.get("K8S_LOAD") else ():
-            if image.startswith(NAME) or is_at_hand(image):
-                continue
-            assert name in OPTIONAL, f"the image {image} is neither here nor can it be pulled"
-            unproved.append(f"{image} is missing: {OPTIONAL[name]}")
-            if name == "grafana":
-                self._change_overlay(lambda overlay: overlay["resources"].remove("grafana.yaml"))
-            else:
-                base = f"{NAME}:local"
-                docker("build", "--quiet", "--tag", base, str(self.folder), timeout=COMMAND_SECONDS)
-                tempo_stand_in.build(image, base)
-                self.stand_in = image
-        return unproved
+    def _make(self, target: str) -> None:
+        run(["make", target], cwd=self.folder, timeout=COMMAND_SECONDS)
 
     def _images(self) -> dict[str, str]:
         """Return the image of each container in the overlay, by the container's name."""
@@ -344,13 +341,9 @@ class Cluster(Baked):
         self.ports[name] = local
         self._open.enter_context(Forward(self._kubectl(), target, local, remote))
 
-    def _remove(self) -> None:
-        try:
-            run(["make", "k8s-down"], cwd=self.folder, timeout=COMMAND_SECONDS)
-        finally:
-            images = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-            ours = [one for one in images if one.partition(":")[0] in IMAGES]
-            if ours:
-                docker("image", "rm", *ours)
-            if self.stand_in:
-                tempo_stand_in.remove(self.stand_in)
+    def _remove_images(self) -> None:
+        images = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+        if ours := [one for one in images if one.partition(":")[0] in IMAGES]:
+            docker("image", "rm", *ours)
+        if self.stand_in:
+            tempo_stand_in.remove(self.stand_in)

@@ -1,10 +1,10 @@
 """One cluster for all tests; what was made in it is removed whatever happens."""
 
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import e2e.conftest
 import pytest
 from e2e.conftest import grafana, loki, orders, prometheus, pytest_configure, store, traces
 
@@ -16,8 +16,6 @@ from .cluster import Cluster
 # Fixtures, and the markers of the tests that are shared.
 __all__ = ("grafana", "loki", "orders", "prometheus", "pytest_configure", "store", "traces")
 
-_unproved: list[str] = []
-_last_logs: list[str] = []
 _drills: dict[str, str] = {}
 
 LATER = ("test_lag.py", "test_drills.py", "test_keda.py")
@@ -32,35 +30,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    drills = [report.table(_drills)] if _drills else []
-    for title, lines in {
-        "drills": drills,
-        "not proved by this run": _unproved,
-        "the cluster": _last_logs,
-    }.items():
-        if lines:
-            terminalreporter.section(title)
-        for line in lines:
-            terminalreporter.write_line(line)
+    e2e.conftest.pytest_terminal_summary(terminalreporter)
+    if _drills:
+        terminalreporter.section("drills")
+        terminalreporter.write_line(report.table(_drills))
 
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The default project, but for what TRACES and BROKER name, baked and up."""
-    # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="k8s-e2e-") as folder:
         cluster = Cluster.bake(Path(folder))
-        try:
-            try:
-                _unproved.extend(cluster.up())
-            except AssertionError as error:
-                pytest.exit(f"the project did not come up: {error}", returncode=1)
+        with e2e.conftest.started(cluster, request.session):
             yield cluster
-            if request.session.testsfailed:
-                _last_logs.append(cluster.last_logs())
-        finally:
-            cluster.down()
 
 
 @pytest.fixture(scope="session")
