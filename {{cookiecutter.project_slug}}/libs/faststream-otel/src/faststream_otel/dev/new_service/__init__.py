@@ -119,7 +119,7 @@ def add_service(project: Project, name: str, consumes: str, publishes: str, batc
     if "Ellipsis" in values["sample"]:
         lines.append(f"\nReplace each Ellipsis in {test} by a valid value.")
     if manifests:
-        lines.append("\ndocs/kubernetes.md, \"A new service\", says what production needs for it.")
+        lines.append('\ndocs/kubernetes.md, "A new service", says what production needs for it.')
     return "\n".join((*lines, _text("next.txt", values)))
 
 
