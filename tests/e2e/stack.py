@@ -1,37 +1,22 @@
 """The baked project under Docker Compose: a project name, ports and images of its own."""
 
 import json
-import os
 import re
 import secrets
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from cookiecutter.main import cookiecutter
-from matrix import OPTIONS
+from matrix import TEMPLATE
 from ports import free_ports
-from repository import copy_files
 
 from . import tempo_stand_in
+from .baked import PORTS, Baked, bake, clean_environment, port_of, run
 from .brokers import chosen_broker
-from .stores import STORES, chosen
-
-TEMPLATE = Path(__file__).parents[2]
-
-PORTS = [
-    "ORDERS_PORT",
-    "GRAFANA_PORT",
-    "PROMETHEUS_PORT",
-    "LOKI_PORT",
-    "OTLP_GRPC_PORT",
-    "OTLP_HTTP_PORT",
-]
+from .stores import chosen
 
 SETTINGS = """\
 DEPLOYMENT_ENVIRONMENT=e2e
@@ -46,22 +31,14 @@ OTEL_EXPORTER_OTLP_TIMEOUT=10000
 # Zipkin keeps 100,000 spans in memory: what fills this queue must not push out the orders.
 FOR_ZIPKIN = "TRACE_QUEUE_SIZE=40000\n"
 
-FOREIGN = (
-    "OTEL_",
-    "OTLP_",
-    "FORWARD",
-    "BROKER_",
-    "KAFKA_",
-    "RABBITMQ_",
-    "NATS_",
-    "COMPOSE_",
-    "GRAFANA_",
-)
-
 UP_SECONDS = 300
 COMMAND_SECONDS = 900
 
-OPTIONAL = {"grafana": "that Grafana starts, and that its data sources and their links work"}
+OPTIONAL = {
+    "grafana": "that Grafana starts, and that its data sources and their links work",
+    "tempo": "that Tempo reads its configuration, stores traces and finds them (an OTLP receiver"
+    " took its place)",
+}
 """Services that the others run without, and what remains unproved without them."""
 
 
@@ -91,19 +68,7 @@ class Inside:
 
 
 @dataclass
-class Stack:
-    folder: Path
-    project: str
-    ports: dict[str, int]
-    services: list[str] = field(default_factory=list)
-    """Those that are run, by their names in the compose files."""
-    traces: str = "tempo"
-    """The trace backend, which is also its service's name."""
-    broker: str = OPTIONS["broker"][0]
-    """The message broker, which is also its service's name."""
-    stand_in: str = ""
-    """The image name under which a stand-in was made, if one was."""
-
+class Stack(Baked):
     @classmethod
     def bake(
         cls, where: Path, kind: str = "e2e", settings: str = "", traces: str = "", broker: str = ""
@@ -118,15 +83,7 @@ class Stack:
         """
         traces, broker = traces or chosen(), broker or chosen_broker()
         settings = settings or SETTINGS + (FOR_ZIPKIN if traces == "zipkin" else "")
-        with TemporaryDirectory() as scratch:
-            template = Path(scratch, TEMPLATE.name)
-            copy_files(template)  # cookiecutter would copy what git ignores too
-            folder = Path(
-                cookiecutter(
-                    str(template), no_input=True, default_config=True, output_dir=str(where),
-                    extra_context={"trace_backend": traces, "broker": broker},
-                )
-            )  # fmt: skip
+        folder = bake(where, trace_backend=traces, broker=broker)
         names = [*PORTS, port_of(broker), port_of(traces)]
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         # The last mention of a variable counts; the password stays the one that baking made.
@@ -134,16 +91,6 @@ class Stack:
         stack = cls(folder, project, ports, traces=traces, broker=broker)
         stack.configure("".join(f"{name}={port}\n" for name, port in ports.items()) + settings)
         return stack
-
-    @property
-    def traces_port(self) -> str:
-        """The variable of .env with the port of what keeps the traces."""
-        return port_of(self.traces)
-
-    @property
-    def broker_port(self) -> str:
-        """The variable of .env with the broker's port."""
-        return port_of(self.broker)
 
     def image(self, service: str) -> str:
         """Return the name of the image that a service runs."""
@@ -155,27 +102,18 @@ class Stack:
             env.write(f"\n{settings}")
 
     def prepare_images(self) -> list[str]:
-        """Build, pull or stand in for all images; return what is left unproved for want of one.
-
-        Raises:
-            AssertionError: An image is missing that the others cannot run without.
-        """
         unproved = []
         self.compose("build", timeout=COMMAND_SECONDS)
         for name, service in self._config()["services"].items():
             image = service.get("image", "")  # none where Compose names what it builds
             if not image or is_at_hand(image):
                 self.services.append(name)
-            elif name == "tempo":
-                self.stand_in = image
-                self.services.append(name)
-                unproved.append(
-                    f"{image} is missing (an OTLP receiver took its place): that Tempo reads its"
-                    " configuration, stores traces and finds them"
-                )
             else:
                 assert name in OPTIONAL, f"the image {image} is neither here nor can it be pulled"
                 unproved.append(f"{image} is missing: {OPTIONAL[name]}")
+                if name == "tempo":
+                    self.stand_in = image
+                    self.services.append(name)
         if self.stand_in:
             tempo_stand_in.build(self.stand_in, f"{self.project}:local")
         return unproved
@@ -196,7 +134,6 @@ class Stack:
             self.down()
 
     def up(self) -> None:
-        """Start everything and wait until it is healthy."""
         self._up(*self.services)
 
     def start(self, service: str) -> None:
@@ -213,7 +150,7 @@ class Stack:
         done = subprocess.run(
             ["docker", "compose", "--progress", "quiet", "-p", self.project,
              "run", "--rm", "--no-deps", "--no-TTY", *variables, service],
-            cwd=self.folder, timeout=120, env=_environment(), capture_output=True, text=True,
+            cwd=self.folder, timeout=120, env=clean_environment(), capture_output=True, text=True,
             check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
@@ -263,19 +200,9 @@ class Stack:
     def memory(self) -> dict[str, int]:
         """Return the bytes of memory in use, by service."""
         names = {one["Id"][:12]: service for service, one in self.containers().items()}
-        lines = _run(["docker", "stats", "--no-stream", "--format", "{{.ID}} {{.MemUsage}}"])
+        lines = run(["docker", "stats", "--no-stream", "--format", "{{.ID}} {{.MemUsage}}"])
         used = (line.split()[:2] for line in lines.splitlines())
         return {names[identity]: _bytes(size) for identity, size in used if identity in names}
-
-    def password(self) -> str:
-        """Return that of Grafana's user admin."""
-        return self.setting("GRAFANA_ADMIN_PASSWORD")
-
-    def setting(self, name: str) -> str:
-        """Return the value of a variable in .env; empty if it is not there."""
-        lines = (self.folder / ".env").read_text().splitlines()
-        values = [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
-        return values[-1] if values else ""
 
     def stop(self) -> None:
         """Stop all containers, each within its grace period."""
@@ -291,14 +218,10 @@ class Stack:
         if self.stand_in:
             tempo_stand_in.remove(self.stand_in)
 
-    def url(self, port: str) -> str:
-        """Return the base URL behind a port variable of .env."""
-        return f"http://127.0.0.1:{self.ports[port]}"
-
     def containers(self) -> dict[str, dict[str, Any]]:
         """Return what Docker says of each container, by service."""
         ids = self.compose("ps", "--all", "--quiet").split()
-        inspected = json.loads(_run(["docker", "inspect", *ids]))
+        inspected = json.loads(run(["docker", "inspect", *ids]))
         return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in inspected}
 
     def replicas(self, service: str) -> list[dict[str, Any]]:
@@ -306,18 +229,21 @@ class Stack:
         ids = self.compose("ps", "--all", "--quiet", service).split()
         return list(json.loads(docker("inspect", *ids))) if ids else []
 
+    def is_well(self, service: str) -> bool:
+        return all(_is_well(one) for one in self.replicas(service))
+
     def running(self) -> list[str]:
         return [name for name, one in self.containers().items() if one["State"]["Running"]]
 
     def process_users(self, service: str) -> set[str]:
         """Return the users that the service's processes run as."""
         container = self.containers()[service]["Id"]
-        lines = _run(["docker", "top", container, "-eo", "uid,pid"]).splitlines()
+        lines = run(["docker", "top", container, "-eo", "uid,pid"]).splitlines()
         return {line.split()[0] for line in lines[1:]}
 
     def look_inside(self, service: str) -> "Inside":
         """Look at what runs in a service's container as root, which sees through its mounts."""
-        printed = _run(
+        printed = run(
             ["docker", "run", "--rm", "--network", "none", "--cap-add", "SYS_PTRACE",
              "--pid", f"container:{self.containers()[service]['Id']}", ONLOOKER, "sh", "-c", LOOK],
         )  # fmt: skip
@@ -335,7 +261,7 @@ class Stack:
         """Return what Compose has to say against the project in this environment, if anything."""
         result = subprocess.run(
             ["docker", "compose", "config", "--quiet"],
-            cwd=self.folder, env=_environment() | environment, capture_output=True, text=True,
+            cwd=self.folder, env=clean_environment() | environment, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
         return result.stderr if result.returncode else ""
@@ -358,14 +284,10 @@ class Stack:
 
     def compose(self, *arguments: str, timeout: float = 60) -> str:
         """Run a command of Compose on this project and return its output."""
-        return _run(
+        return run(
             ["docker", "compose", "--progress", "quiet", "-p", self.project, *arguments],
             cwd=self.folder, timeout=timeout,
         )  # fmt: skip
-
-
-def port_of(service: str) -> str:
-    return f"{service.upper()}_PORT"
 
 
 def docker(*arguments: str, timeout: float = 60, errors: bool = False) -> str:
@@ -374,7 +296,7 @@ def docker(*arguments: str, timeout: float = 60, errors: bool = False) -> str:
     Raises:
         AssertionError: It failed; the end of what it said is in the message.
     """
-    return _run(["docker", *arguments], timeout=timeout, errors=errors)
+    return run(["docker", *arguments], timeout=timeout, errors=errors)
 
 
 def is_at_hand(image: str) -> bool:
@@ -387,39 +309,15 @@ def is_at_hand(image: str) -> bool:
     )
 
 
+def _is_well(container: dict[str, Any]) -> bool:
+    state = container["State"]
+    health = state.get("Health", {}).get("Status", "healthy")
+    return bool(state["Running"] and not state["Restarting"] and health == "healthy")
+
+
 def _bytes(size: str) -> int:
     """Read what Docker writes as, say, 12.5MiB."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
         if size.endswith(unit):
             return round(float(size.removesuffix(unit)) * factor)
     raise ValueError(size)
-
-
-def _environment() -> dict[str, str]:
-    """The environment less what would win over the project's .env."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {*PORTS, *map(port_of, [*STORES, *OPTIONS["broker"]])}
-        and not name.startswith(FOREIGN)
-    }
-
-
-def _run(
-    command: list[str], timeout: float = 60, cwd: Path | None = None, *, errors: bool = False
-) -> str:
-    """Return the command's output.
-
-    Raises:
-        AssertionError: It failed; the end of what it said is in the message.
-    """
-    assert shutil.which(command[0]), f"{command[0]} is needed for the end-to-end tests"
-    result = subprocess.run(
-        command, cwd=cwd, timeout=timeout, env=_environment(), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, (
-        f"{' '.join(command)} exited {result.returncode}:\n{result.stdout[-4000:]}"
-        f"{result.stderr[-4000:]}"
-    )
-    return result.stdout + (result.stderr if errors else "")

@@ -215,16 +215,18 @@ def otlp_spans(traces: dict[str, Any]) -> list[Span]:
             trace_id=span["traceId"],
             span_id=span["spanId"],
             parent_id=span.get("parentSpanId", ""),
-            service=str(attributes_of(resource["resource"]).get("service.name", "")),
+            service=str(made_by.get("service.name", "")),
             name=span["name"],
             kind=KINDS[span.get("kind", 0)],
             status=STATUSES[span.get("status", {}).get("code", 0)],
             links=[(link["traceId"], link["spanId"]) for link in span.get("links", ())],
             attributes=attributes_of(span),
+            resource=made_by,
             start_ns=int(span["startTimeUnixNano"]),
             end_ns=int(span["endTimeUnixNano"]),
         )
         for resource in traces.get("resourceSpans", ())
+        for made_by in [attributes_of(resource["resource"])]
         for scope in resource["scopeSpans"]
         for span in scope["spans"]
     ]
@@ -239,6 +241,7 @@ def zipkin_span(raw: dict[str, Any]) -> Span:
     links = [tags.pop(key).split("|")[:2] for key in sorted(tags) if key.startswith("otlp.link.")]
     status = tags.get("otel.status_code", "STATUS_CODE_UNSET").removeprefix("STATUS_CODE_")
     start = int(raw.get("timestamp", 0)) * 1000
+    attributes = {key: int(value) if value.isdecimal() else value for key, value in tags.items()}
     return Span(
         trace_id=raw["traceId"].zfill(32),
         span_id=raw["id"],
@@ -248,7 +251,8 @@ def zipkin_span(raw: dict[str, Any]) -> Span:
         kind=raw.get("kind") or tags.get("span.kind", "").upper(),
         status=status,
         links=[(trace_id, span_id) for trace_id, span_id in links],
-        attributes={key: int(value) if value.isdecimal() else value for key, value in tags.items()},
+        attributes=attributes,
+        resource=attributes,  # they are among a span's own there
         start_ns=start,
         end_ns=start + int(raw.get("duration", 0)) * 1000,
     )

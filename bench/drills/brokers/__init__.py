@@ -1,6 +1,6 @@
 """Each broker, read and written to without the tested library."""
 
-from e2e.stack import Stack
+from e2e.baked import Baked
 
 from ..channels import Channels
 from .kafka import InKafka
@@ -8,9 +8,10 @@ from .nats import InNats
 from .rabbitmq import Control, InRabbit
 
 
-def channels_of(stack: Stack) -> Channels:
+def channels_of(stack: Baked) -> Channels:
     """Return the channels of a running project."""
-    address = f"127.0.0.1:{stack.ports[stack.broker_port]}"
+    host, port = stack.address(stack.broker_port)
+    address = f"{host}:{port}"
     match stack.broker:
         case "kafka":
             return InKafka(address)
@@ -21,5 +22,5 @@ def channels_of(stack: Stack) -> Channels:
     raise AssertionError(f"the drills cannot read {stack.broker}")
 
 
-def _rabbitmqctl(stack: Stack) -> Control:
+def _rabbitmqctl(stack: Baked) -> Control:
     return lambda *arguments: stack.execute(stack.broker, "rabbitmqctl", *arguments)

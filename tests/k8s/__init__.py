@@ -1,0 +1,1 @@
+"""The default project in a real Kubernetes cluster."""
