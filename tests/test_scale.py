@@ -62,7 +62,7 @@ COSTS = Costs(
 )  # fmt: skip
 ASSUMED = Assumptions(
     utilisation=0.6, service_cores=1, collector_cores=2, collector_bytes=1e9, broker_cores=4,
-    broker_bytes=1e8, store_cores=8, copies=3, growth=2, trace_seconds=10,
+    broker_bytes=1e8, store_cores=8, copies=3, growth=2, confirm=0, trace_seconds=10,
     trace_bytes=100e9, prometheus_series=1e6, least=2,
 )  # fmt: skip
 
@@ -95,6 +95,7 @@ def test_handlers_that_wait_need_replicas_but_no_cores() -> None:
     assert waiting.replicas == {"orders": 4, "payments": 52, "shipping": 51, "notifications": 2}
     assert waiting.cores == needs(1000, COSTS, ASSUMED).cores
     assert waiting.partitions == 128
+    assert needs(1000, COSTS, replace(ASSUMED, confirm=0.03)) == waiting
 
 
 def test_there_are_partitions_for_all_consumers_and_for_growth() -> None:

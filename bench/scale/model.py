@@ -37,7 +37,9 @@ class Assumptions:
         trace_bytes: Of traces that are worth storing a day; beyond it, they are sampled.
         prometheus_series: That one Prometheus holds.
         least: Replicas of each service, so that one may be lost.
-        wait: Seconds that a handler of single messages waits for others, such as a database.
+        confirm: Seconds until all copies of a published message are confirmed, for which a consumer
+            of single messages waits.
+        wait: Seconds that its handler waits for others, such as a database.
     """
 
     utilisation: float = 0.6
@@ -53,6 +55,7 @@ class Assumptions:
     trace_bytes: float = 200e9
     prometheus_series: float = 5e6
     least: int = 2
+    confirm: float = 0.005
     wait: float = 0.0
 
 
@@ -321,7 +324,7 @@ def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list
 
 def _message(service: str, costs: Costs, assumed: Assumptions) -> float:
     """Seconds that a replica spends on a message."""
-    wait = assumed.wait if service in ONE_BY_ONE else 0
+    wait = assumed.confirm + assumed.wait if service in ONE_BY_ONE else 0
     return costs.cpu[service] / assumed.service_cores + wait
 
 

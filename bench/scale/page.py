@@ -220,6 +220,10 @@ def _assumed() -> str:
             f"{one.broker_cores:g} cores, {one.broker_bytes / MB:.0f} MB/s of disk",
         ],
         ["copies of a message", f"{one.copies}, each as dear for a broker as the first"],
+        [
+            "a published message is confirmed by all copies",
+            f"in {one.confirm * 1000:g} ms; its consumer waits",
+        ],
         ["a store that is one process", f"{one.store_cores:g} cores"],
         ["one Prometheus", f"{one.prometheus_series / 1e6:g} million series"],
         ["a trace is live in Tempo for", f"{one.trace_seconds:g} s"],
