@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..project import Project, UserError
 
-# What a service needs in each of these files, if the project has it: the template of what is appended.
+# Templates of what a service needs in these files, where the project has them.
 KUBERNETES = {
     "deploy/kubernetes/base/services.yaml": "kubernetes-services.yaml.txt",
     "deploy/kubernetes/overlays/local/autoscaling.yaml": "kubernetes-autoscaling.yaml.txt",
