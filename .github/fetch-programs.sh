@@ -11,7 +11,7 @@ mkdir -p "$into"
 # fetch PROGRAM REPOSITORY [PATH]: without a path it is what the image starts.
 fetch() {
     local image container path
-    image=$(grep -rhoE --include='*.yaml' --include=Dockerfile "^ *(image:|FROM) $2:[^ ]+" "$project" | sed 's/.* //')
+    image=$(grep -rhoE --include='*.yaml' --include=Dockerfile "^ *(image:|FROM) $2:[^ ]+" "$project" | sed 's/.* //' | sort -u)
     container=$(docker create "$image")
     path=${3:-$(docker inspect --format '{{index .Config.Entrypoint 0}}' "$container")}
     docker cp --follow-link "$container:$path" "$into/$1"

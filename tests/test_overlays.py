@@ -37,7 +37,7 @@ RENDERED = {
         "docs/production.md",
     },
     "python_version": {"Dockerfile", ".devcontainer/devcontainer.json"},
-    "deployment": {"README.md"},
+    "deployment": {"README.md", "docs/removing-the-example.md"},
     "license": {"pyproject.toml"},
 }
 """Files of every project that name the answer to an option."""

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ PINNED_IMAGE = re.compile(r"([a-z][\w./-]*):(v?\d+\.\d+\.\d+[\w.-]*)")
 FLOATING = {
     "python:{{ cookiecutter.python_version }}-slim": "a build takes the newest patch release",
     "${COMPOSE_PROJECT_NAME}:local": "it is built here",
+    "{{ cookiecutter.project_slug }}:local": "the same, for a cluster",
+    "{{ cookiecutter.project_slug }}-jaeger:local": "the same",
+    "{{ cookiecutter.project_slug }}-nats:local": "the same",
+    "{{ cookiecutter.project_slug }}-otel-collector:local": "the same",
 }
 """The images without a version of their own, and why."""
 
@@ -182,6 +187,9 @@ def test_every_image_is_pinned_to_its_patch_release() -> None:
     assert len(named) > 10
     loose = {(name, image) for name, image in named if not PINNED_IMAGE.fullmatch(image)}
     assert {image for _, image in loose} == FLOATING.keys(), loose
+    pinned = {image for _, image in named - loose}
+    twice = Counter(image.rpartition(":")[0] for image in pinned)
+    assert max(twice.values()) == 1, twice  # in Compose and in Kubernetes
 
 
 def test_renovate_finds_every_pinned_image() -> None:
