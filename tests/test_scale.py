@@ -62,7 +62,7 @@ COSTS = Costs(
 )  # fmt: skip
 ASSUMED = Assumptions(
     utilisation=0.6, service_cores=1, collector_cores=2, collector_bytes=1e9, broker_cores=4,
-    broker_bytes=1e8, store_cores=8, copies=3, growth=2, trace_seconds=10,
+    broker_bytes=1e8, store_cores=8, copies=3, growth=2, confirm=0, trace_seconds=10,
     trace_bytes=100e9, prometheus_series=1e6, least=2,
 )  # fmt: skip
 
@@ -95,6 +95,7 @@ def test_handlers_that_wait_need_replicas_but_no_cores() -> None:
     assert waiting.replicas == {"orders": 4, "payments": 52, "shipping": 51, "notifications": 2}
     assert waiting.cores == needs(1000, COSTS, ASSUMED).cores
     assert waiting.partitions == 128
+    assert needs(1000, COSTS, replace(ASSUMED, confirm=0.03)) == waiting
 
 
 def test_there_are_partitions_for_all_consumers_and_for_growth() -> None:
@@ -171,7 +172,7 @@ def test_the_lag_exporter_ends_with_the_partitions() -> None:
     partitions = needs(walls["one lag exporter"], COSTS, ASSUMED).partitions
     assert 0.01 + partitions * 0.0001 > 0.6
     never = replace(COSTS, partition_cores=0.0)
-    assert {one.what: one.rate for one in one_process(never, ASSUMED)}["one lag exporter"] == 1e8
+    assert "one lag exporter" not in {one.what for one in one_process(never, ASSUMED)}
 
 
 @pytest.mark.parametrize(("number", "text"), [(1234, 1200), (99.9, 99), (0.0567, 0.056), (5, 5)])
@@ -282,10 +283,11 @@ def test_a_replica_without_a_partition_adds_nothing(figures: dict[str, Any]) -> 
 
 def test_every_order_was_counted_as_the_example_makes_it(figures: dict[str, Any]) -> None:
     for one in figures["cost"]["windows"]:
-        assert one["counted"]["spans"] == pytest.approx(7, abs=0.7)  # and one for each batch
+        assert 7 < one["counted"]["spans"] <= 9  # seven, and one for each batch
         assert one["counted"]["stored_spans"] == pytest.approx(one["counted"]["spans"], rel=0.05)
         assert set(page.NAMES) <= set(one["cpu_ms"])
-    assert figures["tail"]["counted"]["stored_spans"] < 3
+    # Those that took more than a second are stored, and on a busy machine these are many.
+    assert figures["tail"]["counted"]["stored_spans"] < 0.8 * figures["tail"]["counted"]["spans"]
     assert not figures["quick"]
 
 

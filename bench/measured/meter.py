@@ -1,11 +1,8 @@
 """Counts the handled messages of this process, and reports what they took."""
 
 import asyncio
-import cProfile
-import io
 import json
 import os
-import pstats
 import resource
 import sys
 import time
@@ -14,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .plan import Plan
+from .sampling import Sampler
 
 SAMPLES = 100
 """Of the progress of a run."""
@@ -40,7 +38,7 @@ class Meter:
         self._wall = self._cpu = 0.0
         self._progress: list[tuple[float, int, int]] = []
         self._spans: Callable[[], int] | None = None
-        self._profile = cProfile.Profile() if plan.profile else None
+        self._profile = Sampler() if plan.profile else None
 
     def ready(self) -> None:
         """Call it once the consumers have started."""
@@ -58,7 +56,7 @@ class Meter:
         if not self._wall:
             self._wall, self._cpu = time.monotonic(), time.process_time()
             if self._profile:
-                self._profile.enable()
+                self._profile.start()
         done = self._last - self.plan.handled
         self._progress.append((time.monotonic() - self._wall, self._handled - done, rss()))
         if self._handled == self._last:
@@ -72,7 +70,7 @@ class Meter:
         wall = time.monotonic() - self._wall
         memory = rss()
         if self._profile:
-            self._profile.disable()
+            self._profile.stop()
         await asyncio.sleep(0.05)  # the last message is acknowledged
         await asyncio.to_thread(flush)  # exporting what is queued is part of the cost
         self._report(
@@ -82,7 +80,7 @@ class Meter:
             peak_rss=peak_rss(),
             progress=self._progress,
             spans=self._spans() if self._spans else None,
-            profile=_text(self._profile) if self._profile else "",
+            profile=self._profile.told() if self._profile else None,
             **self._evidence(),
         )
 
@@ -137,9 +135,3 @@ def _count_spans() -> Callable[[], int]:
     if isinstance(provider, TracerProvider):
         provider.add_span_processor(counter)
     return lambda: counter.ended
-
-
-def _text(profile: cProfile.Profile) -> str:
-    text = io.StringIO()
-    pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(40)
-    return text.getvalue()

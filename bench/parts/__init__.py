@@ -15,7 +15,7 @@ from ..run import Load
 from ..sink import Sink
 from ..sites import KafkaSite, Site
 
-PARTS = ("variants", "memory", "bursts", "collector", "growth", "backlog", "brokers")
+PARTS = ("variants", "memory", "bursts", "collector", "growth", "backlog", "brokers", "profile")
 
 Round = dict[str, Any]
 

@@ -15,6 +15,8 @@ CONSUMERS = (*ONE_BY_ONE, "notifications")
 CHANNELS = 4
 """Of the example, each with as many partitions as the others."""
 DAY = 86_400
+ENDLESS = 1e8
+"""Orders per second that nobody has."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Assumptions:
         trace_bytes: Of traces that are worth storing a day; beyond it, they are sampled.
         prometheus_series: That one Prometheus holds.
         least: Replicas of each service, so that one may be lost.
-        wait: Seconds that a handler of single messages waits for others, such as a database.
+        confirm: Seconds until all copies of a published message are confirmed, for which a consumer
+            of single messages waits.
+        wait: Seconds that its handler waits for others, such as a database.
     """
 
     utilisation: float = 0.6
@@ -51,6 +55,7 @@ class Assumptions:
     trace_bytes: float = 200e9
     prometheus_series: float = 5e6
     least: int = 2
+    confirm: float = 0.005
     wait: float = 0.0
 
 
@@ -98,6 +103,8 @@ def costs_of(figures: Mapping[str, Any]) -> Costs:
     *_, usual, fastest = cost["windows"]
     counted = fastest["counted"]
     cpu = {name: ms / 1000 for name, ms in fastest["cpu_ms"].items()}
+    for store in ("tempo", "loki"):  # close to what they take at rest: so the highest of the rates
+        cpu[store] = max(one["cpu_ms"][store] for one in cost["windows"]) / 1000
     first, second = (layers["cpu_ms"][one] / 1000 for one in ("first-layer", "otel-collector"))
     collector = "otel-collector"
     held = tail["rate"] * figures["limits"]["tail_seconds"] * tail["counted"]["spans"]
@@ -238,14 +245,14 @@ def needs(rate: float, costs: Costs, assumed: Assumptions = Assumptions()) -> Ne
 
 
 def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list[Wall]:
-    """The rates at which something that there is one of is at its limit.
+    """The rates at which something that there is one of is at its limit, if there is such a rate.
 
     Args:
         stored: The share of the traces that are stored.
     """
     limits, busy = costs.limits, assumed.utilisation
     slowest = max(_message(one, costs, assumed) for one in CONSUMERS)
-    return [
+    walls = [
         Wall(
             "one replica of orders",
             busy / _message("orders", costs, assumed),
@@ -312,11 +319,12 @@ def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list
             "the broker's own exporter",
         ),
     ]
+    return [one for one in walls if one.rate < ENDLESS]
 
 
 def _message(service: str, costs: Costs, assumed: Assumptions) -> float:
     """Seconds that a replica spends on a message."""
-    wait = assumed.wait if service in ONE_BY_ONE else 0
+    wait = assumed.confirm + assumed.wait if service in ONE_BY_ONE else 0
     return costs.cpu[service] / assumed.service_cores + wait
 
 
@@ -384,9 +392,9 @@ def _rate_of_lag(costs: Costs, assumed: Assumptions) -> float:
     return _first(lambda rate: cores(rate) > assumed.service_cores * assumed.utilisation)
 
 
-def _first(full: Callable[[float], bool], most: float = 1e8) -> float:
-    """The lowest rate at which this is so, to two digits; `most` if there is none."""
-    low, high = 1.0, most
+def _first(full: Callable[[float], bool]) -> float:
+    """The lowest rate at which this is so, to two digits; `ENDLESS` if there is none."""
+    low, high = 1.0, ENDLESS
     if not full(high):
         return high
     while high / low > 1.005:

@@ -182,7 +182,14 @@ def _drains(figures: Mapping[str, Any]) -> str:
         [f"{partitions}", *(f"{rates[partitions, replicas]:.1f}" for replicas in steps)]
         for partitions in sorted({one["partitions"] for one in limited})
     ]
-    return table(["partitions", *(_many(one, "replica") for one in steps)], rows)
+    busy = " and ".join(
+        f"{one['rate']:.0f} with {_many(one['partitions'], 'partition')}"
+        f" and {_many(one['replicas'], 'replica')}"
+        for one in figures["drains"]
+        if not one["wait"]
+    )
+    head = ["partitions", *(_many(one, "replica") for one in steps)]
+    return f"{table(head, rows)}\n\nWith handlers that do not wait: {busy}."
 
 
 def _check(figures: Mapping[str, Any]) -> str:
@@ -213,6 +220,10 @@ def _assumed() -> str:
             f"{one.broker_cores:g} cores, {one.broker_bytes / MB:.0f} MB/s of disk",
         ],
         ["copies of a message", f"{one.copies}, each as dear for a broker as the first"],
+        [
+            "a published message is confirmed by all copies",
+            f"in {one.confirm * 1000:g} ms; its consumer waits",
+        ],
         ["a store that is one process", f"{one.store_cores:g} cores"],
         ["one Prometheus", f"{one.prometheus_series / 1e6:g} million series"],
         ["a trace is live in Tempo for", f"{one.trace_seconds:g} s"],

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_ON,
     Decision,
     ParentBased,
     Sampler,
@@ -112,6 +113,54 @@ async def test_head_sampling_keeps_traces_whole(exporter: InMemorySpanExporter) 
     assert 20 < len(traces) < 120
     whole = {"send first", "process first", "send second", "process second"}
     assert all(set(names) == whole for names in traces.values())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "recorded"),
+    [(ParentBased(ALWAYS_ON), 0), (ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON), 2),
+     (ALWAYS_ON, 2)],
+    ids=["the default", "another for unsampled parents", "one that ignores parents"],
+)  # fmt: skip
+async def test_a_message_of_an_unsampled_trace_stays_in_it(
+    exporter: InMemorySpanExporter, sampler: Sampler, recorded: int
+) -> None:
+    provider = TracerProvider(sampler=sampler)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    middleware = KafkaTelemetryMiddleware(
+        tracer_provider=provider, meter_provider=NoOpMeterProvider()
+    )
+    broker = KafkaBroker(middlewares=[middleware], logger=None)
+    seen: list[str] = []
+
+    subscriber = broker.subscriber("first")
+
+    @subscriber
+    @broker.publisher("second")
+    async def first(body: str) -> str:
+        assert get_current_span().get_span_context().trace_id == 1
+        return body
+
+    @broker.subscriber("second", parser=keep(seen))
+    async def second(body: str) -> None: ...
+
+    async with TestKafkaBroker(broker):
+        headers = [("traceparent", f"00-{1:032x}-{2:016x}-00".encode())]
+        await subscriber.process_message(record("first", 0, headers))
+
+    (passed_on,) = seen
+    assert passed_on.startswith(f"00-{1:032x}-")
+    assert passed_on.endswith("-01" if recorded else "-00")
+    spans = [one.name for one in exporter.get_finished_spans()]
+    assert len([one for one in spans if one in ("process first", "send second")]) == recorded
+    provider.shutdown()
+
+
+def keep(seen: list[str]) -> Callable[..., Any]:
+    async def parser(message: Any, parse: Callable[[Any], Any]) -> Any:
+        seen.append(dict(message.headers)["traceparent"].decode())
+        return await parse(message)
+
+    return parser
 
 
 async def test_a_published_batch_adds_no_baggage_to_later_hops(

@@ -16,6 +16,7 @@ from ..telemetry.errors import MAX_TEXT, bounded
 from ..telemetry.values import Attributes, decoded
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
+Records: TypeAlias = tuple[Record, ...] | list[Record]
 # FastStream's test broker has lists. Not `Sequence`: asking an abstract class takes ten times as
 # long, and each message asks several times.
 BATCH = (tuple, list)
@@ -69,11 +70,11 @@ class KafkaConventions:
 
     system = "kafka"
 
-    def received_from(self, message: Record | Sequence[Record], subscriber: Any) -> Destination:
+    def received_from(self, message: Record | Records, subscriber: Any) -> Destination:
         first = message[0] if isinstance(message, BATCH) else message
         return Destination(first.topic, first.topic)
 
-    def received(self, message: Record | Sequence[Record]) -> Received:
+    def received(self, message: Record | Records) -> Received:
         if isinstance(message, BATCH):
             return Received(
                 headers=[_headers(record) for record in message],
@@ -106,7 +107,7 @@ class KafkaConventions:
     def consumer_group(self, subscriber: Any) -> str | None:
         return getattr(subscriber, "group_id", None)
 
-    def published_at(self, message: Record | Sequence[Record]) -> Sequence[float]:
+    def published_at(self, message: Record | Records) -> Sequence[float]:
         """Unix seconds, by the producer's clock (`message.timestamp.type=CreateTime`)."""
         records = message if isinstance(message, BATCH) else (message,)
         # -1 if the producer omitted it; None in the oldest message format.

@@ -10,7 +10,8 @@ It also makes fewer spans, and costs less per message. The differences to FastSt
   `process {channel}` (messaging semantic conventions 1.44, "Spans").
 - A batch starts a new trace. Its process span has one link per message.
 - OTEL_PROPAGATORS applies, and the baggage of OpenTelemetry's API is combined with FastStream's.
-- For a message of an unsampled trace, it skips the work that only a recorded span needs.
+- A message of an unsampled trace has no span that nobody records: it passes on the context that it
+  came with. Only a sampler that may record it, which the default ones don't, gets asked.
 """
 
 import logging
@@ -141,6 +142,7 @@ class LinkedTelemetryMiddleware:
                 __name__, meter_provider=meter_provider, schema_url=messaging.SCHEMA_URL
             )
             self.metrics = MessageMetrics(meter, counters=include_messages_counters)
+        self.forwards = _forwards_unsampled(tracer_provider or trace.get_tracer_provider())
         # Nothing with OTEL_SDK_DISABLED: messages only pass on the context that they came with.
         self.records = bool(self.metrics) or not isinstance(self.tracer, trace.NoOpTracer)
         self._server: Attributes = {}
@@ -237,7 +239,10 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
         )
         links = _links(received) if received.batch else None
         details: Attributes | None = None
-        if _worth_details(parent):
+        likely = _is_likely_recorded(parent)
+        if not likely and shared.forwards:
+            return trace.get_current_span(parent)
+        if likely:
             details = received.attributes()
             attributes = attributes | details
         span = shared.tracer.start_span(
@@ -315,7 +320,11 @@ class _TracedMessage(BaseMiddleware[PublishCommand, Any]):
             return trace.INVALID_SPAN, {}
         name, attributes = shared.operation("send", shared.conventions.sent_to(cmd))
         details: Attributes | None = None
-        if _worth_details(context):
+        likely = _is_likely_recorded(context)
+        if not likely and shared.forwards:
+            _inject(cmd, context)
+            return trace.INVALID_SPAN, attributes
+        if likely:
             details = self._send_details(cmd)
         span = shared.tracer.start_span(
             name,
@@ -371,7 +380,19 @@ def _with_outcome(attributes: Attributes, failed: str | None) -> Attributes:
     return attributes | {ERROR_TYPE: failed} if failed else attributes
 
 
-def _worth_details(parent: Context) -> bool:
+def _forwards_unsampled(provider: Any) -> bool:
+    """Whether the provider never records a child of an unsampled span, as by default.
+
+    Then a message of an unsampled trace keeps the context that it came with.
+    """
+    description = getattr(getattr(provider, "sampler", None), "get_description", str)()
+    return all(
+        f"{origin}ParentNotSampled:AlwaysOffSampler" in description
+        for origin in ("remote", "local")
+    )
+
+
+def _is_likely_recorded(parent: Context) -> bool:
     """Whether a child of this parent is likely to be recorded."""
     context = trace.get_current_span(parent).get_span_context()
     return not context.is_valid or context.trace_flags.sampled

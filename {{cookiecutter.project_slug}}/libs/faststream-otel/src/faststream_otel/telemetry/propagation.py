@@ -14,6 +14,7 @@ from opentelemetry import baggage, propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
     NonRecordingSpan,
     SpanContext,
     TraceFlags,
@@ -69,11 +70,13 @@ def inject(headers: MutableMapping[str, Any], context: Context) -> None:
         return
     current = get_current_span(context).get_span_context()
     if is_default and not current.trace_state and not baggage.get_all(context):
+        if current is INVALID_SPAN_CONTEXT:
+            return
         if current.is_valid:
             trace_id, span_id, flags = current.trace_id, current.span_id, current.trace_flags
             headers[_PARENT] = f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
-    else:
-        propagate.inject(headers, context=context)
+            return
+    propagate.inject(headers, context=context)
 
 
 def carries_context(header: str) -> bool:

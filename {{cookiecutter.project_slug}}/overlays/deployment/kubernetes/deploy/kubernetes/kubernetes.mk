@@ -1,6 +1,6 @@
 # Included by ../../Makefile: everything in a Kubernetes cluster on this machine. README.md says more.
 
-K8S := PROJECT={{ cookiecutter.project_slug }} NAMESPACE={{ cookiecutter.__namespace }} sh deploy/kubernetes/
+K8S := exec env PROJECT={{ cookiecutter.project_slug }} NAMESPACE={{ cookiecutter.__namespace }} sh deploy/kubernetes/
 # Services that a person calls, and their ports.
 K8S_ADDRESSES := orders:8000 grafana:3000 {{ cookiecutter.trace_backend }}:{{ cookiecutter._trace_backends[cookiecutter.trace_backend].port }}
 

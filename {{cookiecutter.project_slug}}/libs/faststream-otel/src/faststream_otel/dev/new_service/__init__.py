@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..project import Project, UserError
 
-# What a service needs in each of these files, if the project has it: the template of what is appended.
+# What a service needs in each of these files, if the project has it: the template to append.
 KUBERNETES = {
     "deploy/kubernetes/base/services.yaml": "kubernetes-services.yaml.txt",
     "deploy/kubernetes/overlays/local/autoscaling.yaml": "kubernetes-autoscaling.yaml.txt",
@@ -119,7 +119,7 @@ def add_service(project: Project, name: str, consumes: str, publishes: str, batc
     if "Ellipsis" in values["sample"]:
         lines.append(f"\nReplace each Ellipsis in {test} by a valid value.")
     if manifests:
-        lines.append("\ndocs/kubernetes.md, \"A new service\", says what production needs for it.")
+        lines.append('\ndocs/kubernetes.md, "A new service", says what production needs for it.')
     return "\n".join((*lines, _text("next.txt", values)))
 
 
