@@ -80,8 +80,8 @@ class CheckAnswers(Extension):
         if not (writing or asking):
             # Not a reason to refuse good answers.
             print(
-                "This version of cookiecutter is not known, so the answers are not checked."
-                " A known one: 2.7.1",
+                "This version of cookiecutter is unknown, so the answers are not checked. A known"
+                " one: 2.7.1",
                 file=sys.stderr,
             )
             return
@@ -136,13 +136,14 @@ def faults_of_request(request: Mapping[str, Any], questions: Mapping[str, Any]) 
     for name in given:
         if name not in public:
             good = [*get_close_matches(name, public, n=1), "broker"][0]
-            yield f"{name} is not a question. There are {', '.join(public)}. A good one: {good}"
+            names = ", ".join(public)
+            yield f"{name} is not a question. The questions are {names}. A good one: {good}"
     yield from faults_of_answers(given, questions)
 
     file = request.get("config_file")
     config = get_user_config(file and str(file), request.get("default_config") or False)
     for fault in faults_of_answers(config["default_context"] or {}, questions):
-        yield f"{fault}. It is in the default_context of your configuration of cookiecutter"
+        yield f"{fault}. It is set in default_context in your cookiecutter configuration"
 
 
 def faults_of_answers(answers: Mapping[str, Any], questions: Mapping[str, Any]) -> Iterator[str]:
@@ -160,7 +161,7 @@ def faults_of_answers(answers: Mapping[str, Any], questions: Mapping[str, Any]) 
 def faults_of_choice(answer: object, choices: list[str]) -> Iterator[str]:
     if answer not in choices:
         # Texts, because a number, as YAML reads 3.13, is none of them.
-        yield f"is none of the texts {', '.join(map(repr, choices))}"
+        yield f"is not one of the texts {', '.join(map(repr, choices))}"
 
 
 def closest(answer: str, choices: list[str]) -> str:
@@ -171,7 +172,7 @@ def closest(answer: str, choices: list[str]) -> str:
 
 def faults_of_text(question: str, text: str) -> Iterator[str]:
     if any(mark in text for mark in TEMPLATE_MARKS):
-        yield f"has a template mark in it (one of {' '.join(TEMPLATE_MARKS)})"
+        yield f"contains template syntax ({' '.join(TEMPLATE_MARKS)})"
     elif question == "project_slug":
         yield from faults_of_slug(text)
     elif question == "package_name":
@@ -180,14 +181,14 @@ def faults_of_text(question: str, text: str) -> Iterator[str]:
         if not text.strip():
             yield "is empty"
         if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text):
-            yield "has a control character or a line break in it"
+            yield "contains a control character or a line break"
 
 
 def faults_of_slug(slug: str) -> Iterator[str]:
     if not SLUG.fullmatch(slug):
         yield (
             "cannot name a folder, an image and a Compose project: use lower-case letters and"
-            " digits, with single - or _ between them"
+            " digits, separated by single - or _"
         )
     if len(slug) > LONGEST:
         yield f"is longer than {LONGEST} characters"
@@ -197,13 +198,13 @@ def faults_of_slug(slug: str) -> Iterator[str]:
 
 def faults_of_package(package: str) -> Iterator[str]:
     if not PACKAGE.fullmatch(package):
-        yield "is not a package name: use lower-case letters, digits and _, with a letter first"
+        yield "is not a package name: use lower-case letters, digits and _, starting with a letter"
     if len(package) > LONGEST:
         yield f"is longer than {LONGEST} characters"
     if keyword.iskeyword(package):
-        yield "is a keyword of Python"
+        yield "is a Python keyword"
     if package in STDLIB:
-        yield "is the name of a module of Python's standard library"
+        yield "is the name of a module in Python's standard library"
     if package in DEPENDENCIES:
         yield "is the name of a library that the project depends on"
     if package in FOLDERS:
@@ -213,6 +214,6 @@ def faults_of_package(package: str) -> Iterator[str]:
 def faults_of_folder(folder: Path) -> Iterator[str]:
     if folder.is_dir() and any(folder.iterdir()):
         yield (
-            f"The folder {str(folder)!a} is not empty, and baking overwrites nothing."
-            " To update a baked project, run in it: cruft update"
+            f"The folder {str(folder)!a} is not empty, and baking overwrites nothing. To update a"
+            " baked project, run inside it: cruft update"
         )

@@ -37,8 +37,8 @@ class Jaeger(TraceStore):
             table.Panel()
             .title("Newest traces")
             .description(
-                "The newest traces with a span of the one service that stands above in Traces of. A"
-                " click on a row opens the trace on the Traces board."
+                "The newest traces with a span of the service chosen above in Traces of. Click a"
+                " row to open the trace on the Traces board."
             )
             .datasource(JAEGER)
             .no_value("No trace of this service in this time range")
@@ -59,8 +59,10 @@ class Jaeger(TraceStore):
         return trace_panel(
             JAEGER,
             {},
-            links="the logs of its trace, to the metrics of spans of its name, in all services of"
-            " its namespace, and to the spans that it is linked with",
+            links=(
+                "the logs of its trace, to the metrics of spans with its name, in all services of"
+                " its namespace, and to the spans that it is linked to"
+            ),
         )
 
     def linked_traces(self) -> Panel:

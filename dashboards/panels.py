@@ -37,8 +37,8 @@ GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
 
 NO_TRAFFIC = "No traffic in this time range"
 NO_SPAN_METRICS = (
-    "No traffic in this time range, or no metrics of spans: the Collector makes them with its"
-    " connector span_metrics, see docs/joining.md"
+    "No traffic in this time range, or no span metrics: the Collector's connector span_metrics"
+    " makes them, see docs/joining.md"
 )
 """Of panels that ask for them: Grafana cannot tell the two reasons apart."""
 NO_SERVICE_GRAPH = NO_SPAN_METRICS.replace("span_metrics", "service_graph")

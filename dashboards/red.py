@@ -30,7 +30,7 @@ def by(label: str) -> list[timeseries.Panel]:
 def durations() -> heatmap.Panel:
     return heat_map(
         "How long it took",
-        "How many requests and messages took how long. A dot is a sample: it leads to its trace.",
+        "Requests and messages, by how long they took. A dot is a sample: it leads to its trace.",
         series(total(f"increase({_DURATIONS}[{WINDOW}])", "le"), "{{le}}", exemplars=True),
         empty=NO_SPAN_METRICS,
     )
@@ -59,7 +59,8 @@ def _errors(label: str) -> timeseries.Panel:
 def _duration(label: str) -> timeseries.Panel:
     return time_series(
         "Duration, 95th percentile",
-        "How long all but the slowest twentieth took. A dot is a sample: it leads to its trace.",
+        "95 % of the requests and messages took no longer than this. A dot is a sample: it leads"
+        " to its trace.",
         SECONDS,
         series(quantile(0.95, _DURATIONS, label), f"{{{{{label}}}}}", exemplars=True),
         empty=NO_SPAN_METRICS,

@@ -31,9 +31,9 @@ class Tempo(TraceStore):
     def newest_traces(self) -> Panel:
         newest = _table(
             "Newest traces",
-            "The newest traces with a span of what is chosen above, as soon as they are ten"
-            " seconds old. Spans and status are those of the whole trace. A click on a row opens"
-            " the trace on the Traces board.",
+            "The newest traces with a span that matches the choice above, once they are ten"
+            " seconds old. Spans and status are those of the whole trace. Click a row to open the"
+            " trace on the Traces board.",
             f"{{ {NEWEST} }} && {OF_THE_TRACE} with (most_recent=true)",
             empty="No trace in this time range: send a request, or widen the range",
         )
@@ -46,9 +46,9 @@ class Tempo(TraceStore):
             .type("traces")
             .title("Trace")
             .description(
-                "The trace that was clicked in a table of traces. A span's own links lead to the"
-                " logs of its service in this trace, to the metrics of its service's spans of this"
-                " name and to the spans that it is linked with."
+                "The trace that you clicked in a table of traces. The links of a span lead to the"
+                " logs of its service in this trace, to the metrics of its service's spans with"
+                " this name, and to the spans that it is linked to."
             )
             .datasource(TEMPO)
             .no_value("Click a trace in a table of this board")
@@ -65,8 +65,8 @@ class Tempo(TraceStore):
     def linked_traces(self) -> Panel:
         return _table(
             "Traces that link to it",
-            "Traces that were caused by the open one and yet have a root of their own: batches and"
-            " replays. A click on a row opens the trace.",
+            "Traces that the open one caused but that have a root of their own: batches and"
+            " replays. Click a row to open the trace.",
             # By equality, since a pattern finds none; Tempo writes ids in tables as it compares
             # them, without the zeros that they begin with.
             f"{{ link:traceID = `${TRACE_ID}` }} && {OF_THE_TRACE}",

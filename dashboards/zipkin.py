@@ -16,11 +16,11 @@ class Zipkin(TraceStore):
     def newest_traces(self) -> Panel:
         return log_lines(
             "Newest traces",
-            "What the newest traces logged: Grafana does not search in Zipkin, whose own page does."
-            " Open a line, and its trace opens from there on this board.",
+            "What the newest traces logged: Grafana cannot search Zipkin, but Zipkin's own page"
+            " can. Open a line to open its trace on this board.",
             '{service_name=~".+", service_name=~"$service"}'
             ' | deployment_environment_name=~"$environment" | trace_id!=""',
-            empty="No trace has logged anything in this time range",
+            empty="No trace logged anything in this time range",
         )
 
     def traces_of_service(self) -> Panel:
@@ -31,8 +31,10 @@ class Zipkin(TraceStore):
         return trace_panel(
             ZIPKIN,
             {"queryType": "traceID"},
-            links="the logs of its trace, and to the metrics of spans of its name, in all services"
-            " of its namespace",
+            links=(
+                "the logs of its trace, and to the metrics of spans with its name, in all services"
+                " of its namespace"
+            ),
         )
 
     def linked_traces(self) -> Panel:

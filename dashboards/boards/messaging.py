@@ -45,7 +45,7 @@ def board() -> Dashboard:
     return board_with(
         "messaging",
         "Messaging",
-        "Does every message that is published get processed, how soon, and which do not?",
+        "Is every published message processed, how soon, and which ones are not?",
         Row(8, [published(), consumed()]),
         Row(8, [lag(), waiting()]),
         Row(8, [processing(), in_process()]),
@@ -86,7 +86,7 @@ def lag() -> timeseries.Panel:
     return time_series(
         "Lag",
         "Messages that a consumer group has not acknowledged. A line that only rises is a group"
-        " that does not keep up, or is not there.",
+        " that does not keep up or is not running.",
         COUNT,
         series(total(chosen("messaging_consumer_lag"), CHANNEL, GROUP), BY_GROUP),
         empty="No lag is known: is the broker up, and the lag exporter?",
@@ -108,7 +108,7 @@ def waiting() -> timeseries.Panel:
 def waiting_heat_map() -> heatmap.Panel:
     return heat_map(
         "Time in the channel",
-        "How many messages waited how long between publication and receipt.",
+        "Messages, by how long they waited between publication and receipt.",
         series(
             total(f"increase({chosen('messaging_receive_delay_seconds_bucket')}[{WINDOW}])", "le"),
             "{{le}}",
@@ -132,8 +132,8 @@ def in_process() -> timeseries.Panel:
     spent = chosen("faststream_received_processed_messages_duration_seconds_sum")
     return time_series(
         "In process",
-        "Messages being handled at the same time: on average, from the time that was spent on them,"
-        " and at the moment of the scrape, which also shows those that never end.",
+        "Messages being handled at the same time: the average, computed from processing times, and"
+        " the number at each scrape, which includes those that never end.",
         COUNT,
         series(total(rate(spent), CHANNEL), f"{BY_CHANNEL}, on average"),
         series(
@@ -145,7 +145,7 @@ def in_process() -> timeseries.Panel:
 def processing_outcomes() -> timeseries.Panel:
     return time_series(
         "Processed, by outcome",
-        "Messages that handlers finished per second, by what became of them.",
+        "Messages that handlers finished per second, by outcome.",
         PER_SECOND,
         series(
             total(rate(chosen("faststream_received_processed_messages_total")), CHANNEL, "status"),
@@ -157,7 +157,7 @@ def processing_outcomes() -> timeseries.Panel:
 def size() -> timeseries.Panel:
     return time_series(
         "Payload size, 95th percentile",
-        "Bytes of a received message's body; a batch counts as one.",
+        "Size of a received message's body, in bytes; a batch counts as one message.",
         BYTES,
         series(
             quantile(0.95, chosen("faststream_received_messages_size_bytes_bucket"), CHANNEL),
@@ -169,8 +169,8 @@ def size() -> timeseries.Panel:
 def retries() -> timeseries.Panel:
     return counts(
         "Retries",
-        "Attempts beyond the first, by destination. A message that the last one fails, too, goes to"
-        " the dead letters.",
+        "Attempts beyond the first, by destination. A message whose last attempt fails goes to the"
+        " dead letters.",
         series(total(grown(chosen("messaging_retries_total")), CHANNEL), BY_CHANNEL),
         empty=NO_TROUBLE,
     )
@@ -179,7 +179,7 @@ def retries() -> timeseries.Panel:
 def dead_letters() -> timeseries.Panel:
     return counts(
         "Dead letters",
-        "Messages given up, by the channel that they came from and the type of their error.",
+        "Messages sent to the dead letters, by their channel and the type of their error.",
         series(
             total(grown(chosen("messaging_dead_letters_total")), CHANNEL, "error_type"),
             f"{BY_CHANNEL}, {{{{error_type}}}}",
@@ -207,11 +207,10 @@ def copies_missing() -> timeseries.Panel:
     missing = select("channel:replicas_missing:sum", DESTINATION, ENVIRONMENT)
     return time_series(
         "Copies missing",
-        "Copies of messages that a channel is configured with and that are lost or behind, over all"
-        " of its partitions.",
+        "Configured replicas of a channel that are missing or behind, summed over its partitions.",
         COUNT,
         series(total(missing, CHANNEL), BY_CHANNEL),
-        empty="The broker does not tell, or the recording rules are not loaded",
+        empty="The broker does not report replicas, or the recording rules are not loaded",
     )
 
 

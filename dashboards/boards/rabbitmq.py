@@ -14,7 +14,7 @@ def board() -> Dashboard:
     return board_with(
         "rabbitmq",
         "RabbitMQ",
-        "Does each node accept messages, for how long still, and does it reach the others?",
+        "Does each node accept messages, is it near its limits, and does it reach the others?",
         Row(8, [alarms(), unreachable()]),
         Row(8, [disk(), memory()]),
     )
@@ -35,7 +35,7 @@ def alarms() -> timeseries.Panel:
 def unreachable() -> timeseries.Panel:
     return time_series(
         "Nodes out of reach",
-        "How many nodes of its cluster a node does not reach. A single node has none to reach.",
+        "How many nodes of its cluster a node does not reach. Always 0 for a single node.",
         COUNT,
         series("rabbitmq_unreachable_cluster_peers_count", "{{instance}}"),
         empty=NOT_SCRAPED,
@@ -45,7 +45,8 @@ def unreachable() -> timeseries.Panel:
 def disk() -> timeseries.Panel:
     return time_series(
         "Free disk",
-        "Bytes that are free where a node keeps its messages, and where it raises its alarm.",
+        "Free bytes on the disk with a node's messages, and the limit below which it raises an"
+        " alarm.",
         BYTES,
         series("rabbitmq_disk_space_available_bytes", "{{instance}}"),
         series("rabbitmq_disk_space_available_limit_bytes", "{{instance}}, alarm"),
@@ -56,7 +57,7 @@ def disk() -> timeseries.Panel:
 def memory() -> timeseries.Panel:
     return time_series(
         "Memory",
-        "Bytes that a node uses, and where it raises its alarm.",
+        "Bytes that a node uses, and the limit above which it raises an alarm.",
         BYTES,
         series("rabbitmq_process_resident_memory_bytes", "{{instance}}"),
         series("rabbitmq_resident_memory_limit_bytes", "{{instance}}, alarm"),

@@ -45,8 +45,8 @@ def board(store: TraceStore) -> Dashboard:
     return board_with(
         "service",
         "Service",
-        "How does one service fare: its requests and handlers, its logs beside its traces, its"
-        " process? Choose it above.",
+        "How is one service doing: its requests and handlers, its logs beside its traces, its"
+        " process? Choose the service above.",
         Row(7, red.by("service_name")),
         Row(7, [requests(), request_errors(), request_durations()]),
         Row(8, [handlers()]),
@@ -72,7 +72,7 @@ def request_errors() -> timeseries.Panel:
     failed = total(rate(_answered("count", f'{STATUS}=~"5.."'), SPARSE), *ROUTE)
     return _http(
         "HTTP: errors",
-        "The share of requests that were answered with a server error (5xx), by route.",
+        "The share of requests answered with a server error (5xx), by route.",
         SHARE,
         series(share(failed, total(rate(_answered("count"), SPARSE), *ROUTE)), BY_ROUTE),
     )
@@ -81,7 +81,7 @@ def request_errors() -> timeseries.Panel:
 def request_durations() -> timeseries.Panel:
     return _http(
         "HTTP: duration, 95th percentile",
-        "How long all but the slowest twentieth of the requests took, by route and status. A dot is"
+        "95 % of the requests took no longer than this, by route and status. A dot is"
         " a sample: it leads to its trace.",
         SECONDS,
         series(
@@ -101,8 +101,8 @@ def handlers() -> table.Panel:
     durations = _received("faststream_received_processed_messages_duration_seconds_bucket")
     return joined_table(
         "Handlers",
-        "What each handler of the service did in the time range. Not acked: the handler"
-        " rejected the message, sent it back or failed.",
+        "What each handler of the service did in the time range. Not acked: the handler rejected"
+        " the message, requeued it or failed.",
         {"service_name": "Service", "handler": "Handler of"},
         {
             "Processed": (PER_SECOND, done),
@@ -132,8 +132,7 @@ def instances() -> timeseries.Panel:
     started = _process_metric("process_start_time_seconds", 'job="services"')
     return time_series(
         "Instances and restarts",
-        "Instances that answer Prometheus, and how often one of them was restarted within half an"
-        " hour.",
+        "Instances that answer Prometheus, and the most restarts of any of them in half an hour.",
         COUNT,
         series(
             total(_process_metric("service:instances:count"), "service_name"), "{{service_name}}"
@@ -146,7 +145,7 @@ def instances() -> timeseries.Panel:
 def cpu() -> timeseries.Panel:
     return _process(
         "CPU",
-        "Cores in use, of one process. A service with one event loop cannot use more than one.",
+        "CPU cores in use by one process. A service with one event loop cannot use more than one.",
         COUNT,
         total(
             rate(_process_metric("process_cpu_time_seconds_total"), SPARSE),
@@ -180,8 +179,8 @@ def loop_delay() -> timeseries.Panel:
 def garbage() -> timeseries.Panel:
     return time_series(
         "Garbage collections",
-        "Runs of Python's garbage collector since the process began, by generation; those of the"
-        " last one cost most.",
+        "Runs of Python's garbage collector since the process started, by generation; the oldest"
+        " generation costs most.",
         COUNT,
         series(
             total(

@@ -54,8 +54,8 @@ def board() -> Dashboard:
     return board_with(
         "slo",
         "SLO",
-        "Do flows end well and soon enough, from the first message to the end of the last"
-        " process, and how fast is the error budget spent?",
+        "Do flows succeed in time, from the first message to the end of the last handler, and how"
+        " fast is the error budget spent?",
         Row(5, [good(), objective(), budget(), burn_now(), ended()], [5, 4, 5, 5, 5]),
         Row(8, [burn(), bad_flows()]),
         Row(8, [durations(), latency()]),
@@ -109,7 +109,7 @@ def good() -> stat.Panel:
 def objective() -> stat.Panel:
     return single(
         "Objective",
-        "The share of flows that are to succeed in time. It stands in the recording rules.",
+        "The share of flows that should succeed in time. It is set in the recording rules.",
         SHARE,
         instant("flow:objective:ratio", "objective"),
         empty="The recording rules are not loaded",
@@ -121,8 +121,8 @@ def objective() -> stat.Panel:
 def budget() -> stat.Panel:
     return single(
         "Error budget left, 3 days",
-        "What is left of the bad flows that three days may have: 1 is all, below 0 the objective is"
-        " missed.",
+        "The part left of the bad flows allowed in three days: 1 is all of it; below 0 the"
+        " objective is missed.",
         SHARE,
         instant(f"1 - {burn_rate('3d')}", FLOW),
         empty=NO_FLOWS,
@@ -134,7 +134,7 @@ def budget() -> stat.Panel:
 def burn_now() -> stat.Panel:
     return single(
         "Burn rate, last hour",
-        "How fast the budget is spent: at 1 it lasts exactly as long as it should.",
+        "How fast the error budget is spent: at 1 it lasts exactly its full period.",
         COUNT,
         instant(burn_rate("1h"), FLOW),
         empty=NO_FLOWS,
@@ -146,7 +146,7 @@ def burn_now() -> stat.Panel:
 def ended() -> stat.Panel:
     return single(
         "Flows ended",
-        "Flows that ended per second, whether well or not, averaged over five minutes.",
+        "Flows that ended per second, successful or not, averaged over five minutes.",
         PER_SECOND,
         instant(ended_rate("5m"), FLOW),
         empty=NO_FLOWS,
@@ -158,8 +158,8 @@ def ended() -> stat.Panel:
 def burn() -> timeseries.Panel:
     return time_series(
         "Burn rate",
-        "How fast the budget is spent, over several windows: the short ones tell that it is still"
-        " so, the long ones that it matters. An alert needs both.",
+        "How fast the error budget is spent, over several windows: the short ones show that the"
+        " problem continues, the long ones that it is significant. An alert needs both.",
         COUNT,
         *(series(burn_rate(window), f"{FLOW}, {window}") for window in BURN_WINDOWS),
         empty=NO_FLOWS,
@@ -174,8 +174,8 @@ def bad_flows() -> timeseries.Panel:
     late = f"{total(rate(succeeded), CHANNEL)} - {total(rate(in_time), CHANNEL)}"
     return time_series(
         "Bad flows, by where they ended",
-        "Flows that failed, flows that succeeded too late (after five seconds), and requests that"
-        " got a server error before their first message, per second.",
+        "Flows that failed, flows that succeeded too late (after more than five seconds), and"
+        " requests that got a server error before their first message, per second.",
         PER_SECOND,
         series(total(rate(failed), CHANNEL), "{{messaging_destination_template}}, failed"),
         series(late, "{{messaging_destination_template}}, late"),
@@ -190,7 +190,7 @@ def bad_flows() -> timeseries.Panel:
 def durations() -> heatmap.Panel:
     return heat_map(
         "Duration of flows",
-        "How many flows took how long, from the first publish to the end of the last process.",
+        "Flows, by how long they took from the first publish to the end of the last handler.",
         series(total(f"increase({_chosen('bucket')}[{WINDOW}])", "le"), "{{le}}"),
         empty=NO_FLOWS,
     )
@@ -199,7 +199,7 @@ def durations() -> heatmap.Panel:
 def latency() -> timeseries.Panel:
     return time_series(
         "Duration of flows, percentiles",
-        "From the first publish to the end of the last process.",
+        "From the first publish to the end of the last handler.",
         SECONDS,
         *(series(quantile(q, _chosen("bucket")), f"{q * 100:g} %") for q in (0.5, 0.95, 0.99)),
         empty=NO_FLOWS,
@@ -223,9 +223,9 @@ def by_destination() -> timeseries.Panel:
 def against_usual() -> timeseries.Panel:
     return time_series(
         "Rate of flows, against the usual",
-        "Flows that ended per second, averaged over a quarter of an hour, and as many as usual at"
-        " this time of day: on the same day a week before, or on the median of seven days if it is"
-        " less. The usual is that of all services and destinations, and needs a week of history.",
+        "Flows that ended per second, averaged over 15 minutes, and the usual rate at this time of"
+        " day: that of the same day a week before, or the median of seven days if that is lower."
+        " The usual rate covers all services and destinations, and needs a week of history.",
         PER_SECOND,
         series(total(rate(_chosen("count"), "15m"), *PROJECT), f"{FLOW}, now"),
         # It lacks these labels, so that choosing a service or a destination leaves it out.
@@ -237,8 +237,8 @@ def against_usual() -> timeseries.Panel:
 def alerts() -> table.Panel:
     return joined_table(
         "Alerts",
-        "Alerts of Prometheus that fire, or are about to, but no heartbeat, which always does. Each"
-        " has a runbook: see Alerting.",
+        "Prometheus alerts that are firing or pending, without the heartbeat, which always fires."
+        " Each has a runbook: see Alerting.",
         {"alertname": "Alert", "severity": "Severity", "alertstate": "State"},
         {"Series": (COUNT, f"count by (alertname, severity, alertstate) ({ACTIVE})")},
         empty="No alert fires",

@@ -23,7 +23,7 @@ from ..promql import ENVIRONMENT, RANGE, SERVICE, SPARSE, rate, select, total
 SIGNALS = {"spans": "spans", "log_records": "log records", "metric_points": "metric points"}
 NOT_SCRAPED = "The Collector is not scraped"
 NO_RULES = "The recording rules are not loaded"
-NO_SDK = "No SDK tells: see OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+NO_SDK = "No SDK reports it: see OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 
 REFUSED = "telemetry:refused:rate5m"
@@ -38,7 +38,7 @@ def board() -> Dashboard:
         "telemetry",
         "Telemetry",
         "Is what I see complete? Follows traces, metrics and logs from the services through the"
-        " Collector into the stores.",
+        " Collector to the stores.",
         Row(7, [whole(), losses()], [6, 18]),
         Row(7, [sdk_exports(), sdk_queues(), scrapes(), services()]),
         Row(7, [accepted(), refused(), sent(), queues()]),
@@ -52,8 +52,8 @@ def whole() -> stat.Panel:
     lost = f"(sum(max_over_time({LOST}[{RANGE}])) or vector(0))"
     return single(
         "Telemetry is",
-        "Whole: everything that is scraped answers, and no span, log record or metric point got"
-        " lost in the time range. Otherwise the panels here say where.",
+        "Whole: every scraped target answers, and no span, log record or metric point was lost in"
+        " the time range. Otherwise the panels here say where.",
         COUNT,
         # Nothing is known without the rules, of which one always has an answer.
         instant(
@@ -67,18 +67,18 @@ def whole() -> stat.Panel:
 def losses() -> timeseries.Panel:
     return time_series(
         "Lost within ten minutes",
-        "Spans, log records and metric points that got lost, by where and why.",
+        "Spans, log records and metric points that were lost, by where and why.",
         COUNT,
         series(f"{LOST} > 0", "{{signal}}, {{stage}} {{service_name}}{{exporter}}, {{reason}}"),
-        empty="Nothing got lost in this time range",
+        empty="Nothing was lost in this time range",
     )
 
 
 def sdk_queues() -> timeseries.Panel:
     return time_series(
         "SDK: queue fill",
-        "How full the queues are in which a service keeps what it has not exported yet. A full one"
-        " drops the oldest.",
+        "Fill level of the queues that hold a service's telemetry until it is exported. A full"
+        " queue drops the oldest.",
         SHARE,
         *(
             series(
@@ -126,7 +126,7 @@ def accepted() -> timeseries.Panel:
 def refused() -> timeseries.Panel:
     return time_series(
         "Collector: refused",
-        "What the Collector sent back for want of memory. Senders that try again lose nothing.",
+        "What the Collector refused for lack of memory. Senders that retry lose nothing.",
         PER_SECOND,
         series(f"{REFUSED} > 0", "{{signal}}, {{receiver}}"),
         empty="Nothing was refused in this time range",
@@ -152,8 +152,8 @@ def sent() -> timeseries.Panel:
 def queues() -> timeseries.Panel:
     return time_series(
         "Collector: queue fill",
-        "How full each exporter's queue is. It fills while a store is away and empties when it is"
-        " back; a full one loses what comes next.",
+        "How full each exporter's queue is. It fills while a store is down and drains when it is"
+        " back; a full queue loses what arrives next.",
         SHARE,
         series(
             "max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
@@ -193,7 +193,7 @@ def restarts() -> timeseries.Panel:
 def disk() -> timeseries.Panel:
     return time_series(
         "Free disk",
-        "The share of the disk under the Collector's queue that is free: with Docker, that of all"
+        "The free share of the disk that holds the Collector's queue: with Docker, the disk of all"
         " volumes.",
         SHARE,
         series("disk:free:ratio", "{{device}}"),
@@ -214,14 +214,14 @@ def alerting() -> timeseries.Panel:
             "sum by (alertmanager) (increase(prometheus_notifications_errors_total[10m])) > 0",
             "not sent to {{alertmanager}}",
         ),
-        empty="No rule failed, and no alert got lost, in this time range",
+        empty="No rule failed and no alert was lost in this time range",
     )
 
 
 def trace_store() -> timeseries.Panel:
     return time_series(
         "Trace store: spans taken",
-        "Spans that the trace backend takes per second, as it counts them itself.",
+        "Spans that the trace backend accepts per second, by its own count.",
         PER_SECOND,
         series(TAKEN, "{{stage}}"),
         empty="The trace backend is not scraped",
@@ -231,7 +231,7 @@ def trace_store() -> timeseries.Panel:
 def log_store() -> timeseries.Panel:
     return time_series(
         "Log store: lines taken",
-        "Log records that Loki takes per second.",
+        "Log records that Loki accepts per second.",
         PER_SECOND,
         series(f"sum({rate('loki_distributor_lines_received_total')})", "taken"),
         empty="Loki is not scraped",
@@ -241,7 +241,7 @@ def log_store() -> timeseries.Panel:
 def metric_store() -> timeseries.Panel:
     return time_series(
         "Metric store: samples taken",
-        "Samples that Prometheus takes per second, scraped and sent to it.",
+        "Samples that Prometheus ingests per second, scraped and pushed.",
         PER_SECOND,
         series(f"sum({rate('prometheus_tsdb_head_samples_appended_total')})", "taken"),
         empty="Prometheus is not scraped",
@@ -251,7 +251,7 @@ def metric_store() -> timeseries.Panel:
 def series_kept() -> timeseries.Panel:
     return time_series(
         "Metric store: series",
-        "Series that Prometheus has in memory. Restarts, retries and new ids must not add to them.",
+        "Series that Prometheus has in memory. Restarts, retries and new ids must not add any.",
         COUNT,
         series("sum(prometheus_tsdb_head_series)", "series"),
         empty="Prometheus is not scraped",
@@ -261,8 +261,8 @@ def series_kept() -> timeseries.Panel:
 def size() -> timeseries.Panel:
     return time_series(
         "Metric store: size",
-        "What Prometheus's data takes of the size that it may have. Beyond it the oldest is deleted"
-        " early.",
+        "The size of Prometheus's data, as a share of its limit. Beyond the limit, the oldest data"
+        " is deleted early.",
         SHARE,
         series("prometheus:size:ratio", "size"),
         empty=f"{NO_RULES}, or the size has no limit",
@@ -274,7 +274,7 @@ def size() -> timeseries.Panel:
 def services() -> timeseries.Panel:
     return time_series(
         "Services scraped",
-        "Instances of services that answer Prometheus, without the lag exporters.",
+        "Service instances that answer Prometheus, without the lag exporters.",
         COUNT,
         series("services:scraped:count", "instances"),
         empty=NO_RULES,

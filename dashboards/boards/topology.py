@@ -66,8 +66,8 @@ def board() -> Dashboard:
     return board_with(
         "topology",
         "Topology",
-        "Which service publishes to which channel, who consumes it, and where does it fail or"
-        " wait? Rates are averages over the time range; point at a node to read its edges.",
+        "Which service publishes to which channel, who consumes it, and where do messages fail or"
+        " wait? Rates are averages over the time range; hover over a node to read its edges.",
         Row(17, [services_and_channels()]),
         Row(7, [publishers()]),
         Row(7, [consumers()]),
@@ -79,11 +79,11 @@ def services_and_channels() -> nodegraph.Panel:
     return _linked(
         graph(
             "Services and channels",
-            "Services publish to channels, channels go to every consumer group. On a service:"
-            " requests and messages per second, and the share that failed; on a channel: messages"
-            " per second, and how many wait. On an edge: messages per second, the share that failed"
-            " and the 95th percentile of the time in the channel. Orange: some failed; red: 5 % or"
-            " more.",
+            "Services publish to channels; every consumer group of a channel gets its messages. On"
+            " a service: requests and messages per second, and the share that failed; on a channel:"
+            " messages per second, and how many wait. On an edge: messages per second, the share"
+            " that failed and the 95th percentile of the time in the channel. Orange: some failed;"
+            " red: 5 % or more.",
             nodes=f"{_service_nodes()}\nor\n{_channel_nodes()}",
             edges=f"{_publish_edges()}\nor\n{_consume_edges()}",
             empty=NO_SPAN_METRICS,
@@ -100,8 +100,9 @@ def services() -> nodegraph.Panel:
     return _linked(
         graph(
             "Services",
-            "Which service's spans are the parents of which other's: the service graph, paired span"
-            " by span. What only links to its cause, as a batch does, is in the graph above alone.",
+            "Which services' spans are parents of which other services' spans: the service graph,"
+            " paired span by span. Whatever only links to its cause, such as a batch, is only in"
+            " the graph above.",
             nodes=_graph_nodes(),
             edges=_graph_edges(),
             empty=NO_SERVICE_GRAPH,
@@ -119,7 +120,7 @@ def publishers() -> table.Panel:
     durations = select(DURATION, *EVERYTHING_CHOSEN, SENDS)
     return joined_table(
         "Who publishes",
-        "Each edge from a service to a channel. p95: the 95th percentile, of what it took to send.",
+        "Each edge from a service to a channel. p95: the 95th percentile of the time to send.",
         {SERVICE: "Service", CHANNEL: "Channel"},
         {
             "Rate": (PER_SECOND, sent),
@@ -135,9 +136,9 @@ def consumers() -> table.Panel:
     durations = select(DURATION, *EVERYTHING_CHOSEN, PROCESSES)
     return joined_table(
         "Who consumes",
-        "Each edge from a channel to a consumer group of a service. A batch fails, and is"
-        " processed, as one. p95: the 95th percentile, of the time in the channel and of the"
-        " processing.",
+        "Each edge from a channel to a consumer group of a service. A batch is processed, and"
+        " fails, as one. p95: the 95th percentiles of the time in the channel and of the processing"
+        " time.",
         {CHANNEL: "Channel", GROUP: "Consumer group", SERVICE: "Service"},
         {
             "Rate": (PER_SECOND, total(rate(RECEIVED, RANGE), *CONSUMER)),

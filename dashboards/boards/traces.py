@@ -28,8 +28,8 @@ def board(store: TraceStore) -> Dashboard:
     return board_with(
         "traces",
         "Traces",
-        "Which requests came lately, how did they fare, and where did each spend its time?"
-        " Click a trace in the list: it opens below, with its logs and what it led to.",
+        "Which requests came recently, how did they go, and where did each spend its time? Click a"
+        " trace in the list: it opens below, with its logs and what it caused.",
         Row(6, [*red.by("service_name")]),
         Row(8, [red.durations(), slowest_operations()], [10, 14]),
         Row(12, [store.newest_traces()]),
@@ -59,7 +59,7 @@ def slowest_operations() -> table.Panel:
     of_these = f"and on ({', '.join(OPERATION)}) {slowest}"
     return joined_table(
         "Slowest operations",
-        "The ten kinds of span that took longest, by the 95th percentile over the time range.",
+        "The ten span names that took longest, by the 95th percentile over the time range.",
         {"service_name": "Service", "span_name": "Operation"},
         {
             "95th percentile": (SECONDS, slowest),

@@ -18,7 +18,7 @@ def test_a_missing_server_is_named_in_one_sentence(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda *args, **options: None)
     with (
-        pytest.raises(NoEmbeddedBroker, match=r"^There is no nats-server here: install [^\n]*$"),
+        pytest.raises(NoEmbeddedBroker, match=r"^nats-server is missing: install [^\n]*$"),
         embedded_broker(project_with(tmp_path, "nats")),
     ):
         pass

@@ -62,7 +62,7 @@ def test_without_running_services_it_says_how_to_start_them(
         program(project.root / "docker", docker)
     done = execute(project, "dead-letters")
     assert done.returncode == 1
-    assert done.stderr.startswith("No services are running: start them by `make up`, or ")
+    assert done.stderr.startswith("No services are running: run `make up`, or ")
 
 
 def test_a_run_is_found_while_it_lasts(project: Project) -> None:

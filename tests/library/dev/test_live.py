@@ -74,5 +74,5 @@ def test_a_linked_trace_is_shown_beneath_its_cause(screen: Screen) -> None:
 
 def test_problems_are_shown_once(screen: Screen) -> None:
     shown = screen.after(ROOT, ROOT)
-    assert "came twice" in shown
+    assert "arrived twice" in shown
     assert screen.after() == ""

@@ -241,7 +241,7 @@ def test_code_with_long_names_is_formatted(project: Project) -> None:
         (["import"], "NAME=import cannot name"),
         (["a" * 41], "cannot name"),
         ([""], "NAME= cannot name"),
-        (["stock"], "NAME=stock is taken: a Compose file has it"),
+        (["stock"], "NAME=stock is taken: a Compose file has a service of that name"),
         (["kafka"], "NAME=kafka is taken"),
         (["otel-collector"], "NAME=otel-collector is taken"),
         (["metrics"], "NAME=metrics is taken"),

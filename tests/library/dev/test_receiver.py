@@ -166,7 +166,7 @@ def test_resource_without_a_name_and_a_repeated_span_are_problems(receiver: Otlp
         "span 'work' of an unnamed service: its resource has no service.name"
     ]
     receiver.receive("traces", request(), "grpc", ())
-    assert "came twice" in receiver.problems[-1]
+    assert "arrived twice" in receiver.problems[-1]
 
 
 def test_waiting_says_what_did_not_come(receiver: OtlpReceiver) -> None:

@@ -140,7 +140,7 @@ def test_names_cannot_move_the_cursor_or_pass_for_markup() -> None:
 
 
 def test_no_span_is_no_error() -> None:
-    assert draw([]) == [f"Trace {TRACE}: no span of it has arrived"]
+    assert draw([]) == [f"Trace {TRACE}: none of its spans has arrived"]
 
 
 @pytest.mark.parametrize(

@@ -59,5 +59,5 @@ def test_each_span_and_each_record_arrives_once(sink: OtlpReceiver, start: Start
     for process in processes:
         output = process.output.read_text()
         assert output.count("Using the providers that opentelemetry-instrument") == 1
-        assert output.count("Replaced OpenTelemetry's handler") == 1
+        assert output.count("Replaced the handler that opentelemetry-instrument added") == 1
         assert "not allowed" not in output

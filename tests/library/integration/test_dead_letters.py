@@ -235,7 +235,9 @@ def test_records_of_others_are_listed_and_stay(kafka: str, program: Program) -> 
     done = program("replay", "--all")
     assert done.code == 1
     assert done.out.endswith("1 sent, 5 not\n")
-    assert "0/0 not sent: it does not say which channel it came from; --to names one\n" in done.err
+    assert (
+        "0/0 not sent: it does not say which channel it came from; name one with --to\n" in done.err
+    )
     assert [record.value for record in events(kafka)] == [b"good"]
     assert program("discard", *(f"0/{n}" for n in range(5))).code == 0
     assert dead_letters(program) == []
@@ -277,15 +279,19 @@ def test_what_an_earlier_version_wrote_is_respected(kafka: str, program: Program
     [
         (["replay"], 2, "say which: "),
         (["replay", "--all", "0/0"], 2, "not both"),
-        (["replay", "0-0"], 2, "0-0 is not <partition>/<offset>, such as 0/12"),
-        (["discard", "00/0"], 2, "00/0 is not <partition>/<offset>"),
+        (["replay", "0-0"], 2, "0-0 is not an id of the form <partition>/<offset>, such as 0/12"),
+        (["discard", "00/0"], 2, "00/0 is not an id of the form"),
         (["replay", "--topic", "x"], 2, "unrecognized arguments: --topic"),
         (["dead-letters", "--limit", "0"], 2, "0 is not a number from 1"),
         (["replay", "0/7"], 1, "There is no dead letter 0/7."),
         (["replay", "0/0", "0/1"], 1, "There is no dead letter 0/1"),
         (["discard", "9/0"], 1, "There is no dead letter 9/0."),
         (["replay", "0/0"], 1, "0/0 was already replayed; replay --again sends it once more.\n"),
-        (["replay", "0/0", "--again", "--to", "gone"], 1, "There is no channel gone (--to).\n"),
+        (
+            ["replay", "0/0", "--again", "--to", "gone"],
+            1,
+            "The channel gone (--to) does not exist.",
+        ),
     ],
 )
 def test_an_impossible_replay_is_an_error_and_sends_nothing(

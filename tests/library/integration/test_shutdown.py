@@ -112,7 +112,7 @@ def test_what_is_lost_at_the_end_is_counted(start: Start) -> None:
         assert process.stop() == 0
 
     (lost,) = re.findall(
-        r"not all exported within 1\.0 s: (\d+) spans and (\d+) log records are lost",
+        r"Not all telemetry was exported within 1\.0 s: (\d+) spans and (\d+) log records are lost",
         process.output.read_text(),
     )
     assert int(lost[0]) == 2 * PINGS  # POST, send

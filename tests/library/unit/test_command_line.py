@@ -38,7 +38,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("app", "reason"),
     [
-        ("", "No project is named"),
+        ("", "No project is given"),
         ("order-flow", "is not the name of a Python package"),
         ("order_flow.py/", "is not the name of a Python package"),
         ("ordre_flow", "there is no package ordre_flow here"),

@@ -578,11 +578,11 @@ async def test_a_dead_letter_that_cannot_be_sent_stays_open_with_a_reason(
     outcomes = {one.dead_letter.id: one.reason for one in await operator.replay()}
 
     assert outcomes == {
-        gone: "there is no channel gone; --to names another",
+        gone: "the channel gone does not exist; name another with --to",
         circular: "it would go back to dead-letters",
-        stranger: "it does not say which channel it came from; --to names one",
+        stranger: "it does not say which channel it came from; name one with --to",
         truncated: "it was too large, so some of its headers and body was cut; the original is"
-        " message 2/41 of events, as long as that channel keeps it",
+        " message 2/41 of events, while that channel still keeps it",
         good: "",
     }
     assert await operator.open() == [gone, circular, stranger, truncated]

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Starts the Collector. A damaged file of its queue ends it at each start, or as soon as it reads the damaged place.
-# Then the queue's files are moved to the folder `damaged` beside them, so that the next start, by the restart
-# policy, has an empty queue. The alert TelemetryLost reports it; docs/runbook.md says what to do with the files.
+# Starts the Collector. A damaged queue file makes it exit at every start, or once it reads the damaged part. The
+# queue's files are then moved to the folder `damaged` beside them, so that the next start, by the restart policy,
+# has an empty queue. The alert TelemetryLost reports it; docs/runbook.md says what to do with the files.
 queue=${QUEUE_DIRECTORY:-/var/lib/otelcol}
 box=${BUSYBOX-/busybox} # the image has no other program
 log=$queue/log # not in /tmp: after a restart, some versions of runc let only root write there
 
 $box rm -f "$log"
 $box mkfifo "$log"
-# Passes the log on, and ends with 3 after a panic in the queue's database, or if that could not be opened. The first
-# goroutine that Go lists is the one that panicked.
+# Passes the log on, and exits with 3 after a panic in the queue's database, or if the database could not be
+# opened. The first goroutine that Go lists is the one that panicked.
 $box awk '{ print; fflush() }
     /^goroutine / { listed++ }
     listed == 1 && /^go\.etcd\.io\/bbolt[.\/]/ { found = 3 }

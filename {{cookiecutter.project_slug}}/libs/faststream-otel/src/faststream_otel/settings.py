@@ -87,7 +87,9 @@ class Settings(BaseSettings):
         Raises:
             BadSetting: A `BROKER_*` variable is wrong, or contradicts another one.
         """
-        raise NotImplementedError("use a broker's settings: faststream_otel.kafka.KafkaSettings")
+        raise NotImplementedError(
+            "use the settings of a broker: faststream_otel.kafka.KafkaSettings"
+        )
 
     @property
     def shutdown_timeout_seconds(self) -> float:

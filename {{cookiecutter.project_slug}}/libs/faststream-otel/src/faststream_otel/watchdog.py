@@ -132,7 +132,7 @@ class Watchdog:
                 stack = frames.get(self._main_thread)
                 logger.critical(
                     "Exiting so that the process is restarted: the event loop has been blocked for"
-                    " %.0f s, by\n%s",
+                    " %.0f s by\n%s",
                     blocked,
                     "".join(traceback.format_stack(stack)),
                 )

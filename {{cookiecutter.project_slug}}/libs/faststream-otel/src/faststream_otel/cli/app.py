@@ -47,8 +47,8 @@ class App:
     def _find(self, module: str, name: str) -> Any:
         if not self.package:
             raise BadSetting(
-                f"No project is named: set --app or {VARIABLE} to its package, for example"
-                " --app order_flow"
+                f"No project is given: set --app or {VARIABLE} to its package, for example --app"
+                " order_flow"
             )
         path = f"{self.package}.{module}"
         if not all(part.isidentifier() for part in path.split(".")):

@@ -29,13 +29,15 @@ def add_to(commands: Subparsers) -> None:
         commands, "dead-letters", _list, "list dead letters, and why they failed", lists=True
     )
     listing.add_argument("--all", action="store_true", help="include replayed and discarded ones")
-    listing.add_argument("--json", action="store_true", help="one JSON object a line, with body")
+    listing.add_argument(
+        "--json", action="store_true", help="one JSON object a line, with the body"
+    )
     listing.add_argument("--body", action="store_true", help="also show headers and bodies")
     listing.add_argument(
         "--limit",
         type=_count,
         metavar="NUMBER",
-        help=f"only the newest (default: {SHOWN}, with --json all)",
+        help=f"only the newest (default: {SHOWN}; with --json, all)",
     )
     replaying = _add(
         commands, "replay", _replay, "send dead letters back to the channel they came from"
@@ -53,7 +55,7 @@ def _add(
     commands: Subparsers, name: str, command: Command, text: str, *, lists: bool = False
 ) -> argparse.ArgumentParser:
     parser = add_command(commands, name, command, text, lists=lists)
-    parser.add_argument("--channel", default="", help="only those from this channel")
+    parser.add_argument("--channel", default="", help="only those that came from this channel")
     parser.add_argument(
         "--error-type", default="", metavar="CLASS", help="only those with this error"
     )
@@ -62,7 +64,7 @@ def _add(
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "ids", nargs="*", metavar="id", help="an id from the list of `dead-letters`"
+        "ids", nargs="*", metavar="id", help="an id from the output of `dead-letters`"
     )
     parser.add_argument("--all", action="store_true", help="all open ones")
     parser.add_argument("--dry-run", action="store_true", help="only show the chosen ones")
@@ -141,7 +143,7 @@ async def _replay(context: Context) -> int:
     async with store:
         search = await _chosen(context, store)
         if options.to and not await store.exists(options.to):
-            raise CannotContinue(f"There is no channel {options.to} (--to).")
+            raise CannotContinue(f"The channel {options.to} (--to) does not exist.")
         if options.dry_run:
             return await _show(context, search, "would be sent")
         # Each run would add its own short metric series, which Prometheus keeps for weeks.
@@ -190,7 +192,7 @@ def _store(context: Context) -> DeadLetterStore:
         options.error("give either ids, or --all, --channel or --error-type, but not both")
     if not (options.ids or by_kind):
         options.error(
-            "say which: ids from the list of `dead-letters`, --channel, --error-type or --all"
+            "say which: ids from the output of `dead-letters`, --channel, --error-type or --all"
         )
     store = context.broker.dead_letters()
     for id in options.ids:
@@ -218,7 +220,7 @@ async def _chosen(context: Context, store: DeadLetterStore) -> Search:
 
 _WHY_NOT = {
     State.REPLAYED: "was already replayed; replay --again sends it once more",
-    State.DISCARDED: "was discarded; replay --again sends it nevertheless",
+    State.DISCARDED: "was discarded; replay --again sends it anyway",
     State.BEGUN: "is being replayed; if that replay was interrupted, try again in a minute",
 }
 

@@ -3,11 +3,11 @@
 import sys
 
 COMMANDS = {
-    "dev": "run every service without Docker, show each complete trace, restart on change",
+    "dev": "run every service without Docker, show each complete trace, restart on changes",
     "trace": "show a trace from the stack in Docker, and the link to it in Grafana",
     "service": "add a service: its module, test and container",
     "urls": "list the addresses of the stack in Docker",
-    "exec": "run a command against the running services: those of `dev`, or in Docker",
+    "exec": "run a command against the running services: those of `dev` or in Docker",
     "otlp-receiver": "receive OTLP, show its traces, serve them over Tempo's API",
 }
 

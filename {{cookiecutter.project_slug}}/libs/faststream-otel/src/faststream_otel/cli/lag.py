@@ -36,7 +36,10 @@ def add_to(commands: Subparsers) -> None:
             action="append",
             default=[],
             metavar="CHANNEL=GROUP",
-            help="also a consumer group that is not of these services; may be repeated",
+            help=(
+                "also include this consumer group, which belongs to none of these services; may be"
+                " repeated"
+            ),
         )
 
 

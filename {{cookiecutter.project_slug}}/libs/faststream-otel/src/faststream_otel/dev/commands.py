@@ -59,13 +59,15 @@ def _trace(
 @cli.command("service", help=COMMANDS["service"])
 def _service(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="lower-case, with - between words: invoicing")],
+    name: Annotated[str, typer.Argument(help="lower-case words separated by -, such as invoicing")],
     consumes: Annotated[
         str,
-        typer.Option(help="channel to consume, new or existing; default: the last in channels.py"),
+        typer.Option(
+            help="channel to consume, new or existing (default: the last one in channels.py)"
+        ),
     ] = "",
     publishes: Annotated[
-        str, typer.Option(help="channel to publish to, new: invoices.issued")
+        str, typer.Option(help="new channel to publish to, such as invoices.issued")
     ] = "",
     batch: Annotated[bool, typer.Option("--batch", help="handle messages in batches")] = False,
 ) -> None:
@@ -109,6 +111,6 @@ def _otlp_receiver(
         return
     except OSError as error:
         raise UserError(
-            f"{str(error).capitalize()}: another program has that port. Choose others with"
+            f"{str(error).capitalize()}: another program uses that port. Choose others with"
             " --grpc-port, --http-port and --query-port."
         ) from error

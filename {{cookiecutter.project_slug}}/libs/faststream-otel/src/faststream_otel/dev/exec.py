@@ -36,7 +36,7 @@ def execute(project: Project, arguments: Sequence[str]) -> NoReturn:
 
 
 def _check_stack(project: Project) -> None:
-    nothing = "No services are running: start them by `make up`, or without Docker by `make dev`."
+    nothing = "No services are running: run `make up`, or without Docker `make dev`."
     if shutil.which(COMPOSE[0]) is None:
         raise UserError(nothing)
     running = subprocess.run(

@@ -88,7 +88,7 @@ def embedded_broker(project: Project) -> Iterator[tuple[str, bool]]:
             raise
         raise UserError(
             f"There is no embedded broker {name}: set `broker` in pyproject.toml,"
-            " [tool.faststream-otel], to an existing one, such as kafka."
+            " [tool.faststream-otel], to a supported one, such as kafka."
         ) from error
     channels: Collection[str] = ()
     with suppress(BadSetting):  # a project without a list of channels creates them in its own way

@@ -43,7 +43,7 @@ class Project:
         folders = (current, *current.parents)
         root = next((folder for folder in folders if (folder / "pyproject.toml").is_file()), None)
         if root is None:
-            raise UserError(f"No folder from {current} upwards has a pyproject.toml.")
+            raise UserError(f"There is no pyproject.toml in {current} or a folder above it.")
         packages = sorted(path.parent.name for path in root.glob("src/*/services"))
         only = packages[0] if len(packages) == 1 else ""
         package = package or os.environ.get("FASTSTREAM_OTEL_APP") or only
@@ -71,7 +71,7 @@ class Project:
             raise UserError(f"There is no service in {self.source / 'services'}.")
         if self.entrance not in {"", *names}:
             raise UserError(
-                f"There is no service {self.entrance}: set `entrance` in pyproject.toml,"
+                f"The service {self.entrance} does not exist: set `entrance` in pyproject.toml,"
                 f" [tool.faststream-otel], to one of {', '.join(names)}."
             )
         return sorted(names, key=lambda name: name != self.entrance)

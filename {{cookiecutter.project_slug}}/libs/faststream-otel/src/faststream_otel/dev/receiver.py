@@ -202,7 +202,7 @@ class OtlpReceiver:
             key = (span.trace_id, span.span_id)
             problems = [*otlp.span_problems(span)]
             if key in self._seen:
-                problems.append(f"id {span.span_id} came twice")
+                problems.append(f"id {span.span_id} arrived twice")
             self._seen[key] = None
             self._problems.extend(
                 f"span {span.name!r} of {span.service or 'an unnamed service'}: {problem}"

@@ -30,7 +30,7 @@ def run(console: Console, project: Project) -> None:
         for name, url in local.urls.items():
             console.print(f"  {name:<14} {url}", highlight=False)
         console.print(f"  {'output':<14} {local.log}", highlight=False)
-        console.print("Each has /asyncapi.json (its messages), /metrics and /health/ready.")
+        console.print("Each serves /asyncapi.json (its messages), /metrics and /health/ready.")
         if project.next_step:
             console.print(project.next_step, style="bold", highlight=False, markup=False)
         console.print("Ctrl-C stops everything.\n", style="bold", highlight=False)

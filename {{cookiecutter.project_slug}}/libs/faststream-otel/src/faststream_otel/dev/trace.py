@@ -32,7 +32,7 @@ def show_trace(console: Console, project: Project, trace_id: str) -> None:
     traces = Traces(project)
     if not traces.store.is_ready():
         raise UserError(
-            f"{traces.store.NAME} does not answer at {traces.url}: start it by `make up`, or set"
+            f"{traces.store.NAME} does not answer at {traces.url}: start it with `make up`, or set"
             f" {port_variable(traces.store)} to its port. (`make dev` shows traces by itself.)"
         )
     traces.print_links(console, trace_id)

@@ -160,7 +160,7 @@ def _trace(
 ) -> Iterator[Text]:
     spans = [row.span for row in rows]
     if not spans:
-        yield Text(f"Trace {trace_id}: no span of it has arrived", style="bold")
+        yield Text(f"Trace {trace_id}: none of its spans has arrived", style="bold")
         return
     start = min(span.start_ns for span in spans)
     end = max(span.end_ns for span in spans)

@@ -86,7 +86,7 @@ def install(api: FastAPI) -> None:
         BadKey: lambda error: Refused(400, KEY, str(error)),
         KeyReused: lambda _: Refused(422, KEY, "was sent with another request before"),
         KeyInUse: lambda _: Refused(
-            409, KEY, "was sent with a request that is still being answered, try again later"
+            409, KEY, "was sent with a request that is still being answered; try again later"
         ),
         TooLarge: lambda _: Refused(413, "body", "larger than the broker accepts"),
         Unavailable: _unavailable,
@@ -106,7 +106,7 @@ def _handler(refuse: Any) -> Any:
 
 def _unavailable(error: Exception) -> Refused:
     logger.error("Request refused, the broker is not available: %s", error)
-    return Refused(503, "", "not possible now, try again later", {"Retry-After": "5"})
+    return Refused(503, "", "not possible now; try again later", {"Retry-After": "5"})
 
 
 async def _invalid(request: Request, error: Any) -> Response:

@@ -129,7 +129,7 @@ def parse_key(lines: Sequence[str]) -> str | None:
     if not lines:
         return None
     if len(lines) > 1:
-        raise BadKey("sent more than once; a request has one key")
+        raise BadKey("sent more than once; a request can have only one key")
     value = lines[0].strip()
     if len(value) > MAX_KEY_CHARACTERS:
         raise BadKey(f"longer than {MAX_KEY_CHARACTERS} characters; a UUID will do")

@@ -46,7 +46,7 @@ class RequestLimits:
             return
         try:
             if self._busy >= self._most:
-                reason = "too many requests at once, try again later"
+                reason = "too many requests at once; try again later"
                 raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "", reason, {"retry-after": "1"})
             self._busy += 1
             try:

@@ -298,8 +298,8 @@ async def _check_controller(admin: AIOKafkaAdminClient) -> None:
     cluster = await admin.describe_cluster()
     if cluster["controller_id"] not in {one["node_id"] for one in cluster["brokers"]}:
         raise Unreachable(
-            "it has no controller, which creates topics. The one of `dev` never has:"
-            " it creates a topic when somebody asks for it."
+            "it has no controller, which creates topics. The broker of `dev` never has one: it"
+            " creates a topic on first use."
         )
 
 

@@ -86,7 +86,7 @@ class KafkaDeadLetters:
     def order(self, id: str) -> tuple[str, int]:
         found = _ID.fullmatch(id)
         if found is None:
-            raise ValueError(f"{id} is not <partition>/<offset>, such as 0/12")
+            raise ValueError(f"{id} is not an id of the form <partition>/<offset>, such as 0/12")
         return found[1], int(found[2])
 
     async def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:

@@ -173,8 +173,8 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         except Exception as error:
             if not self._failing:
                 logger.warning(
-                    "The offsets of handled messages cannot be committed now. If the service ends"
-                    " before they are, the messages are delivered again: %s",
+                    "Offsets of handled messages cannot be committed now. If the service ends"
+                    " before they are, these messages are delivered again: %s",
                     str(error) or type(error).__name__,
                 )
             self._failing = True

@@ -44,7 +44,7 @@ class KafkaRetryMiddleware(OwnBrokerRetryMiddleware):
         if not found and getattr(subscriber, "group_id", None) is None:
             return (
                 "has no group_id, so it cannot acknowledge (FastStream logs IllegalOperation for"
-                " each message). Messages that are published while the service is down, or in"
-                " flight when it ends, are lost. Pass for example group_id='my-service'."
+                " each message). Messages that are published while the service is down or are in"
+                " flight when it ends are lost. Pass for example group_id='my-service'."
             )
         return found

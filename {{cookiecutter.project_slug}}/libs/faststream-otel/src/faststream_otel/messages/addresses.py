@@ -47,7 +47,7 @@ class Addresses:
         """
         if "@" in text:
             raise BadSetting(
-                "BROKER_URL takes no user name or password: set BROKER_USERNAME and"
+                "BROKER_URL must not contain a user name or password: set BROKER_USERNAME and"
                 f" BROKER_PASSWORD, and {self._example}"
             )
         entries = [entry for entry in map(str.strip, text.split(",")) if entry]
@@ -101,7 +101,10 @@ class Addresses:
             servers = ",".join(map(str, self.parse(bare)))
         except BadSetting:
             servers = f"{self.host}:{self.port}"
-        return f"BROKER_URL takes no scheme such as {scheme}://: set {needed}BROKER_URL={servers}"
+        return (
+            f"BROKER_URL must not contain a scheme such as {scheme}://: set"
+            f" {needed}BROKER_URL={servers}"
+        )
 
 
 def _is_host(text: str) -> bool:

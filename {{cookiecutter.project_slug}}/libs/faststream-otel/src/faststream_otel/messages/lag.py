@@ -121,17 +121,17 @@ class LagMetrics(Collector):
         )
         position = GaugeMetricFamily(
             "messaging_consumer_position",
-            "Grows with each message that a consumer group acknowledges.",
+            "Grows with every message that a consumer group acknowledges.",
             labels=_LABELS,
         )
         replicas = GaugeMetricFamily(
             "messaging_channel_replicas",
-            "Copies of a channel that are configured.",
+            "Configured replicas of a channel.",
             labels=[_CHANNEL, _PARTITION],
         )
         in_sync = GaugeMetricFamily(
             "messaging_channel_replicas_in_sync",
-            "Copies of a channel that have every message.",
+            "Replicas of a channel that have every message.",
             labels=[_CHANNEL, _PARTITION],
         )
         for one in self._lag.answer or ():

@@ -26,7 +26,7 @@ class Outage:
         reason = (str(error) or type(error).__name__) if error else "it was closed"
         if reason != self._reason:
             logger.warning(
-                "The connection to the broker at %s (BROKER_URL) is lost, and retried: %s",
+                "The connection to the broker at %s (BROKER_URL) is lost; reconnecting: %s",
                 self._url, reason,
             )  # fmt: skip
         self._reason = reason

@@ -69,8 +69,8 @@ class OwnBrokerRetryMiddleware(ABC):
         if self._acknowledges_first(subscriber):
             return (
                 "acknowledges a message before it is handled. The message is lost if the process"
-                " ends meanwhile, or if the broker does not accept its dead letter. Pass"
-                " **retry.broker_options to the broker. A router does not take over its broker's"
+                " ends before that, or if the broker does not accept its dead letter. Pass"
+                " **retry.broker_options to the broker. A router does not inherit its broker's"
                 " policy: pass it ack_policy=AckPolicy.NACK_ON_ERROR."
             )
         return ""

@@ -82,13 +82,13 @@ class MessagingMetrics:
         )
         self._retries = Counter(
             "messaging_retries_total",
-            "Attempts at handling a message, beyond the first.",
+            "Attempts to handle a message, beyond the first.",
             [destination],
             registry=registry,
         )
         self._dead_letters = Counter(
             "messaging_dead_letters_total",
-            "Messages that were sent to the dead letters.",
+            "Messages sent to the dead letters.",
             [destination, label(ERROR_TYPE)],
             registry=registry,
         )

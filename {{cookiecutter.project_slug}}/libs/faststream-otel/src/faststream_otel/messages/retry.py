@@ -321,11 +321,11 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             except Exception as error:
                 _release(error)
                 if number == policy.attempts or is_about_message(error):
-                    error.add_note(f"given up after attempt {number} of {policy.attempts}")
+                    error.add_note(f"gave up after attempt {number} of {policy.attempts}")
                     raise
                 pause = policy.backoff * 2 ** (number - 1) * random.uniform(0.5, 1)
                 logger.warning(
-                    "Attempt %d of %d failed, the next follows in %.2f s: %s: %s",
+                    "Attempt %d of %d failed, next attempt in %.2f s: %s: %s",
                     number, policy.attempts, pause, type(error).__name__, describe(error),
                 )  # fmt: skip
                 record(trace.get_current_span(), error, {"retry.attempt": number})

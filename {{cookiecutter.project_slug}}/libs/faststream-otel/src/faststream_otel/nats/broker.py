@@ -386,7 +386,7 @@ class _Client(Client):
         elif self._outage.lasts:
             self._outage.begin(error)
         else:
-            logger.warning("The client of NATS reports: %s", error)
+            logger.warning("The NATS client reports: %s", error)
 
     async def lost(self) -> None:
         """Called when the connection is lost, or closed."""

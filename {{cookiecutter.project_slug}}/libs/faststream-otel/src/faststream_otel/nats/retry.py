@@ -48,9 +48,10 @@ class NatsRetryMiddleware(OwnBrokerRetryMiddleware):
         found = super()._weakness(subscriber)
         if not found and getattr(subscriber, "stream", None) is None:
             return (
-                "has no stream, so it cannot acknowledge: core NATS delivers a message once, to who"
-                " is there. Messages that are published while the service is down, or in flight"
-                " when it ends, are lost. Pass for example stream='orders', durable='my-service'."
+                "has no stream, so it cannot acknowledge: core NATS delivers a message once, to"
+                " whoever is connected. Messages that are published while the service is down or"
+                " are in flight when it ends are lost. Pass for example"
+                " stream='orders', durable='my-service'."
             )
         if not found and not subscriber.config.durable_name:
             return (

@@ -304,7 +304,7 @@ class _Broker(RabbitBroker):
             await super().stop(exc_type, exc_val, exc_tb)
         except* UNREACHABLE as errors:
             # RabbitMQ ends the consumers of a lost connection by itself.
-            logger.info("RabbitMQ was not told that consumers end: %s", errors.exceptions[0])
+            logger.info("Consumers could not be cancelled at RabbitMQ: %s", errors.exceptions[0])
         finally:
             while self._opened:
                 with suppress(*UNREACHABLE):

@@ -73,8 +73,8 @@ def installed() -> Path:
     found = shutil.which("rabbitmq-server")
     if found is None:
         raise FileNotFoundError(
-            "There is no RabbitMQ here, and no package registry has it: install rabbitmq-server, or"
-            " start one and set BROKER_URL, for example BROKER_URL=localhost:5672"
+            "rabbitmq-server is missing, and no Python package has it: install RabbitMQ, or start"
+            " a server elsewhere and set BROKER_URL, for example BROKER_URL=localhost:5672"
         )
     return DEBIAN if DEBIAN.exists() else Path(found)
 

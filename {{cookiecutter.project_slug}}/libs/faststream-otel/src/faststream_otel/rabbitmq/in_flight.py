@@ -54,7 +54,7 @@ class InFlight:
             reason = str(error) or f"no answer within {SECONDS:g} s"  # TimeoutError has no text
             if url not in self._failing:
                 logger.warning(
-                    "Messages in flight are unknown: no metrics of RabbitMQ at %s"
+                    "The number of messages in flight is unknown: no RabbitMQ metrics at %s"
                     " (BROKER_METRICS_URL): %s", url, reason,
                 )  # fmt: skip
             self._failing.add(url)

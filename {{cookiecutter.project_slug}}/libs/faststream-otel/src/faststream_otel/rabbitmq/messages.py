@@ -112,7 +112,7 @@ def publish_errors(channel: str = "") -> Iterator[None]:
         yield
     except PublishError as error:
         raise Returned(
-            f"no queue takes messages{of}, so they would be lost: start a service that consumes"
+            f"no queue accepts messages{of}, so they would be lost: start a service that consumes"
             " them, or run `faststream-otel channels`, which creates the queues of all services"
         ) from error
     except ChannelNotFoundEntity as error:

@@ -34,8 +34,9 @@ def server(settings: RabbitSettings) -> Server:
     first, *others = Addresses("rabbitmq", port, SCHEMES).parse(settings.broker_url)
     if others:
         raise BadSetting(
-            f"BROKER_URL names {len(others) + 1} servers: a client of RabbitMQ takes one. Set it to"
-            f" one node, or to the cluster's load balancer, for example BROKER_URL={first}"
+            f"BROKER_URL names {len(others) + 1} servers, but a RabbitMQ client connects to only"
+            " one. Set it to one node, or to the cluster's load balancer, for example"
+            f" BROKER_URL={first}"
         )
     return first
 
@@ -166,13 +167,16 @@ def _problems(settings: RabbitSettings) -> Iterator[str]:
             " BROKER_USERNAME=services"
         )
     if settings.broker_username and not password:
-        yield "BROKER_USERNAME is set without BROKER_PASSWORD: set BROKER_PASSWORD to its password"
+        yield (
+            "BROKER_USERNAME is set without BROKER_PASSWORD: set BROKER_PASSWORD to that user's"
+            " password"
+        )
     if not settings.broker_tls:
         for name in tls.FILES:
             if getattr(settings, name):
                 yield (
-                    f"{name.upper()} is set, but BROKER_TLS=false uses no TLS: set BROKER_TLS=true,"
-                    f" or unset {name.upper()}"
+                    f"{name.upper()} is set, but BROKER_TLS=false: set BROKER_TLS=true, or unset"
+                    f" {name.upper()}"
                 )
     yield from tls.problems(_files(settings))
 

@@ -261,7 +261,7 @@ def _list(value: str, known: Iterable[str] | None, good: str) -> list[str]:
     if not names:
         raise _Wrong("names nothing; use for example", good)
     if "none" in names and len(names) > 1:
-        raise _Wrong("has none together with others; use one or the other, for example", good)
+        raise _Wrong("combines none with others; use one or the other, for example", good)
     return names
 
 
@@ -279,8 +279,8 @@ def _headers(value: str) -> str:
         if text and not (_HEADER.fullmatch(pair.strip()) and text.isascii() and text.isprintable()):
             reason = (
                 f"is not a list of key=value pairs: pair {number} is malformed. In a value,"
-                " percent-encode commas, semicolons, quotes, backslashes and all but ASCII; write"
-                " for example"
+                " percent-encode commas, semicolons, quotes, backslashes and non-ASCII characters;"
+                " write for example"
             )
             raise _Wrong(reason, "api-key=secret,x-tenant=acme")
     return value

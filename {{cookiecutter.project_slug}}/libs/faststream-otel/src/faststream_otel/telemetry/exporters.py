@@ -96,7 +96,7 @@ class Delivery:
                 signal,
             )
         elif before and not after:
-            logger.info("OpenTelemetry telemetry is exported again.")
+            logger.info("OpenTelemetry data is exported again.")
 
 
 def make_exporters(signal: Signal, delivery: Delivery) -> list[Any]:

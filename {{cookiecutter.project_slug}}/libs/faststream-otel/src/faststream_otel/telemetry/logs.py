@@ -166,8 +166,8 @@ def _remove_opentelemetry_handlers() -> None:
         if _top(type(other).__module__) == "opentelemetry" and not ours:
             logging.root.removeHandler(other)
             logger.info(
-                "Replaced OpenTelemetry's handler on the root logger, which"
-                " opentelemetry-instrument adds, with this service's own."
+                "Replaced the handler that opentelemetry-instrument added to the root"
+                " logger with this service's own."
             )
 
 

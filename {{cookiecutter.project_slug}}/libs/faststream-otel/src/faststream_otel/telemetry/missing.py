@@ -10,5 +10,5 @@ logger = logging.getLogger(__name__)
 def warn_missing(library: str, part: str, consequence: str) -> None:
     """Log once that this version of a library lacks a part, and what does not work without it."""
     logger.warning(
-        "This version of %s has no %s, or a different one: %s", library, part, consequence
+        "This version of %s lacks %s, or its behaviour differs: %s", library, part, consequence
     )

@@ -52,7 +52,7 @@ def extract(headers: Mapping[str, str]) -> Context:
         return propagate.extract(headers, context=Context())
     except Exception as error:
         # Not a warning: any sender could fill the log with bad headers.
-        logger.debug("No trace context read from headers: %s: %s", type(error).__name__, error)
+        logger.debug("Cannot read trace context from headers: %s: %s", type(error).__name__, error)
         return Context()
 
 

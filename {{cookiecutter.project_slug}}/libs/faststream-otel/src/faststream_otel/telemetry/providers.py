@@ -293,7 +293,7 @@ class Telemetry:
         lost = {signal: self._left(signal) - before[signal] for signal, _ in self._queues}
         if any(lost.values()) or any(thread.is_alive() for thread in threads):
             logger.warning(
-                "Telemetry was not all exported within %s s: %d spans and %d log records are lost.",
+                "Not all telemetry was exported within %s s: %d spans and %d log records are lost.",
                 seconds, lost.get("traces", 0), lost.get("logs", 0),
             )  # fmt: skip
 

@@ -68,7 +68,7 @@ class EventLoopWatch:
         self._delay = provider.get_meter(__name__).create_histogram(
             "asyncio.eventloop.delay",
             unit="s",
-            description="How much later than due the event loop calls what was scheduled.",
+            description="How late the event loop runs scheduled callbacks.",
             explicit_bucket_boundaries_advisory=self.BOUNDARIES,
         )
         self._loop = asyncio.get_running_loop()

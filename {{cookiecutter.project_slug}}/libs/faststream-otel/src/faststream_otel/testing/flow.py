@@ -149,7 +149,7 @@ def _observer(broker: Any) -> _Observer:
 async def connected(services: Sequence[Service], trace: Trace) -> AsyncIterator[ServiceFlow]:
     """Connect services in memory, and record their spans and publications."""
     if not services:
-        raise ValueError("no services to connect: give at least one, such as [orders.service]")
+        raise ValueError("no services to connect: pass at least one, such as [orders.service]")
     async with AsyncExitStack() as stack:
         flow = ServiceFlow(services, stack)
         kinds: dict[type, list[Broker]] = {}

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Read by the other scripts: which cluster they act on. Needs PROJECT and NAMESPACE.
-# Only a cluster on this machine, unless K8S_CONTEXT names another: a slip must not reach production.
+# Sourced by the other scripts: which cluster they act on. Needs PROJECT and NAMESPACE. Only a cluster on this
+# machine, unless K8S_CONTEXT names another: a slip must not reach production.
 
 fail() {
     printf '%s\n' "$@" >&2
@@ -28,7 +28,7 @@ kube() {
 problem=$(kube version --request-timeout=10s 2>&1 > /dev/null) ||
     fail "the cluster of the context $context does not answer:" "$problem"
 
-# Whose namespace it is: "" if there is none.
+# The project that the namespace belongs to: "" if there is none.
 owner=$(kube get namespace "$NAMESPACE" --ignore-not-found \
     --output=jsonpath='{.metadata.name}={.metadata.labels.app\.kubernetes\.io/part-of}') || exit 1
 case $owner in

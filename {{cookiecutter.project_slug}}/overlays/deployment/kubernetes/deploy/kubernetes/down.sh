@@ -1,5 +1,5 @@
 #!/bin/sh
-# Deletes the project's namespace, and with it all that up.sh has made. Needs PROJECT and NAMESPACE.
+# Deletes the project's namespace, and with it everything that up.sh created. Needs PROJECT and NAMESPACE.
 set -u
 # shellcheck source-path=SCRIPTDIR source=context.sh
 . "$(dirname "$0")/context.sh"

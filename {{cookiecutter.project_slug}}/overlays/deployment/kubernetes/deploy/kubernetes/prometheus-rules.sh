@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints the rules of observability/prometheus/rules as PrometheusRules: what the Prometheus operator takes is a file of
+# Prints the rules of observability/prometheus/rules as PrometheusRules: the Prometheus operator expects a file of
 # rules below `spec:`. Needs NAMESPACE.
 for file in observability/prometheus/rules/*.yaml; do
     name=${file##*/}

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds the images, gives them to the cluster, and applies overlays/local in the right order: the broker and what stores
-# telemetry, then the channels, then the services. Waits for each, and prints the addresses that it was given, as
-# service:port. Needs PROJECT and NAMESPACE; reads .env.
+# Builds the images, loads them into the cluster, and applies overlays/local in order: the broker and the stores,
+# then the channels, then the services. Waits for each, and prints the addresses passed as service:port. Needs
+# PROJECT and NAMESPACE; reads .env.
 #
-#     K8S_CONTEXT=name      this context, also if it is not a cluster on this machine
-#     K8S_LOAD=command      gives images, named after it, to the nodes
+#     K8S_CONTEXT=name      this context, even if it is not a cluster on this machine
+#     K8S_LOAD=command      loads the images named after it onto the nodes
 #     K8S_TIMEOUT=300       seconds to wait for each part
 set -u
 folder=$(dirname "$0")
@@ -27,12 +27,12 @@ say() {
     printf '%s\n' "$*"
 }
 
-# A variable of .env, without the quotes around it.
+# The value of a variable in .env, without quotes.
 setting() {
     sed -n "s/^$1=//p" .env | tail -n 1 | sed "s/^'\(.*\)'\$/\1/; s/^\"\(.*\)\"\$/\1/"
 }
 
-# Builds an image, and names it by its content too: another content is another name, so that its pods are replaced.
+# Builds an image and tags it by content: new content gets a new name, so that its pods are replaced.
 build() {
     say "Building $1"
     docker build --quiet --tag "$1:local" "$2" > "$work/build" 2>&1 || fail "$(cat "$work/build")"
@@ -58,13 +58,13 @@ load() {
     fi > "$work/load" 2>&1 || fail "$(cat "$work/load")" "the images could not be given to $context"
 }
 
-# What has one of these components, or none of them with "!": of all.yaml.
+# Selects from all.yaml what has one of these components, or with "!" none of them.
 apply() {
     kube apply --server-side --force-conflicts --filename="$work/all.yaml" --selector="$1" > "$work/applied" 2> "$work/refused" ||
         fail "$(cat "$work/refused")"
 }
 
-# A Secret of what comes on standard input, as lines KEY=value.
+# Creates a Secret from lines KEY=value on standard input.
 secret() {
     kube create secret generic "$1" --from-env-file=/dev/stdin --dry-run=client --output=yaml | kube apply --server-side --force-conflicts --filename=- > /dev/null ||
         exit 1
@@ -82,7 +82,7 @@ cat "$folder"/overlays/local/*/images > "$work/images" 2> /dev/null # of the bro
 while read -r name from; do
     build "$name" "$from"
 done < "$work/images"
-# Of the others those that are here; nodes pull the rest.
+# Of the other images, those present locally; nodes pull the rest.
 others=
 if [ -n "${K8S_LOAD:-}" ]; then
     sed -n 's/^ *image: //p' "$work/all.yaml" | sort -u > "$work/images"
@@ -93,7 +93,7 @@ if [ -n "${K8S_LOAD:-}" ]; then
         esac
     done < "$work/images"
 fi
-# shellcheck disable=SC2086 # names, without blanks in them
+# shellcheck disable=SC2086 # names without spaces
 load $built $others
 
 say "Applying to the namespace $NAMESPACE of $context"
@@ -104,7 +104,7 @@ sed -n 's/^\(BROKER_[A-Z]*\)=.*/\1/p' .env | sort -u | while read -r name; do
     printf '%s=%s\n' "$name" "$(setting "$name")"
 done > "$work/broker"
 secret broker < "$work/broker"
-# Of the broker, if its nodes share a secret: a random one, which stays.
+# The secret that the broker's nodes share, if any: random, and kept.
 cat "$folder"/overlays/local/*/secrets > "$work/secrets" 2> /dev/null
 while read -r name key; do
     [ -n "$(kube get secret "$name" --ignore-not-found --output=name)" ] ||

@@ -1,9 +1,9 @@
 # shellcheck shell=sh
-# Read by up.sh: waits for workloads, and shows why one does not get ready.
+# Sourced by up.sh: waits for workloads, and shows why one does not become ready.
 
 K8S_TIMEOUT=${K8S_TIMEOUT:-300}
 
-# The pods that are neither ready nor done, as lines "name reason restarts", with "-" where there is none.
+# The pods that are neither ready nor done, as lines "name reason restarts", with "-" for a missing value.
 unready() {
     kube get pods --output='jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.containerStatuses[0].ready} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.waiting.reason}{"\n"}{end}' |
         while read -r name phase ready restarts reason; do
@@ -11,7 +11,7 @@ unready() {
         done
 }
 
-# Whether waiting longer is in vain: Kubernetes itself tries again for ever.
+# Whether waiting longer is pointless: Kubernetes itself retries forever.
 hopeless() {
     unready | grep -qE ' (ErrImageNeverPull|ImagePullBackOff|InvalidImageName|CreateContainerConfigError|CreateContainerError) | CrashLoopBackOff ([3-9]|[1-9][0-9])$'
 }
@@ -26,7 +26,7 @@ explain() {
             kube logs "$name" --tail=10 2> /dev/null || kube logs "$name" --tail=10 --previous 2> /dev/null
         } | sed '3,$s/^/    /' >&2
     done
-    # Pods that are not even made, such as one that the Pod Security level refuses.
+    # Pods that were never created, such as one that the Pod Security level rejects.
     kube get events --field-selector=reason=FailedCreate --sort-by=.metadata.creationTimestamp \
         --output=custom-columns=:.involvedObject.name,:.message --no-headers 2> /dev/null | tail -n 3 >&2
     exit 1

@@ -117,9 +117,9 @@ def add_service(project: Project, name: str, consumes: str, publishes: str, batc
              *(f"changed  {path}" for path in ("compose.yaml", *manifests)),
              *_left_to_do(project, used, bool(event))]  # fmt: skip
     if "Ellipsis" in values["sample"]:
-        lines.append(f"\nReplace each Ellipsis in {test} by a valid value.")
+        lines.append(f"\nReplace each Ellipsis in {test} with a valid value.")
     if manifests:
-        lines.append('\ndocs/kubernetes.md, "A new service", says what production needs for it.')
+        lines.append('\ndocs/kubernetes.md, "A new service", says what it needs in production.')
     return "\n".join((*lines, _text("next.txt", values)))
 
 
@@ -144,7 +144,7 @@ def _check_name(project: Project, name: str, *paths: Path) -> None:
         fault = "cannot name a service: use at most 40 lower-case letters and digits, with -"
         fault += " between words, and no Python keyword"
     elif name in {*taken, "metrics"}:  # the alias by which Prometheus finds all services
-        fault = "is taken: a Compose file has it"
+        fault = "is taken: a Compose file has a service of that name"
     elif there:
         fault = f"is taken: {there.relative_to(project.root)} exists"
     if fault:

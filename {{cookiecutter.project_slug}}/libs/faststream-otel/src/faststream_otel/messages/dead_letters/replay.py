@@ -82,16 +82,16 @@ class Replay:
         """Why a dead letter cannot be sent; empty if it can."""
         destination = self._to or dead_letter.channel
         if not destination:
-            return "it does not say which channel it came from; --to names one"
+            return "it does not say which channel it came from; name one with --to"
         if destination == DEAD_LETTERS:
             return f"it would go back to {DEAD_LETTERS}"
         if not await self._store.exists(destination):
-            return f"there is no channel {destination}; --to names another"
+            return f"the channel {destination} does not exist; name another with --to"
         if dead_letter.truncated:
             return (
                 f"it was too large, so some of its {' and '.join(dead_letter.truncated)} was cut;"
-                f" the original is message {dead_letter.message_id} of {dead_letter.channel}, as"
-                " long as that channel keeps it"
+                f" the original is message {dead_letter.message_id} of {dead_letter.channel},"
+                " while that channel still keeps it"
             )
         return ""
 
