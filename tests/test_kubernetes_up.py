@@ -111,7 +111,7 @@ def test_without_kubectl_it_says_so(cluster: Cluster) -> None:
 def test_a_namespace_of_somebody_else_is_left_alone(target: str, cluster: Cluster) -> None:
     done = cluster.make(target, FAKE_CONTEXT="kind-lab", FAKE_NAMESPACE="order-flow=another")
     assert done.returncode
-    assert "was not made by this project" in done.stdout
+    assert "was not created by this project" in done.stdout
     assert "delete" not in cluster.calls()
     assert "apply" not in cluster.calls()
 
@@ -179,7 +179,7 @@ def test_a_pod_that_does_not_get_ready_is_shown_with_its_reason(cluster: Cluster
         FAKE_PODS="kafka-0 Pending false 0 ImagePullBackOff\n",
     )  # fmt: skip
     assert done.returncode
-    assert "kafka does not get ready" in done.stdout
+    assert "kafka does not become ready" in done.stdout
     assert "pod kafka-0: ImagePullBackOff" in done.stdout
     assert "pull access denied" in done.stdout
     assert "LOG_LEVEL=LOUD is wrong" in done.stdout

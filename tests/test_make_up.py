@@ -76,9 +76,9 @@ def test_closed_files_are_named_and_the_printed_command_opens_them(
     assert "collector.key" not in refused.stdout
 
     (command,) = (
-        line.removeprefix("open them: ")
+        line.removeprefix("make them readable: ")
         for line in refused.stdout.splitlines()
-        if line.startswith("open them: ")
+        if line.startswith("make them readable: ")
     )
     subprocess.run(["sh", "-c", command], cwd=project, check=True)
     assert make(project, "readable", **environment).returncode == 0

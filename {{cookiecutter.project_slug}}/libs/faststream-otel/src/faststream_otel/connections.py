@@ -21,11 +21,13 @@ _METHODS = ("on_response_complete", "pause_writing")
 
 
 class Connection(H11Protocol):
-    """For `uvicorn.run(http=Connection)`: closes idle connections by two of uvicorn's settings.
+    """For `uvicorn.run(http=Connection)`: closes idle connections according to two uvicorn
+    settings.
 
     A connection is idle while it waits for a request with all its headers, or for the client to
     read the response. Beyond `limit_concurrency` connections, the longest idle one is closed. A
-    connection that was idle for `timeout_keep_alive` seconds is closed within the same time again.
+    connection that has been idle for `timeout_keep_alive` seconds is closed before twice that time
+    has passed.
     """
 
     waiting_since = 0.0

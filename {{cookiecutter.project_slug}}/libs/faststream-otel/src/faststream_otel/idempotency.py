@@ -21,7 +21,7 @@ def derived_id(kind: str, key: str) -> str:
 
 
 class Done:
-    """The keys of what this process has done recently.
+    """The keys of what this process did recently.
 
     It prevents a second mail to a customer after a rebalance or a retried batch, but not after a
     restart. A service with a database should store the key there instead, in the same transaction

@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 
 class Service:
-    """A service, whose handlers are added with decorators.
+    """A service. Decorators add its handlers.
 
     Attributes:
         app: The ASGI application, for a server of your own. `run` starts uvicorn with it.
@@ -142,10 +142,10 @@ class Service:
         await self.broker.publish(publisher, event, key=key)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, as docs/layout.md says under "The process".
+        """Serve until SIGTERM or SIGINT; see docs/layout.md, "The process".
 
         Raises:
-            SystemExit: It ended for another reason, which the log has.
+            SystemExit: It ended for another reason, which is logged.
         """
         self.watchdog.ends_with_process = True
         gc.set_threshold(*GC_THRESHOLDS)
@@ -250,12 +250,12 @@ class Application(AsgiFastStream):
         signal.raise_signal(signal.SIGTERM)
 
     def on_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
-        """As FastStream's, but the hook also runs if another hook fails."""
+        """Like FastStream's, but the hook also runs if another hook fails."""
         self.early_hooks.append(self._hook(func))
         return func
 
     def after_shutdown(self, func: Callable[P, T]) -> Callable[P, T]:
-        """As FastStream's, but the hook also runs if another hook or the broker fails."""
+        """Like FastStream's, but the hook also runs if another hook or the broker fails."""
         self.late_hooks.append(self._hook(func))
         return func
 
@@ -302,7 +302,7 @@ class Application(AsgiFastStream):
         return AsgiResponse(suspicion.encode(), 503 if suspicion else 204)
 
     async def _ready(self, request: Request) -> AsgiResponse:
-        """204 when messages are consumed and can be published, else 503."""
+        """204 if messages are consumed and can be published, else 503."""
         ready = not self.service.watchdog.suspicion and await self.service.consumers.ready()
         return AsgiResponse(b"", 204 if ready else 503)
 

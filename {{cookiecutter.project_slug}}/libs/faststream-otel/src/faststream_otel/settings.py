@@ -42,9 +42,9 @@ class Settings(BaseSettings):
     that it is restarted; 0: forever. Meanwhile the service is live, but not ready."""
 
     retry_attempts: int = Field(default=3, ge=1)
-    """All attempts, the first one included, before a message becomes a dead letter."""
+    """Number of attempts, including the first, before a message becomes a dead letter."""
     retry_backoff_seconds: float = Field(default=0.2, ge=0)
-    """Pause before the second attempt; doubled for each further one, with jitter."""
+    """Pause before the second attempt; doubles for each further one, with jitter."""
     handler_timeout_seconds: float = Field(default=10.0, gt=0)
     """Limit of one attempt. A plain `def` handler runs in a thread, which cannot be interrupted."""
 
@@ -56,18 +56,18 @@ class Settings(BaseSettings):
     flush_timeout_seconds: float = Field(default=10.0, gt=0)
     """At shutdown, to export telemetry. See `shutdown_timeout_seconds`."""
     trace_url: str = ""
-    """Link to a trace, for people: a URL with `{trace_id}` and, for a store that needs to know how
-    far to look back, `{age}`, filled in as hours like `3h`. Without it, lists show trace ids."""
+    """Link to a trace for people: a URL with `{trace_id}` and, for a store that must know how far
+    to look back, `{age}`, replaced with hours such as `3h`. Without it, lists show trace ids."""
     api_pages: bool = False
     """Whether to serve HTML pages of the AsyncAPI document at /asyncapi and, for a service with its
     own routes, of the OpenAPI document at /docs. The pages load scripts from a CDN. The documents
     themselves are always served: /asyncapi.json and /openapi.json."""
     max_body_bytes: int = Field(default=1_048_576, ge=1)
-    """Limit of an HTTP request's body; a larger one gets a 413."""
+    """Maximum size of an HTTP request's body; a larger one gets a 413."""
     body_timeout_seconds: float = Field(default=10.0, gt=0)
     """How long a request's body may take to arrive; a slower one gets a 408."""
     max_requests: int = Field(default=100, ge=1)
-    """Concurrent requests with a body, each of which is kept in memory; further ones get a 503."""
+    """Concurrent requests with a body, which is kept in memory; further ones get a 503."""
 
     if not TYPE_CHECKING:  # the fields say what it takes
 

@@ -17,7 +17,7 @@ class Shutdown:
 
     Attributes:
         failed: Whether a step raised an error or hung.
-        hung: Whether a step hung. What it left running may keep the process alive.
+        hung: Whether a step hung. Whatever it left running may keep the process alive.
     """
 
     def __init__(self) -> None:

@@ -86,7 +86,7 @@ class Watchdog:
         faulthandler.dump_traceback_later(self._shutdown_timeout, exit=True)
 
     async def done(self) -> None:
-        """End the timeout of the orderly shutdown, which is over."""
+        """Cancel the timeout of the orderly shutdown, which is complete."""
         if not self.ends_with_process:
             faulthandler.cancel_dump_traceback_later()
 
@@ -106,7 +106,7 @@ class Watchdog:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     def _describe_stalled(self, least: float) -> str:
-        """Describe what has been stalled for at least so many seconds; empty if nothing."""
+        """Describe what has been stalled for at least this many seconds; empty if nothing."""
         for what, seconds in self.stalled.items():
             if seconds >= least:
                 return f"{what} has made no progress for {seconds:.0f} s"

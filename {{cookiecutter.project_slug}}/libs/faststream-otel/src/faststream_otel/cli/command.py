@@ -1,7 +1,7 @@
 """What the commands that connect to the broker share.
 
-Exit codes: 0 success, also if there was nothing to do; 1 failure, also of a part; 2 a bad argument
-or setting; 130 interrupted. Results go to stdout, everything else to stderr.
+Exit codes: 0 success, even if there was nothing to do; 1 failure, even a partial one; 2 a bad
+argument or setting; 130 interrupted. Results go to stdout, everything else to stderr.
 """
 
 import argparse
@@ -46,7 +46,8 @@ def add_command(
     """Add a command that connects to the broker, and return its parser.
 
     Args:
-        lists: Whether the command only prints. Then a closed pipe, as by `| head`, is a success.
+        lists: Whether the command only prints. If so, a closed pipe, as with `| head`, is a
+            success.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}."

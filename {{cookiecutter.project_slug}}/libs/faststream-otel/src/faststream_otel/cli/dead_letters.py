@@ -18,7 +18,7 @@ from ..telemetry import Telemetry
 from .command import CannotContinue, Command, Context, Subparsers, add_command
 
 SERVICE_NAME = "replay"
-"""Differs from the channel's name, because dashboards draw both beside each other."""
+"""Differs from the channel's name, because dashboards show both side by side."""
 SHOWN = 20
 FLUSH_SECONDS = 5.0
 

@@ -59,7 +59,7 @@ def service_groups(app: App) -> dict[Group, str]:
 
 
 def _groups(app: App, others: list[Group]) -> dict[Group, str]:
-    """The consumer groups of all services, each with its service's name, and others without.
+    """The consumer groups of all services, each with its service's name, and others without one.
 
     Raises:
         BadSetting: There are no services and no others.

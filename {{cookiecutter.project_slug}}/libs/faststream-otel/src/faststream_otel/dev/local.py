@@ -27,7 +27,7 @@ ENVIRONMENT = f"{FOLDER}/environment.json"
 
 
 class NoEmbeddedBroker(UserError):
-    """The server of the embedded broker is not installed. The text says what to do."""
+    """The embedded broker's server is not installed. The text says what to do."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Link:
 @dataclass(frozen=True)
 class Span:
     """One operation. `parent_id` is None at the root; `kind` is SERVER, CLIENT, PRODUCER,
-    CONSUMER, INTERNAL or UNSPECIFIED; `service` is the resource's service.name ("" without)."""
+    CONSUMER, INTERNAL or UNSPECIFIED; `service` is the resource's service.name, or ""."""
 
     trace_id: str
     span_id: str

@@ -59,9 +59,9 @@ class OtlpReceiver:
 
     Args:
         host: Address to listen on.
-        grpc_port: 0 takes a free port; `grpc_endpoint` has it.
+        grpc_port: 0 picks a free port; see `grpc_endpoint`.
         http_port: Likewise, for OTLP/HTTP with binary protobuf.
-        query_port: Likewise, for queries about traces in the manner of Tempo.
+        query_port: Likewise, for trace queries in Tempo's API.
         tls: Serve over TLS with this certificate.
         capacity: How many spans, log records, data points, exports and problems to keep, each; the
             oldest are dropped.

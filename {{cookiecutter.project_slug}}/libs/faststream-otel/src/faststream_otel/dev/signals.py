@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class _Interrupt:
-    """Whether it is put off now, and whether one came meanwhile."""
+    """Whether it is deferred now, and whether one arrived meanwhile."""
 
     put_off = False
     pending = False
@@ -46,10 +46,10 @@ def orderly_signals() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off the KeyboardInterrupt of a signal to the end of this block.
+    """Defer the KeyboardInterrupt of a signal to the end of this block.
 
-    It could come between taking a lock and the block that gives it back; then whoever takes the
-    lock next, such as `Popen.wait`, waits for ever.
+    It could come between acquiring a lock and the block that releases it; the next to acquire the
+    lock, such as `Popen.wait`, would wait forever.
     """
     _Interrupt.put_off = True
     try:

@@ -1,4 +1,4 @@
-"""Services with their own HTTP routes, by FastAPI (extra `http`)."""
+"""Services with their own HTTP routes, using FastAPI (extra `http`)."""
 
 from .errors import Errors, Refused
 from .idempotency_key import (

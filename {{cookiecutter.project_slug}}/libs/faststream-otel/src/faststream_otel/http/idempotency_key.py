@@ -27,7 +27,7 @@ class BadKey(ValueError):
 
 
 class KeyReused(Exception):
-    """The key was sent with another request before."""
+    """The key was sent earlier with a different request."""
 
 
 class KeyInUse(Exception):
@@ -47,7 +47,7 @@ class KeyStore(Protocol):
         After None, the caller handles the request and calls `release`.
 
         Raises:
-            KeyReused: The key was claimed with another fingerprint before.
+            KeyReused: The key was claimed earlier with a different fingerprint.
             KeyInUse: Another request holds the claim.
         """
 
@@ -103,7 +103,7 @@ async def once(
         answer: Must not return None. If it raises an error, the same request may be sent again.
 
     Raises:
-        KeyReused: The key was sent with another request before.
+        KeyReused: The key was sent earlier with a different request.
         KeyInUse: The first request is still being answered.
     """
     known: Answer | None = await store.claim(key, fingerprint)

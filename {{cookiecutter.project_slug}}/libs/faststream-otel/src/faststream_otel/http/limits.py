@@ -6,7 +6,7 @@
 | 408 | the body did not arrive within `body_timeout_seconds` |
 | 413 | the body is larger than `max_body_bytes` |
 | 415 | the body is compressed (RFC 9110, 15.5.16) |
-| 503 | `max_requests` are being handled already |
+| 503 | `max_requests` are already being handled |
 """
 
 import asyncio
@@ -101,7 +101,7 @@ class RequestLimits:
         return bytes(body)
 
     def _refused(self, scope: Scope) -> Refused | None:
-        """Refuse a request by its headers alone, if they are reason enough."""
+        """Refuse a request if its headers alone are reason enough."""
         codings = ",".join(Headers(scope=scope).getlist("content-encoding")).lower().split(",")
         if any(coding.strip() not in {"", "identity"} for coding in codings):
             return Refused(

@@ -1,4 +1,4 @@
-"""A service with its own HTTP routes, by FastAPI."""
+"""A service with its own HTTP routes, using FastAPI."""
 
 import os
 import re

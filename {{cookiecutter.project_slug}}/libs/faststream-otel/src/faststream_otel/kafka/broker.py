@@ -294,7 +294,7 @@ def _poll_interval_ms(busy: float) -> int:
 
 
 async def _check_controller(admin: AIOKafkaAdminClient) -> None:
-    """aiokafka asks the controller to create topics, and takes for granted that there is one."""
+    """aiokafka asks the controller to create topics, and assumes that there is one."""
     cluster = await admin.describe_cluster()
     if cluster["controller_id"] not in {one["node_id"] for one in cluster["brokers"]}:
         raise Unreachable(

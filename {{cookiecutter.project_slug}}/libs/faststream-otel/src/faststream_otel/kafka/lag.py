@@ -17,17 +17,17 @@ CLIENT = "lag"
 ATTEMPTS = 10
 RETRY_SECONDS = 0.5
 MOST_MARKS = 10
-"""A larger lag is never taken for marks of transactions alone."""
+"""A larger lag is never assumed to be only transaction markers."""
 MARKS_SECONDS = 1.0
-"""How long to look for messages among the marks, of all groups."""
+"""How long to look for messages among the markers, over all groups."""
 
 
 async def lag(settings: KafkaSettings, groups: Collection[Group]) -> list[Lag]:
     """See `Broker.lag`. For Kafka, all messages that are not committed count as ready.
 
-    Each transaction ends with a mark, which takes an offset that no consumer commits. If nothing
-    else follows the committed offset, there is no lag. To see that takes the permission to read the
-    topic; without it, marks count.
+    Each transaction ends with a marker, which takes an offset that no consumer commits. If nothing
+    else follows the committed offset, there is no lag. Detecting that requires permission to read
+    the topic; without it, markers count.
 
     Raises:
         Unreachable: The text says why.
@@ -128,7 +128,7 @@ async def _marks(
     end: Mapping[TopicPartition, int],
     until: float,
 ) -> set[TopicPartition]:
-    """The partitions that have nothing but marks of transactions from these offsets on.
+    """The partitions that have only transaction markers from these offsets on.
 
     Args:
         until: When to stop looking, by the event loop's clock.

@@ -37,7 +37,7 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         at_once: Whether each message is committed as soon as it is acknowledged.
 
     Args:
-        listener: Is told about rebalances, too. Its methods are no coroutine functions.
+        listener: Also notified of rebalances. Its methods must not be coroutine functions.
     """
 
     def __init__(self, listener: ConsumerRebalanceListener) -> None:
@@ -59,7 +59,7 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         return bool(self._delivered or self._done)
 
     async def parse(self, message: Any, parser: Callable[[Any], Awaitable[Any]]) -> KafkaMessage:
-        """As `messages.parse`; the message then acknowledges itself here."""
+        """Like `messages.parse`; an acknowledgement of the message is then recorded here."""
         parsed = cast("KafkaMessage", await parse(message, parser))
         consumer = parsed.consumer
         if self._consumer is None or self._consumer.real is not consumer:
@@ -73,7 +73,7 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         return parsed
 
     async def acknowledged(self) -> None:
-        """Everything that was delivered is done, except what is redelivered."""
+        """Mark everything that was delivered as done, except what is redelivered."""
         self._done |= self._delivered
         self._delivered.clear()
         self._settled.set()
@@ -185,7 +185,7 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 
 
 class _Consumer:
-    """Stands for aiokafka's consumer in FastStream's messages, whose `ack` calls `commit`."""
+    """Replaces aiokafka's consumer in FastStream's messages, whose `ack` calls `commit`."""
 
     def __init__(self, offsets: Offsets, real: AIOKafkaConsumer) -> None:
         self.real = real

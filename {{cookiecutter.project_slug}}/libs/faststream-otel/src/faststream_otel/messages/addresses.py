@@ -12,7 +12,7 @@ _HOST_NAME = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\
 
 
 class Server(NamedTuple):
-    """One server. `str` gives it in the form that a client takes."""
+    """One server. `str` formats it as clients expect."""
 
     host: str
     """`server.address`: a name or an address, an IPv6 address without brackets."""
@@ -25,12 +25,12 @@ class Server(NamedTuple):
 
 @dataclass(frozen=True)
 class Addresses:
-    """How `BROKER_URL` is written for one broker.
+    """The format of `BROKER_URL` for one broker.
 
     Attributes:
         host: A host name for examples.
         port: The default port.
-        schemes: By a scheme in lower case, such as `ssl`, the setting to use in its place.
+        schemes: Maps a scheme in lower case, such as `ssl`, to the setting to use instead.
     """
 
     host: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .prometheus import MessagingMetrics
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
-"""In order. Names may repeat; a value may be any bytes, or None."""
+"""Headers in order. Names may repeat; a value may be any bytes, or None."""
 
 Busy: TypeAlias = Callable[[int], float]
 """Takes a number of messages. Returns the longest time in seconds that handling them may take."""
@@ -29,7 +29,8 @@ class Unavailable(Exception):
 
 
 class NotSent(Unavailable):
-    """The broker has no place for a channel's messages. The message certainly does not arrive."""
+    """The broker has nowhere to store the channel's messages. The message certainly does not
+    arrive."""
 
 
 class TooLarge(Exception):
@@ -49,7 +50,7 @@ class Raw:
         id: Its id in that channel, such as Kafka's `<partition>/<offset>`.
         key: Messages with the same key keep their order. None for no key.
         body: None for no body, which is not the same as an empty body.
-        headers: Byte for byte.
+        headers: Unchanged bytes.
     """
 
     channel: str
@@ -97,18 +98,18 @@ class Lag:
     in_flight: int | None
     """Number of messages that were delivered and not acknowledged; None if unknown."""
     position: int | None = None
-    """Grows with each acknowledged message; None if the broker does not tell."""
+    """Grows with each acknowledged message; None if the broker does not report it."""
     partition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """The copies that a broker keeps of a channel, or of one of its partitions."""
+    """The replicas that a broker keeps of a channel, or of one of its partitions."""
 
     channel: str
     configured: int
     in_sync: int
-    """Number of copies that have every message; 0 if nothing can be published or consumed."""
+    """Number of replicas that have every message; 0 if nothing can be published or consumed."""
     partition: str = ""
 
 
@@ -288,17 +289,17 @@ class Broker(Messages, Protocol):
     async def lag(self, groups: Collection[Group]) -> list[Lag]:
         """The lag of consumer groups, of any service, even if none of their consumers runs.
 
-        It joins no group, and needs no running service, nor `build`. A group whose channel does not
-        exist has no lag.
+        Joins no group, and needs neither a running service nor `build`. A group whose channel does
+        not exist has no lag.
 
         Raises:
             Unreachable: The text says why.
         """
 
     async def replicas(self, channels: Collection[str]) -> list[Replicas]:
-        """The copies of these channels; empty if the broker does not tell its clients.
+        """The replicas of these channels; empty if the broker does not report them to clients.
 
-        It needs no running service, nor `build`. A channel that does not exist has none.
+        Needs neither a running service nor `build`. A channel that does not exist has none.
 
         Raises:
             Unreachable: The text says why.

@@ -1,12 +1,13 @@
-"""What the broker tells of its channels and consumer groups, for the command `lag-exporter`.
+"""What the broker reports about channels and consumer groups, for the command `lag-exporter`.
 
 - `messaging_consumer_lag`: messages that a consumer group has not acknowledged, by channel, group,
   partition if the broker has them, and state: `ready`, or `in_flight` for delivered ones,
   if the broker counts those;
-- `messaging_consumer_position`: grows with each acknowledged message, if the broker tells it;
+- `messaging_consumer_position`: grows with each acknowledged message, if the broker reports it;
 - `messaging_channel_replicas` and `messaging_channel_replicas_in_sync`: copies of a channel, or of
-  each partition, that are configured, and that have every message; if the broker tells it;
-- `messaging_broker_up`: 1, or 0 while the broker does not tell the lag. Then the others are absent.
+  each partition, that are configured, and that have every message, if the broker reports them;
+- `messaging_broker_up`: 1, or 0 while the broker does not report the lag. Then the others are
+  absent.
 
 Lag and position have the `service_name` of the service whose group it is, if that is known.
 
@@ -30,7 +31,7 @@ T = TypeVar("T")
 Asgi: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 ANSWER_SECONDS = 5.0
-"""Half of Prometheus's default limit of a scrape."""
+"""Half of Prometheus's default scrape timeout."""
 _HEALTH = ("/health/live", "/health/ready")
 _CHANNEL = label(messaging.MESSAGING_DESTINATION_TEMPLATE)
 _PARTITION = label(messaging.MESSAGING_DESTINATION_PARTITION_ID)
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Question(Generic[T]):
-    """What the broker is asked at each scrape.
+    """A question to the broker at each scrape.
 
     Attributes:
         answer: The last answer; None if there was none in time.
@@ -76,10 +77,10 @@ class _Question(Generic[T]):
 
 
 class LagMetrics(Collector):
-    """Collects what the broker told at the last `ask`.
+    """Collects what the broker answered at the last `ask`.
 
     Args:
-        groups: The consumer groups to ask for, each with its service; empty if that is not known.
+        groups: The consumer groups to ask about, each with its service's name; empty if unknown.
         seconds: How long the broker may take for each answer. If it takes longer for the lag, it
             counts as down.
     """

@@ -48,7 +48,7 @@ class OwnBrokerRetryMiddleware(ABC):
         """Options for the broker, so that no message is lost or redelivered without end.
 
         - `ack_policy`: a message is acknowledged when it was handled or is a dead letter. A router
-          needs it too: it does not take over its broker's.
+        needs it too, because it does not inherit its broker's.
         - `serializer`: a message that does not fit the handler's types is not retried.
         """
         return {"ack_policy": AckPolicy.NACK_ON_ERROR, "serializer": MessageSerializer()}

@@ -128,7 +128,7 @@ class _Flow:
 
     def __init__(self, started: list[float]) -> None:
         self.started = started
-        """The start of each flow whose message is no dead letter, in Unix seconds."""
+        """The start of each flow whose message is not a dead letter, in Unix seconds."""
         self.given_up: list[float] = []
         """The start of each flow whose message is a dead letter."""
         self.since = min(started)
@@ -148,7 +148,7 @@ class MetricConventions(Protocol):
     """What metrics need to know about one broker."""
 
     def received_from(self, message: Any, subscriber: Any) -> Destination:
-        """See `BrokerConventions` of `messages.middleware`, as for the next one."""
+        """See `BrokerConventions` of `messages.middleware`, also for the next one."""
 
     def sent_to(self, command: Any) -> Destination:
         """The destination of a publication."""

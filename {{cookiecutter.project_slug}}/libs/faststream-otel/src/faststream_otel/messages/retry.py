@@ -78,7 +78,7 @@ class RetryMiddleware:
         messages: Reads and sends the broker's messages.
         tracer_provider: For the spans of retries. Default: the global one.
         metrics: Counts retries and dead letters. Default: no counting.
-        consumers: Knows that a consumer which retries is not stalled. Default: no such check.
+        consumers: Told that a retrying consumer is not stalled. Default: no such check.
     """
 
     def __init__(

@@ -6,8 +6,8 @@ once, and the client does without.
 - `Client._connect_command` and `._server_info`: to send no password to a server that does not
   encrypt the connection. Without the first, BROKER_TLS does not protect from such a server; without
   the second, the client refuses every server.
-- `Client._build_message`: to receive a message with a header `Status`. Without: nats-py takes it
-  for an answer of the server, and it is delivered again without end.
+- `Client._build_message`: to receive a message with a header `Status`. Without: nats-py mistakes it
+  for a response of the server, and it is redelivered endlessly.
 - `Client._send_unsubscribe`, and `_sub._id` of a pull subscription: to end a delivery before the
   client stops listening. Without: a message that arrives just then is redelivered only after
   `ack_wait`.
@@ -34,7 +34,7 @@ CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 """Time to send what is buffered, and again to close the connection."""
 ABORT_SECONDS = 0.5
-"""Time to close a connection that failed: after a failed TLS handshake, asyncio waits for ever."""
+"""Time to close a connection that failed: after a failed TLS handshake, asyncio waits forever."""
 END_SECONDS = 0.5
 """Time for the server to end a delivery."""
 STATUS = "Status"
@@ -55,7 +55,7 @@ class NoStream(NoRespondersError):
 class Client(NatsClient):
     """A connection to a NATS server.
 
-    - `connect` raises an error if no server accepts the client; afterwards it reconnects for ever.
+    - `connect` raises an error if no server accepts the client; afterwards it reconnects forever.
     - `publish` refuses a message that is too large together with its headers, for which the server
       would close the connection for good.
     - `drain` takes at most twice `CLOSE_SECONDS`, and also works while there is no connection.
@@ -146,7 +146,7 @@ class Client(NatsClient):
 
 
 async def end_delivery(client: NatsClient, pull: Any) -> None:
-    """Make the server send nothing more to a pull subscription, and receive what it has sent."""
+    """Stop the server from sending to a pull subscription, and receive what it has sent."""
     if not client.is_connected:
         return
     try:

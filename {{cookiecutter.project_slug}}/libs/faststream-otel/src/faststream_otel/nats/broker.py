@@ -1,7 +1,7 @@
 """Implements `Broker` for NATS: a stream per channel, a durable pull consumer per service.
 
-`create_channels` makes the streams, a service its consumers when it starts. What exists is never
-changed, so that somebody may configure it otherwise.
+`create_channels` creates the streams; a service creates its consumers when it starts. Existing ones
+are never changed, so that you can configure them differently.
 """
 
 import asyncio
@@ -67,8 +67,8 @@ GONE_PAUSE_SECONDS = 1.0
 BATCH_SECONDS = 0.2
 """How long a batch is collected."""
 LEAST_PULL_SECONDS = 0.02
-"""After a shorter request, messages would arrive while the batch before them is handled, and wait
-without a sign of life."""
+"""With a shorter request, messages would arrive while the previous batch is handled, and wait
+without a heartbeat."""
 LEFT_SECONDS = 0.05
 """For what the client has received already."""
 

@@ -146,7 +146,7 @@ class Batches:
         self._export()
 
     def _export(self, *, only_full: bool = False) -> None:
-        """Export what is queued now, the oldest first, or only as long as there are full batches."""
+        """Export what is queued now, the oldest first; or only while there are full batches."""
         left = len(self._queue)
         while left > 0 and (not only_full or self._has_full_batch()) and (batch := self._next()):
             left -= len(batch)

@@ -342,7 +342,7 @@ def _set_by_others() -> dict[Signal, Any]:
 
 
 def _merged(resource: Resource, others: Iterable[Any]) -> Resource:
-    """One resource for all signals: that of others' providers, completed by ours.
+    """One resource for all signals: that of existing providers, completed with ours.
 
     The SDK's default `service.name`, `unknown_service`, does not count.
     """
@@ -358,7 +358,7 @@ def _merged(resource: Resource, others: Iterable[Any]) -> Resource:
 
 
 def _flush(provider: Any, seconds: float) -> Callable[[], object]:
-    """A function that only flushes a provider: whoever made it shuts it down."""
+    """A function that only flushes a provider: its creator shuts it down."""
 
     def flush() -> None:
         try:

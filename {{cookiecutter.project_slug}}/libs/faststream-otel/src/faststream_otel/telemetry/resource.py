@@ -42,7 +42,7 @@ def make_resource(service_name: str, package: str = "") -> Resource:
 
 
 class _Resource(Resource):
-    """A resource that caches its hash: exporters hash it for every span, by way of its JSON."""
+    """A resource that caches its hash: exporters hash its JSON for every span."""
 
     def merge(self, other: Resource) -> Resource:
         merged = super().merge(other)

@@ -1,7 +1,7 @@
 """A pytest plugin: services connected in memory, and their traces.
 
-It comes with the library, and pytest loads it by itself. A project names the services to connect
-once, in its conftest.py:
+It comes with the library, and pytest loads it automatically. A project names the services to
+connect once, in its conftest.py:
 
     @pytest.fixture
     def services():
@@ -18,7 +18,7 @@ and its tests read
             ("process orders.placed", "send payments.authorized"),
         ]
 
-This needs no broker, no further process and no socket, but a plugin for asynchronous tests:
+This needs no broker, no other process and no socket, only a plugin for asynchronous tests:
 pytest-asyncio or anyio's. `pytest --fixtures` describes each fixture.
 
 Under pytest, the default of OTEL_{TRACES,METRICS,LOGS}_EXPORTER is `none`, so that no test sends

@@ -31,10 +31,10 @@ class Publish(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that no attempt could handle.
+    """A message that every attempt failed to handle.
 
     Attributes:
-        channel: Where it was consumed.
+        channel: The channel that it was consumed from.
         attempts: Number of attempts.
         error_type: Class of the error, with its module.
         reason: Text of the error.

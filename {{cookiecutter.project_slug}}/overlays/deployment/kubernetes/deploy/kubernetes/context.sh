@@ -16,7 +16,7 @@ case $context in
     kind-* | k3d-* | minikube | docker-desktop | orbstack | rancher-desktop) ;;
     *)
         [ -n "${K8S_CONTEXT:-}" ] ||
-            fail "the current context is $context, which is not known to be a cluster on this machine." \
+            fail "the current context is $context, which does not look like a cluster on this machine." \
                 "If it is the right one: K8S_CONTEXT=$context"
         ;;
 esac
@@ -33,5 +33,5 @@ owner=$(kube get namespace "$NAMESPACE" --ignore-not-found \
     --output=jsonpath='{.metadata.name}={.metadata.labels.app\.kubernetes\.io/part-of}') || exit 1
 case $owner in
     '' | "$NAMESPACE=$PROJECT") ;;
-    *) fail "the namespace $NAMESPACE of $context was not made by this project: it lacks the label app.kubernetes.io/part-of=$PROJECT" ;;
+    *) fail "the namespace $NAMESPACE of $context was not created by this project: it lacks the label app.kubernetes.io/part-of=$PROJECT" ;;
 esac

@@ -3,7 +3,7 @@
 set -u
 # shellcheck source-path=SCRIPTDIR source=context.sh
 . "$(dirname "$0")/context.sh"
-[ -n "$owner" ] || fail "there is no namespace $NAMESPACE in $context: make k8s-up"
+[ -n "$owner" ] || fail "there is no namespace $NAMESPACE in $context: run make k8s-up first"
 
 children=
 # shellcheck disable=SC2086 # process ids

@@ -16,9 +16,9 @@ folder=$(dirname "$0")
 command -v docker > /dev/null || fail 'docker is missing: it builds the images'
 case $context in
     kind-* | k3d-* | minikube | docker-desktop | orbstack | rancher-desktop) ;;
-    *) [ -n "${K8S_LOAD:-}" ] || fail "how do images get to the nodes of $context? Set K8S_LOAD to a command that takes their names" ;;
+    *) [ -n "${K8S_LOAD:-}" ] || fail "cannot load images onto the nodes of $context: set K8S_LOAD to a command that takes the images' names" ;;
 esac
-[ -f .env ] || fail '.env is missing: it has the passwords. "make .env" makes it'
+[ -f .env ] || fail '.env with the passwords is missing: run "make .env"'
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -55,7 +55,7 @@ load() {
             minikube) minikube image load "$@" ;;
             *) ;; # they use Docker's images
         esac
-    fi > "$work/load" 2>&1 || fail "$(cat "$work/load")" "the images could not be given to $context"
+    fi > "$work/load" 2>&1 || fail "$(cat "$work/load")" "the images could not be loaded into $context"
 }
 
 # Selects from all.yaml what has one of these components, or with "!" none of them.
@@ -71,7 +71,7 @@ secret() {
 }
 
 password=$(setting GRAFANA_ADMIN_PASSWORD)
-[ -n "$password" ] || fail '.env lacks GRAFANA_ADMIN_PASSWORD: there is no default password. .env.example says more'
+[ -n "$password" ] || fail '.env lacks GRAFANA_ADMIN_PASSWORD, which has no default: see .env.example'
 
 kubectl kustomize "$folder/overlays/local" > "$work/all.yaml" || exit 1
 

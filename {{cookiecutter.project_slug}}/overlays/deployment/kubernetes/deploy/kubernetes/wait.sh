@@ -38,8 +38,8 @@ await() {
         began=$(date +%s)
         until kube rollout status "$workload" --timeout=5s > /dev/null 2>&1; do
             tries=$((tries + 1))
-            [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "${workload#*/} does not get ready"
-            if [ "$tries" -ge 5 ] && hopeless; then explain "${workload#*/} does not get ready"; fi
+            [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "${workload#*/} does not become ready"
+            if [ "$tries" -ge 5 ] && hopeless; then explain "${workload#*/} does not become ready"; fi
         done
         echo "  ${workload#*/} is ready"
     done
@@ -50,7 +50,7 @@ await_job() {
     until kube wait --for=condition=Complete "job/$1" --timeout=3s > /dev/null 2>&1; do
         failed=$(kube get "job/$1" --output='jsonpath={.status.conditions[?(@.type=="Failed")].reason}')
         [ -z "$failed" ] || explain "the job $1 failed"
-        [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "the job $1 does not end"
+        [ $(($(date +%s) - began)) -lt "$K8S_TIMEOUT" ] || explain "the job $1 did not finish"
     done
     echo "  $1 is done"
 }

@@ -57,7 +57,7 @@ class DeadLetterStore(Protocol):
         """The log of an id, and its place there. Needs no connection.
 
         Raises:
-            ValueError: The text is no id. Says what an id looks like.
+            ValueError: The text is not an id. The error says what an id looks like.
         """
 
     def read(self, start: Mapping[str, str] | None = None) -> AsyncGenerator[Record, None]:
