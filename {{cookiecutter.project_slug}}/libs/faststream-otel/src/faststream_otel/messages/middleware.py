@@ -381,7 +381,11 @@ def _with_outcome(attributes: Attributes, failed: str | None) -> Attributes:
     return attributes | {ERROR_TYPE: failed} if failed else attributes
 
 
-_CHILDREN_BY_DEFAULT = ParentBased(ALWAYS_ON).get_description().partition("root:AlwaysOnSampler")[2]
+def _description(sampler: Any) -> str:
+    return str(sampler.get_description())
+
+
+_CHILDREN_BY_DEFAULT = _description(ParentBased(ALWAYS_ON)).partition("root:AlwaysOnSampler")[2]
 
 
 def _forwards_unsampled(provider: Any) -> bool:
@@ -392,7 +396,7 @@ def _forwards_unsampled(provider: Any) -> bool:
     sampler = getattr(provider, "sampler", None)
     # One that contains a `ParentBased` may decide otherwise, and have its description.
     own = getattr(type(sampler), "should_sample", None) is ParentBased.should_sample
-    return own and sampler.get_description().endswith(_CHILDREN_BY_DEFAULT)
+    return own and _description(sampler).endswith(_CHILDREN_BY_DEFAULT)
 
 
 def _is_likely_recorded(parent: Context) -> bool:
