@@ -124,7 +124,8 @@ class Rules(Sampler):
         return ALWAYS_ON.should_sample(*arguments, **options)
 
     def get_description(self) -> str:
-        return DEFAULT_ON.get_description()
+        default: Any = DEFAULT_ON
+        return str(default.get_description())
 
 
 UNSAMPLED = ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON)
