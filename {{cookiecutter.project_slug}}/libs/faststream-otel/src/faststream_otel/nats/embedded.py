@@ -81,7 +81,7 @@ def _address(server: "subprocess.Popen[bytes]", folder: Path, log: Path) -> str:
     while time.monotonic() < ends and server.poll() is None:
         try:
             (url, *_) = json.loads(ports.read_text("utf-8"))["nats"]
-        except (OSError, ValueError):  # not yet written, or not yet whole
+        except (OSError, ValueError):  # not yet written, or incomplete
             time.sleep(0.01)
         else:
             return str(url).rpartition("/")[2]

@@ -66,7 +66,7 @@ class NatsConventions:
         first = message[0] if isinstance(message, Sequence) else message
         subject = getattr(subscriber, "subject", None)
         channel = getattr(subject, "template", "") or first.subject
-        # Of a pattern, each message's own subject is among the attributes of `received`.
+        # For a pattern, each message's own subject is among the attributes of `received`.
         return Destination(channel, channel)
 
     def received(self, message: Msg | Sequence[Msg]) -> Received:
