@@ -96,13 +96,18 @@ shutil.rmtree(OVERLAYS)
 remove_ignored()
 open_mounted_folders()
 write_env_files()
+IN_KUBERNETES = (
+    "    make k8s-up              # or, in Kubernetes\n"
+    if ANSWERS["deployment"] == "kubernetes"
+    else ""
+)
 if not is_baked_for_a_diff():
     print(f"""
 The project is baked. Next:
 
     cd {shlex.quote(str(ROOT))}
     docker compose up        # or, without Docker: make dev
-
+{IN_KUBERNETES}
 A first commit lets later updates merge with your changes:
 
     git init && git add --all && git commit --message 'Bake the project'

@@ -6,6 +6,7 @@ With one: tests/k8s.
 import os
 import re
 import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def options_of(pair: Path) -> tuple[str, str]:
 
 
 # --- What Kubernetes accepts
+
+
+def test_manifests_pass_the_project_s_own_linter(pair: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "yamllint", "--strict", "deploy"],
+        cwd=pair,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_each_manifest_fits_its_schema(pair: Path) -> None:

@@ -170,6 +170,14 @@ def test_grafanas_sidecar_finds_all_boards_and_data_sources(baked: Path) -> None
         assert found[label] == files
 
 
+def test_boards_replace_their_predecessors(baked: Path) -> None:
+    """A name with a hash of its content would leave the old ConfigMap for the sidecar to load."""
+    names = {
+        one["metadata"]["name"] for one in built(baked, "monitoring") if one["kind"] == "ConfigMap"
+    }
+    assert names == {"grafana-dashboards", "grafana-datasources"}
+
+
 def test_the_charts_grafana_knows_where_traces_are(kafka: Path) -> None:
     text = (kafka / "observability/grafana/traces.env").read_text("utf-8")
     names = dict(re.findall(r"^(\w+)=(.+)$", text, re.MULTILINE))

@@ -73,12 +73,19 @@ def test_make_restores_lost_env_files_and_keeps_existing_ones(
     assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
 
 
-def test_the_next_steps_are_printed_last(bakery: Bakery, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("deployment", "more"),
+    [("compose", []), ("kubernetes", ["make k8s-up              # or, in Kubernetes"])],
+)
+def test_the_next_steps_are_printed_last(
+    deployment: str, more: list[str], bakery: Bakery, tmp_path: Path
+) -> None:
     into = tmp_path / "a path with spaces"
-    said = bakery.cookiecutter({}, into).stdout.splitlines()
-    assert [line.strip() for line in said if line.strip()][-4:] == [
+    said = bakery.cookiecutter({"deployment": deployment}, into).stdout.splitlines()
+    assert [line.strip() for line in said if line.strip()][-4 - len(more) :] == [
         f"cd '{into}/order-flow'",
         "docker compose up        # or, without Docker: make dev",
+        *more,
         "A first commit lets later updates merge with your changes:",
         "git init && git add --all && git commit --message 'Bake the project'",
     ]

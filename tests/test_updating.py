@@ -209,7 +209,7 @@ def test_what_the_later_template_has_is_there(updated: Path) -> None:
     answers = json.loads((updated / ".cruft.json").read_text("utf-8"))["context"]["cookiecutter"]
     for option in OPTIONS:
         later = updated / "observability" / f"later-{option}.txt"
-        if answers[option] == "none" or option == "python_version":  # which have no overlay
+        if answers[option] in {"none", "compose"} or option == "python_version":  # no overlay
             assert not later.exists()
         else:
             assert later.read_text("utf-8") == f"{answers[option]}\n"

@@ -251,6 +251,17 @@ class Cluster(Baked):
             for name in services:
                 self.scale(name, before[name])
 
+    @contextmanager
+    def without_policy(self, name: str) -> Iterator[None]:
+        """Do without what a NetworkPolicy allows: its pods run on, and nobody new reaches them."""
+        (policy,) = self.get("networkpolicies", f"--field-selector=metadata.name={name}")
+        policy["metadata"] = {"name": name, "labels": policy["metadata"].get("labels", {})}
+        self.kubectl("delete", "networkpolicy", name)
+        try:
+            yield
+        finally:
+            self.apply(policy)
+
     def _any(self, service: str) -> list[Object]:
         return self.get("pods", f"--selector=app.kubernetes.io/name={service}")
 

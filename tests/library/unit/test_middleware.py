@@ -16,8 +16,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_ON,
+    DEFAULT_ON,
     Decision,
     ParentBased,
+    ParentBasedTraceIdRatio,
     Sampler,
     SamplingResult,
     TraceIdRatioBased,
@@ -115,11 +117,26 @@ async def test_head_sampling_keeps_traces_whole(exporter: InMemorySpanExporter) 
     assert all(set(names) == whole for names in traces.values())
 
 
+class Rules(Sampler):
+    """A sampler that decides by itself, and describes another that it contains."""
+
+    def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
+        return ALWAYS_ON.should_sample(*arguments, **options)
+
+    def get_description(self) -> str:
+        return DEFAULT_ON.get_description()
+
+
+UNSAMPLED = ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON)
+
+
 @pytest.mark.parametrize(
     ("sampler", "recorded"),
-    [(ParentBased(ALWAYS_ON), 0), (ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON), 2),
-     (ALWAYS_ON, 2)],
-    ids=["the default", "another for unsampled parents", "one that ignores parents"],
+    [(DEFAULT_ON, 0), (ParentBasedTraceIdRatio(1), 0), (UNSAMPLED, 2),
+     (ParentBased(DEFAULT_ON, remote_parent_not_sampled=ALWAYS_ON), 2), (ALWAYS_ON, 2),
+     (Rules(), 2)],
+    ids=["the default", "by ratio", "another for unsampled parents", "which contains the default",
+         "one that ignores parents", "one that contains the default"],
 )  # fmt: skip
 async def test_a_message_of_an_unsampled_trace_stays_in_it(
     exporter: InMemorySpanExporter, sampler: Sampler, recorded: int

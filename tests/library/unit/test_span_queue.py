@@ -3,6 +3,7 @@
 Their metrics are exported.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.telemetry import Telemetry
-from faststream_otel.telemetry.batches import Batches
+from faststream_otel.telemetry.batches import Batches, EncodingSpanProcessor
 from faststream_otel.telemetry.encoding import place_of
 from faststream_otel.telemetry.errors import fail
 from opentelemetry.metrics import NoOpMeterProvider
@@ -221,3 +222,115 @@ def test_one_item_that_is_larger_than_the_queue_is_exported() -> None:
         batches.add((bytes(size), place_of(Resource({}), None)))
     batches.shutdown()
     assert len(exporter.exported[-1]) == 50_000_000
+
+
+class Slow(Blocked):
+    """Exports one batch for each permission."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.permissions = threading.Semaphore(0)
+        self.started = threading.Semaphore(0)
+
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        self.started.release()
+        self.permissions.acquire(timeout=10)
+        self.exported += [data for data, _ in spans]
+        return SpanExportResult.SUCCESS
+
+
+PLACE = place_of(Resource({}), None)
+
+
+def test_large_records_are_exported_before_they_fill_the_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "60000")
+    exporter = Slow()
+    batches = Batches(exporter, "logs", NoOpMeterProvider())
+    for _ in range(400):  # 3.2 MB: neither a full batch by number nor a full queue
+        batches.add((bytes(8000), PLACE))
+    assert exporter.started.acquire(timeout=30)
+    exporter.permissions.release(100)
+    batches.shutdown()
+    assert len(exporter.exported) == 400
+
+
+def test_a_flush_returns_at_its_time_out_while_an_export_hangs() -> None:
+    exporter = Slow()
+    processor = EncodingSpanProcessor(exporter, NoOpMeterProvider())
+    processor.batches.add((b"first", PLACE))
+    assert not processor.force_flush(1)
+    assert exporter.started.acquire(timeout=30)
+    processor.batches.add((b"second", PLACE))
+    assert not processor.force_flush(1)
+    exporter.permissions.release(100)
+    assert processor.force_flush()
+    assert exporter.exported == [b"first", b"second"]
+    processor.shutdown()
+    assert not processor.force_flush()
+
+
+def test_a_queue_that_stays_full_warns_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")  # in batches of two
+    exporter = Slow()
+    batches = Batches(exporter, "traces", NoOpMeterProvider())
+    for _ in range(5):
+        for _ in range(20):
+            batches.add((b"span", PLACE))
+        assert exporter.started.acquire(timeout=30)
+        exporter.permissions.release()
+    assert len(caplog.records) == 1
+    exporter.permissions.release(100)
+    assert batches.flush(30)
+    for _ in range(20):  # again, after it was empty
+        batches.add((b"span", PLACE))
+    exporter.permissions.release(100)
+    batches.shutdown()
+    assert len(caplog.records) <= 2
+
+
+FORKED = """
+import os, threading
+from faststream_otel.telemetry import Telemetry
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+exporting, may_end = threading.Event(), threading.Event()
+
+class Exporter(SpanExporter):
+    def export(self, spans):
+        exporting.set()
+        may_end.wait(60)
+        return SpanExportResult.SUCCESS
+
+from faststream_otel.telemetry import providers
+def make(signal, delivery):
+    exporter = Exporter()
+    exporter.takes_encoded = True
+    return [delivery.watch(exporter, signal)] if signal == "traces" else []
+providers.make_exporters = make
+
+telemetry = Telemetry("forking", make_global=False)
+tracer = telemetry.tracer_provider.get_tracer("test")
+tracer.start_span("of the parent").end()
+threading.Thread(target=telemetry.tracer_provider.force_flush).start()
+exporting.wait(60)
+child = os.fork()
+may_end.set()
+if not child:
+    tracer.start_span("of the child").end()
+telemetry.close()
+if child:
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+def test_a_fork_does_not_miss_what_its_parent_exports() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert "lost" not in done.stderr

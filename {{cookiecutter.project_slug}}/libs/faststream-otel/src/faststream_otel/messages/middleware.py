@@ -27,6 +27,7 @@ from faststream.opentelemetry import Baggage
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import Meter, MeterProvider, NoOpMeterProvider, get_meter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from opentelemetry.semconv.attributes import server_attributes as server
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Link, Span, SpanKind
@@ -380,16 +381,22 @@ def _with_outcome(attributes: Attributes, failed: str | None) -> Attributes:
     return attributes | {ERROR_TYPE: failed} if failed else attributes
 
 
+def _description(sampler: Any) -> str:
+    return str(sampler.get_description())
+
+
+_CHILDREN_BY_DEFAULT = _description(ParentBased(ALWAYS_ON)).partition("root:AlwaysOnSampler")[2]
+
+
 def _forwards_unsampled(provider: Any) -> bool:
     """Whether the provider never records a child of an unsampled span, as by default.
 
     Then a message of an unsampled trace keeps the context that it came with.
     """
-    description = getattr(getattr(provider, "sampler", None), "get_description", str)()
-    return all(
-        f"{origin}ParentNotSampled:AlwaysOffSampler" in description
-        for origin in ("remote", "local")
-    )
+    sampler = getattr(provider, "sampler", None)
+    # One that contains a `ParentBased` may decide otherwise, and have its description.
+    own = getattr(type(sampler), "should_sample", None) is ParentBased.should_sample
+    return own and _description(sampler).endswith(_CHILDREN_BY_DEFAULT)
 
 
 def _is_likely_recorded(parent: Context) -> bool:

@@ -46,6 +46,9 @@ class Batches:
         exporter: Takes `Encodeds`.
         signal: "traces" or "logs".
         meter_provider: For the SDK's metrics of queues, unless they are switched off.
+
+    Attributes:
+        in_flight: Number of items that are being exported.
     """
 
     def __init__(self, exporter: Any, signal: Signal, meter_provider: MeterProvider) -> None:
@@ -74,7 +77,8 @@ class Batches:
         self._bytes = 0
         self._full = False
         self._lock = threading.RLock()  # the garbage collector may end a span anywhere
-        self._exporting = threading.Lock()
+        self.in_flight = 0
+        self._flushes: deque[threading.Event] = deque()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"otel-{self._signal}", daemon=True)
         if not self._ended:
@@ -107,12 +111,20 @@ class Batches:
                     "The queue of %s is full: the oldest are dropped, until exports catch up. See"
                     " %s_MAX_QUEUE_SIZE.", self._signal, self._prefix,
                 )  # fmt: skip
-        if len(queue) >= self._batch and not self._wake.is_set():
+        if self._has_full_batch() and not self._wake.is_set():
             self._wake.set()
 
-    def flush(self) -> None:
-        """Export everything that is queued now."""
-        self._export(len(self._queue))
+    def _has_full_batch(self) -> bool:
+        return len(self._queue) >= self._batch or self._bytes >= MAX_EXPORT_BYTES
+
+    def flush(self, seconds: float) -> bool:
+        """Export everything that is queued now. Returns whether that ended within this time."""
+        if self._ended:
+            return False
+        done = threading.Event()
+        self._flushes.append(done)
+        self._wake.set()
+        return done.wait(seconds)
 
     def shutdown(self, seconds: float = 30.0) -> None:
         """Export what is queued within this time, then stop."""
@@ -125,37 +137,41 @@ class Batches:
 
     def _work(self) -> None:
         while not self._ended:
-            full = self._wake.wait(self._delay)
+            woken = self._wake.wait(self._delay)
             self._wake.clear()
-            number = len(self._queue)
-            self._export(number - number % self._batch if full else number)
-        self.flush()
+            flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+            self._export(only_full=woken and not flushes)
+            for done in flushes:
+                done.set()
+        self._export()
 
-    def _export(self, number: int) -> None:
-        """Export so many items, the oldest first."""
-        with self._exporting:
-            while number > 0 and (batch := self._next(min(number, self._batch))):
-                number -= len(batch)
-                self._metrics.exported(len(batch))
-                self._full = False
-                token = attach(suppressed())
-                try:
-                    self._exporter.export(batch)
-                except Exception as error:
-                    log_failure(error)
-                finally:
-                    detach(token)
+    def _export(self, *, only_full: bool = False) -> None:
+        """Export what is queued now, the oldest first; or only while there are full batches."""
+        left = len(self._queue)
+        while left > 0 and (not only_full or self._has_full_batch()) and (batch := self._next()):
+            left -= len(batch)
+            self._metrics.exported(len(batch))
+            token = attach(suppressed())
+            try:
+                self._exporter.export(batch)
+            except Exception as error:
+                log_failure(error)
+            finally:
+                detach(token)
+                self.in_flight = 0
 
-    def _next(self, most: int) -> Encodeds:
-        """Take so many items at most from the queue, and no more bytes than an export may have."""
+    def _next(self) -> Encodeds:
+        """Take a batch from the queue, with no more bytes than an export may have."""
         batch, size, queue = Encodeds(), 0, self._queue
         with self._lock:
-            while queue and len(batch) < most:
+            while queue and len(batch) < self._batch:
                 size += len(queue[0][0])
                 if size > MAX_EXPORT_BYTES and batch:
                     break
                 batch.append(queue.popleft())
                 self._bytes -= len(batch[-1][0]) + _OVERHEAD
+            self.in_flight = len(batch)
+            self._full = self._full and bool(queue)
         return batch
 
 
@@ -181,8 +197,7 @@ class EncodingSpanProcessor(SpanProcessor):
         self.batches.shutdown()
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
-        self.batches.flush()
-        return True
+        return self.batches.flush(30 if timeout_millis is None else timeout_millis / 1000)
 
 
 class EncodingLogRecordProcessor(LogRecordProcessor):
@@ -206,8 +221,7 @@ class EncodingLogRecordProcessor(LogRecordProcessor):
         self.batches.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        self.batches.flush()
-        return True
+        return self.batches.flush(timeout_millis / 1000)
 
 
 class EncodingLoggerProvider(LoggerProvider):

@@ -60,8 +60,6 @@ class Delivery:
         self._lock = threading.Lock()
         self.lost: Counter[Signal] = Counter()
         """Number of spans and of log records in batches that could not be exported."""
-        self.in_flight: Counter[Signal] = Counter()
-        """Number of spans and of log records in batches that are being exported."""
 
     def watch(self, exporter: Any, signal: Signal) -> Any:
         """Wrap the exporter's `export` to record its outcome. Returns the exporter."""
@@ -69,13 +67,11 @@ class Delivery:
 
         def watched(batch: Any, *arguments: Any, **options: Any) -> Any:
             size = len(batch) if isinstance(batch, Sized) else 0  # metrics are a tree
-            self.in_flight[signal] += size
             delivered = False
             try:
                 result = export(batch, *arguments, **options)
                 delivered = result.name == "SUCCESS"
             finally:
-                self.in_flight[signal] -= size
                 self.lost[signal] += 0 if delivered else size
             self._note(signal, delivered=delivered)
             return result

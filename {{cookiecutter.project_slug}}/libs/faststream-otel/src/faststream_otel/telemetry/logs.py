@@ -91,7 +91,8 @@ class TracedLoggingHandler(logging.Handler):
             _emitting.reset(token)
 
     def _place(self, name: str) -> Place:
-        if (known := self._places.get(name)) is None:
+        known = self._places.get(name)
+        if known is None or known.resource is not self._provider.resource:  # a fork has its own
             logger: Any = self._provider.get_logger(name)
             known = place_of(logger.resource, logger.instrumentation_scope)
             self._places[name] = known

@@ -302,8 +302,8 @@ class Telemetry:
 
         One that changes its state during the count may be missed or counted twice.
         """
-        queued = sum(len(batches) for of, batches in self._queues if of == signal)
-        return queued + self._delivery.in_flight[signal] + self._delivery.lost[signal]
+        waiting = sum(len(one) + one.in_flight for of, one in self._queues if of == signal)
+        return waiting + self._delivery.lost[signal]
 
 
 _GLOBALS: dict[Signal, tuple[Callable[[], Any], Callable[[Any], None], type]] = {
