@@ -25,7 +25,7 @@ _UNTIL_STDIN_ENDS = 'exec 3<&0; (read -r _ <&3; kill $$) & exec "$@" 3<&- </dev/
 def embedded_nats(channels: Collection[str] = ()) -> Iterator[str]:
     """Serve NATS with JetStream on a free port of 127.0.0.1 and yield its address, "host:port".
 
-    It is the real server, in a process of its own. Its streams are on disk, in a temporary folder.
+    It is the real server, in its own process. Its streams are on disk, in a temporary folder.
 
     Args:
         channels: Channels to create at once, and with them that of the dead letters.
