@@ -1,18 +1,18 @@
-# What there is to do here: `make` lists it. Needs nothing but uv, or Python 3.11 to fetch uv with.
+# `make` lists the targets. They need only uv, or Python 3.11 to install it with.
 
 UV := $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 NEEDS_UV := $(filter $(CURDIR)/.uv/bin/uv,$(UV))
 RUN := $(UV) run
 LIBRARY := {{cookiecutter.project_slug}}/libs/faststream-otel
-# From its own folder: the root's settings leave out all that is baked.
+# In its own folder: the root's settings exclude everything that is baked.
 IN_LIBRARY := cd '$(LIBRARY)' && $(UV) run --project '$(CURDIR)'
-# What is baked uses the same uv.
+# Baked projects use the same uv.
 export PATH := $(PATH):$(CURDIR)/.uv/bin
 INTO := build
-# Cookiecutter copies its whole template for the hook pre_prompt: this leaves out .venv, bakes and the like.
+# Cookiecutter copies its whole template for the hook pre_prompt: this excludes .venv, bakes and the like.
 TEMPLATE := check_answers.py cookiecutter.json hooks templates '{{cookiecutter.project_slug}}'
-# What is baked here: its broker (kafka, rabbitmq or nats), its trace backend (tempo, jaeger or zipkin), and where it runs
-# (compose or kubernetes).
+# What to bake: the broker (kafka, rabbitmq or nats), the trace backend (tempo, jaeger or zipkin), and the
+# deployment (compose or kubernetes).
 export BROKER ?= kafka
 export TRACES ?= tempo
 export DEPLOYMENT ?= compose
@@ -20,7 +20,7 @@ export DEPLOYMENT ?= compose
 .DEFAULT_GOAL := help
 .PHONY: help demo dev bake test e2e k8s-e2e bench scale drills dashboards recording docs lint lint-library format audit git
 
-help: ## List what make can do
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: bake ## Bake the default project into build/ and watch it work, without Docker (BROKER=nats)
@@ -29,7 +29,7 @@ demo: bake ## Bake the default project into build/ and watch it work, without Do
 dev: bake ## Bake the default project into build/ and run it until Ctrl-C, without Docker (BROKER=nats)
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' dev
 
-bake: git $(NEEDS_UV) ## Bake the default project into build/, anew (INTO=folder, BROKER=nats, TRACES=jaeger)
+bake: git $(NEEDS_UV) ## Bake the default project into build/, replacing it (INTO=folder, BROKER=nats, TRACES=jaeger)
 	@rm -rf '$(INTO)/order-flow'
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	template=$$folder/faststream-otel && mkdir "$$template" && \
@@ -52,17 +52,17 @@ k8s-e2e: git $(NEEDS_UV) ## Likewise in the Kubernetes cluster of the current co
 bench: $(NEEDS_UV) ## Measure what telemetry costs (ARGS="--help")
 	PYTHONPATH=tests $(RUN) python -m bench $(ARGS)
 
-scale: $(NEEDS_UV) ## Measure what an order takes of each part, in Docker, and what a rate needs (ARGS="--for 2500")
+scale: $(NEEDS_UV) ## Measure what an order costs each component, in Docker, and what a rate needs (ARGS="--for 2500")
 	PYTHONPATH=tests $(RUN) python -m bench.scale $(ARGS)
 
 drills: $(NEEDS_UV) ## Show what faults lose, in Docker, id by id (BROKER=nats, ARGS="--list", ARGS="sigterm stop")
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker with Compose 2.24 or newer' >&2; exit 1; }
 	PYTHONPATH=tests $(RUN) python -m bench.drills $(ARGS)
 
-dashboards: $(NEEDS_UV) ## Write Grafana's dashboards anew from the code in dashboards/
+dashboards: $(NEEDS_UV) ## Regenerate Grafana's dashboards from the code in dashboards/
 	$(RUN) python -m dashboards
 
-recording: git $(NEEDS_UV) ## Record `make demo` anew, as docs/images/demo.svg
+recording: git $(NEEDS_UV) ## Record `make demo` again, as docs/images/demo.svg
 	$(RUN) python -m bench.recording
 
 docs: $(NEEDS_UV) ## Build the site of docs/ into build/site (ARGS=serve shows it while you write)
@@ -87,7 +87,7 @@ format: $(NEEDS_UV) ## Format the library and the template's own code, fix what 
 	$(IN_LIBRARY) ruff format .
 	$(IN_LIBRARY) ruff check --fix .
 
-audit: bake ## Look up the dependencies, the baked project's too, among known vulnerabilities
+audit: bake ## Check the dependencies, and the baked project's, for known vulnerabilities
 	$(UV) audit
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' audit
 

@@ -1,4 +1,4 @@
-"""Refuse what cookiecutter itself would answer with a traceback: a wrong choice, a template mark.
+"""Refuse what makes cookiecutter itself fail with a traceback: a wrong choice, template syntax.
 
 Cookiecutter ends there before it loads `CheckAnswers`. A `pre_prompt` hook gets no arguments, so
 this one reads those of its parent. Where it can't, cookiecutter's own error remains.

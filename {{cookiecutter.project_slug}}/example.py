@@ -120,7 +120,7 @@ def place_order(
     quantity: int = 1,
     amount_cents: Annotated[int, typer.Option(help="above 100000: declined")] = 12_900,
     currency: str = "EUR",
-    country: Annotated[str, typer.Option(help="AQ: fails, there is no carrier")] = "FI",
+    country: Annotated[str, typer.Option(help="AQ: fails, has no carrier")] = "FI",
     no_wait: Annotated[bool, typer.Option("--no-wait", help="don't wait for the trace")] = False,
 ) -> None:
     project = Project.here()
@@ -133,12 +133,12 @@ def place_order(
         return
     traces.print_links(console, trace_id)
     if not no_wait and not traces.print_trace(console, trace_id):
-        print(f"{traces.store.NAME} has no span of it yet.")
+        print(f"{traces.store.NAME} has none of its spans yet.")
 
 
 @cli.command("load", help="Place mixed orders at a steady rate.")
 def load(
-    rate: Annotated[float, typer.Option(min=0.1, max=200, help="orders a second")] = 5.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=200, help="orders per second")] = 5.0,
     duration: Annotated[float, typer.Option(min=1, max=86_400, help="seconds")] = 60.0,
 ) -> None:
     url = Project.here().url("ORDERS_PORT", 8000)

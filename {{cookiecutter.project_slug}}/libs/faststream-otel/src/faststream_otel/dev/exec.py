@@ -29,7 +29,7 @@ def execute(project: Project, arguments: Sequence[str]) -> NoReturn:
         options = ["--app", project.package]
         command = [sys.executable, "-m", "faststream_otel.cli", *options, *arguments]
     os.chdir(project.root)
-    # Those of the shell are for another broker than this run's.
+    # Those of the shell are for a broker other than this run's.
     others = "BROKER_" if environment else ()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     os.execvpe(command[0], command, inherited | (environment or {}))

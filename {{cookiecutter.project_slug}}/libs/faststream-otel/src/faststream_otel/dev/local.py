@@ -129,7 +129,7 @@ def run_locally(show: Callable[[str], None], project: Project) -> Iterator[Local
             for name, port in ports.items()
         ]
         with Supervisor(commands, log, show, project.root) as supervisor:
-            # For its owner only: one of them may be a password.
+            # Readable by the owner only: one of them may be a password.
             environment_path.unlink(missing_ok=True)
             environment_path.touch(0o600)
             environment_path.write_text(json.dumps(credentials(own) | shared), encoding="utf-8")

@@ -83,7 +83,8 @@ class OtlpReceiver:
         self.host = host
         self._ports = grpc_port, http_port, query_port
         self._tls = tls
-        # Taken as such: a signal may interrupt the condition's own `with` once it has the lock.
+        # Acquired explicitly: a signal may interrupt the condition's own `with` once it has the
+        # lock.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._spans: deque[Span] = deque(maxlen=capacity)

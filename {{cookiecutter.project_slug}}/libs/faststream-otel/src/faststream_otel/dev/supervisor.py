@@ -83,7 +83,7 @@ class Supervisor:
         try:
             self.stop()
         finally:
-            # Ends the processes that are left, if the wait for them was interrupted.
+            # Ends the remaining processes, if waiting for them was interrupted.
             os.close(self._held)
             os.close(self._lifeline)
             if self._watcher:
@@ -195,8 +195,8 @@ class _Process:
         """Kill it if it still runs, and wait for its end."""
         if self._popen.poll() is None:
             self._popen.kill()
-            # Not for ever: if a signal's exception has interrupted a `poll` of this object, a lock
-            # in it stays taken, and the end of the process is never seen.
+            # Not forever: if a signal's exception interrupted a `poll` of this object, its lock
+            # stays held, and the end of the process is never seen.
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(KILLED_SECONDS)
         self._copier.join(timeout=1)

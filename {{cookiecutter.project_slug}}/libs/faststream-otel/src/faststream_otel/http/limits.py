@@ -70,7 +70,7 @@ class RequestLimits:
         headers = Headers(scope=scope)
         if "transfer-encoding" in headers and (
             "content-length" in headers or scope.get("http_version") == "1.0"
-        ):  # request smuggling: a proxy may see another end of the body than this server
+        ):  # request smuggling: a proxy may see a different end of the body than this server
             reason = "has a Transfer-Encoding as well as a Content-Length or HTTP/1.0"
             raise Refused(HTTPStatus.BAD_REQUEST, "body", reason)
         try:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-# Not from `fastapi`: `opentelemetry-instrument` replaces `fastapi.FastAPI` by its own subclass.
+# Not from `fastapi`: `opentelemetry-instrument` replaces `fastapi.FastAPI` with its own subclass.
 from fastapi.applications import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,7 +46,7 @@ class HttpService(Service):
             docs_url="/docs" if settings.api_pages else None,
             redoc_url=None,
             responses=errors.RESPONSES,
-            # Clients that are generated from the document call their methods by it.
+            # Generated clients name their methods after it.
             generate_unique_id_function=lambda route: route.name,
         )
         self.http.router.route_class = JsonRoute

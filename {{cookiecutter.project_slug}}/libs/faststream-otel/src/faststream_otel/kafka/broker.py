@@ -336,7 +336,7 @@ async def _progress(member: _Member, consumer: AIOKafkaConsumer | None) -> Progr
         return Progress(attached=False, waiting=True, reached=None)
     partitions = consumer.assignment()
     ends = await consumer.end_offsets(partitions) if partitions else {}
-    # Not the committed offsets: they may stay below the end, before the mark of a transaction.
+    # Not the committed offsets: they may stay below the end, before a transaction's marker.
     waiting = any(one.pending for one in member.offsets)
     for one in partitions:
         position = await consumer.position(one)

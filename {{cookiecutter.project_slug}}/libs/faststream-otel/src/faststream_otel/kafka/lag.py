@@ -111,7 +111,7 @@ async def _lag(
             Lag(
                 group.channel,
                 group.name,
-                # An offset beyond the end is of an earlier topic of this name.
+                # An offset beyond the end belongs to an earlier topic of the same name.
                 ready=0 if one in marks else max(end[one] - offset, 0),
                 in_flight=0,
                 position=max(committed[group][one].offset, 0),
@@ -146,7 +146,7 @@ async def _marks(
             while unknown:
                 messages = await consumer.getmany(*unknown, timeout_ms=100)
                 unknown -= messages.keys()
-                # The client passes over marks without returning them.
+                # The client skips markers without returning them.
                 passed = {one for one in unknown if await consumer.position(one) >= end[one]}
                 marks |= passed
                 unknown -= passed

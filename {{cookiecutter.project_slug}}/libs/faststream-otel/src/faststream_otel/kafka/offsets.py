@@ -81,7 +81,7 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         if self.at_once:
             await self.commit()
         elif self._request is not None and now - self._requested > COMMIT_SECONDS:
-            # The broker is slow or away: what could be repeated must not grow.
+            # The broker is slow or down: what could be redelivered must not grow.
             await asyncio.wait({self._request})
         else:
             self._commit_later()
@@ -130,8 +130,9 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         self._listener.on_partitions_assigned(assigned)
 
     def _forget(self) -> None:
-        # What is in flight is delivered again. Without this, its acknowledgement would set back a
-        # partition that is further on, or if it has none, the next of another partition commit it.
+        # What is in flight is redelivered. Without this, its acknowledgement would set back a
+        # partition that has progressed, or without one, the next acknowledgement of another
+        # partition would commit it.
         self._delivered.clear()
         self._done = {}  # a request that is running has the old one
         if self._timer:
@@ -160,7 +161,7 @@ class Offsets(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
         done, consumer = self._done, self._consumer
         assert consumer
         try:
-            # A message may outlive a rebalance; then its partition is somebody else's.
+            # A message may outlive a rebalance; then its partition belongs to another consumer.
             for one in done.keys() - consumer.real.assignment():
                 del done[one]
             if sent := done.copy():

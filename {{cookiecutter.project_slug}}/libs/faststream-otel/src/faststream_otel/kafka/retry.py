@@ -27,8 +27,8 @@ class KafkaRetryMiddleware(OwnBrokerRetryMiddleware):
     def broker_options(self) -> dict[str, Any]:
         """See `OwnBrokerRetryMiddleware`.
 
-        `parser` and `decoder`: a message that cannot be read becomes a dead letter. By itself
-        FastStream skips it. If you need your own parser, drop ours: FastStream then skips such a
+        `parser` and `decoder`: a message that cannot be read becomes a dead letter. FastStream
+        alone skips it. If you need your own parser, drop ours: FastStream then skips such a
         message.
         """
         return super().broker_options | {"parser": parse, "decoder": decode}

@@ -84,7 +84,7 @@ class _Timer:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.limits: set[TimeLimit] = set()
-        self._threads = current_default_thread_limiter()  # not to be had in a callback
+        self._threads = current_default_thread_limiter()  # not available in a callback
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
 

@@ -281,7 +281,7 @@ class Nats(NatsMessages):
             info = await client.jetstream().consumer_info(
                 member.stream, member.durable, timeout=PUBLISH_TIMEOUT_SECONDS
             )
-        except NotFoundError:  # somebody has deleted the consumer, or the stream
+        except NotFoundError:  # the consumer or the stream was deleted
             return Progress(attached=False, waiting=True, reached=None)
         except UNREACHABLE:
             return NO_ANSWER
@@ -341,8 +341,8 @@ class _Broker(NatsBroker):
             warn_missing("FastStream", "`_connection_kwargs`", NOT_OURS)
             return await super()._connect()
         client = _Client(self._members.values(), self._outage)
-        # In place of FastStream's callbacks, which log a traceback, and end the client at an error
-        # that may pass.
+        # Replace FastStream's callbacks, which log a traceback, and close the client at an error
+        # that may be temporary.
         own = {
             "error_cb": client.failed, "disconnected_cb": client.lost,
             "reconnected_cb": client.back,
@@ -440,8 +440,8 @@ class _Pull:
         if batch >= self._member.size:  # otherwise the loop still collects a batch
             self._member.received = []
         if not self._client.is_connected:
-            # The client would send each request after it has reconnected, and get more messages
-            # than one handler is free for.
+            # Otherwise the client sends each request after it has reconnected, and gets more
+            # messages than one handler can take.
             await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
             raise NatsTimeoutError
         if timeout is not None and timeout < LEAST_PULL_SECONDS:

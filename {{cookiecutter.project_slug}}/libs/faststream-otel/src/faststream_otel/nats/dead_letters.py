@@ -102,7 +102,7 @@ class NatsDeadLetters:
     async def send(
         self, channel: str, dead_letter: DeadLetter, headers: Headers
     ) -> "asyncio.Future[object]":
-        # NATS has text alone, and so had the message: it came from a channel of NATS.
+        # NATS has only text, and so had the message: it came from a NATS channel.
         text = with_key(decoded_headers(headers), dead_letter.record.key)
         with publish_errors():
             sent = await self._stream.publish_async(

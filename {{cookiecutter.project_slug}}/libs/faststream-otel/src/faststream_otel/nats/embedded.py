@@ -25,7 +25,7 @@ _UNTIL_STDIN_ENDS = 'exec 3<&0; (read -r _ <&3; kill $$) & exec "$@" 3<&- </dev/
 def embedded_nats(channels: Collection[str] = ()) -> Iterator[str]:
     """Serve NATS with JetStream on a free port of 127.0.0.1 and yield its address, "host:port".
 
-    It is the real server, in a process of its own. Its streams are on disk, in a temporary folder.
+    It is the real server, in its own process. Its streams are on disk, in a temporary folder.
 
     Args:
         channels: Channels to create at once, and with them that of the dead letters.
@@ -81,7 +81,7 @@ def _address(server: "subprocess.Popen[bytes]", folder: Path, log: Path) -> str:
     while time.monotonic() < ends and server.poll() is None:
         try:
             (url, *_) = json.loads(ports.read_text("utf-8"))["nats"]
-        except (OSError, ValueError):  # not yet written, or not yet whole
+        except (OSError, ValueError):  # not yet written, or incomplete
             time.sleep(0.01)
         else:
             return str(url).rpartition("/")[2]

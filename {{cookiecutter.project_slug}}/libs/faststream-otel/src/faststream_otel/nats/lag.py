@@ -32,7 +32,7 @@ async def _of_consumer(stream: JetStreamContext, channel: str, durable: str) -> 
         return None
     try:
         info = await stream.consumer_info(name, durable)
-    except NotFoundError:  # its service makes it at its first start, and then gets all messages
+    except NotFoundError:  # its service creates it at its first start, and then gets all messages
         return Lag(channel, durable, ready=state.messages, in_flight=0, position=0)
     return Lag(
         channel,

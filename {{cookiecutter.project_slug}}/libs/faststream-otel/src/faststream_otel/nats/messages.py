@@ -35,9 +35,9 @@ MAX_MESSAGE_BYTES = 2 * 1_048_576
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 65_536
 """A dead letter is a message of the maximum size, plus the headers that say what happened."""
 ACK_WAIT_SECONDS = 30.0
-"""After this time without a sign of life, the server redelivers a message. The server's default."""
+"""After this time without a heartbeat, the server redelivers a message. The server's default."""
 ASK_AGAIN_SECONDS = 60.0
-"""Time between two questions for a consumer's `ack_wait`, if the server does not answer."""
+"""Time between two queries for a consumer's `ack_wait`, if the server does not answer."""
 KEY = "key"
 RESERVED = "Nats-"
 """Such headers tell the server what to do with a publication, such as to drop a repeated one."""
@@ -50,7 +50,7 @@ _TOO_LARGE = (10054, 10097)
 
 
 class NoChannel(Error):
-    """There is no stream for a channel. Retrying helps once somebody has created it."""
+    """There is no stream for a channel. Retrying helps once it has been created."""
 
     def __init__(self, channel: str) -> None:
         super().__init__(
@@ -163,7 +163,7 @@ class NatsMessages:
                 raise
 
     async def _ack_wait(self, message: Msg) -> float:
-        """The consumer's `ack_wait`, which is not ours to choose if somebody else has made it."""
+        """The consumer's `ack_wait`, which may differ from ours if the consumer already existed."""
         try:
             consumer = (message.metadata.stream, message.metadata.consumer)
         except NotJSMessageError:
@@ -236,9 +236,9 @@ def _all(message: StreamMessage[Any]) -> Sequence[Msg]:
 
 
 class _InProgress:
-    """Tells the server again and again that messages are being handled, so it does not redeliver.
+    """Keeps telling the server that messages are being handled, so that it does not redeliver them.
 
-    It uses a timer rather than a task: few messages take long enough to need it.
+    Uses a timer rather than a task: few messages take long enough to need it.
     """
 
     def __init__(self, messages: Sequence[Msg], seconds: float) -> None:

@@ -28,8 +28,8 @@ class NatsRetryMiddleware(OwnBrokerRetryMiddleware):
     def broker_options(self) -> dict[str, Any]:
         """See `OwnBrokerRetryMiddleware`.
 
-        `parser`: a message's id is its number in the stream. By itself FastStream takes it from a
-        header, or makes up another one for each delivery.
+        `parser`: a message's id is its number in the stream. FastStream alone takes it from a
+        header, or makes up a new one for each delivery.
         """
         return super().broker_options | {"parser": parse}
 

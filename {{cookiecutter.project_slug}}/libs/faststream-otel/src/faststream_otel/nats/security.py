@@ -71,7 +71,7 @@ def client_options(settings: NatsSettings) -> dict[str, Any]:
 
 @asynccontextmanager
 async def connected(settings: NatsSettings, name: str) -> AsyncIterator[JetStreamContext]:
-    """A connection of its own, for the length of the context.
+    """A separate connection for the duration of the context.
 
     Args:
         name: The client's name for the server.

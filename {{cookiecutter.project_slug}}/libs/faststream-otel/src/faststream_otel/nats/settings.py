@@ -33,7 +33,7 @@ class NatsSettings(Settings):
     broker_key_file: Path | None = None
     """PEM file of its key, without a password. Default: the certificate's file."""
     broker_replicas: int = Field(default=1, ge=1, le=5)
-    """Copies of each stream that `faststream-otel channels` creates, on as many servers of a
+    """Replicas of each stream that `faststream-otel channels` creates, on as many servers of a
     cluster."""
 
     def broker(self) -> "Nats":

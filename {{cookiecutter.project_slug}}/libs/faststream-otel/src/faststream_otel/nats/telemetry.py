@@ -3,7 +3,7 @@
 The messaging semantic conventions 1.44 have no section about NATS. Chosen here, by their general
 rules, and as close to their other brokers as possible:
 
-- `messaging.system` is `nats`: the conventions allow a value of one's own.
+- `messaging.system` is `nats`: the conventions allow custom values.
 - `messaging.destination.name` is the subject: sender and receiver both know it, unlike the stream.
 - `messaging.destination.template` is what the subscriber was declared with, such as `orders.*`, and
   otherwise the subject. It names spans and groups metrics, so it must not vary with each message.
@@ -66,7 +66,7 @@ class NatsConventions:
         first = message[0] if isinstance(message, Sequence) else message
         subject = getattr(subscriber, "subject", None)
         channel = getattr(subject, "template", "") or first.subject
-        # Of a pattern, each message's own subject is among the attributes of `received`.
+        # For a pattern, each message's own subject is among the attributes of `received`.
         return Destination(channel, channel)
 
     def received(self, message: Msg | Sequence[Msg]) -> Received:

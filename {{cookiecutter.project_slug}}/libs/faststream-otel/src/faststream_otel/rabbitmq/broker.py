@@ -108,8 +108,8 @@ class Rabbit(RabbitMessages):
             port=self._server.port,
             virtualhost=self._settings.broker_virtual_host,
             security=broker_security(self._settings),
-            # Shared by all that is published. Each consumer has a channel of its own: RabbitMQ
-            # closes a channel at an error.
+            # Shared by all publications. Each consumer has its own channel: RabbitMQ closes a
+            # channel on an error.
             default_channel=Channel(on_return_raises=True),
             timeout=CONNECT_SECONDS,
             reconnect_interval=RECONNECT_SECONDS,
@@ -142,7 +142,7 @@ class Rabbit(RabbitMessages):
         made = self.faststream.subscriber(
             service_queue(queue),
             ConsumedExchange(channel),
-            # Not more at once than one handler takes; so one consumer keeps their order.
+            # No more at once than one handler takes, so one consumer keeps their order.
             channel=Channel(prefetch_count=MAX_BATCH if batch else 1),
             # Otherwise the property `reply_to` would choose where the handler's result is sent.
             no_reply=True,
@@ -215,7 +215,7 @@ class Rabbit(RabbitMessages):
         if not self.faststream.running:
             return False
         try:
-            # Opening a channel is a question and its answer.
+            # Opening a channel takes one round trip.
             opened = await open_channel(await self.faststream.connect(), ANSWER_SECONDS)
             await opened.close()
         except UNREACHABLE:
@@ -241,7 +241,7 @@ class Rabbit(RabbitMessages):
         return await lag(self._settings, self._in_flight, groups)
 
     async def replicas(self, channels: Collection[str]) -> list[Replicas]:
-        return []  # AMQP has no question for it; RabbitMQ's own metrics tell of lost nodes
+        return []  # AMQP has no request for it; RabbitMQ's own metrics show lost nodes
 
     def dead_letters(self) -> RabbitDeadLetters:
         return RabbitDeadLetters(self._settings)
@@ -254,7 +254,7 @@ class Rabbit(RabbitMessages):
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self.faststream.connect()
                 ready = await ready_messages(connection, consumer.queue)
-        except ChannelNotFoundEntity:  # somebody has deleted it
+        except ChannelNotFoundEntity:  # it was deleted
             return Progress(attached=False, waiting=True, reached=None)
         except UNREACHABLE:  # includes TimeoutError, which is an OSError
             return Progress(attached=True, waiting=True, reached="no answer")
@@ -286,7 +286,7 @@ class _Broker(RabbitBroker):
         await super().start()
 
     def _lost(self, _: object, error: BaseException | None) -> None:
-        # The second: each attempt to reconnect while nobody listens.
+        # The second: every attempt to reconnect while the server is down.
         if not self._stops and not (self._outage.lasts and type(error) is AMQPConnectionError):
             self._outage.begin(error)
 
@@ -303,7 +303,7 @@ class _Broker(RabbitBroker):
         try:
             await super().stop(exc_type, exc_val, exc_tb)
         except* UNREACHABLE as errors:
-            # RabbitMQ ends the consumers of a lost connection by itself.
+            # RabbitMQ cancels the consumers of a lost connection itself.
             logger.info("Consumers could not be cancelled at RabbitMQ: %s", errors.exceptions[0])
         finally:
             while self._opened:

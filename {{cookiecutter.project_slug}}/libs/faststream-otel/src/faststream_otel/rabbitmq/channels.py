@@ -20,7 +20,7 @@ DELIVERY_LIMIT = 2**31 - 1
 # taken from it and delivered again, so one that is slower would never end. The library's own limits
 # end a handler that hangs. As a number, not from the settings: a queue cannot change its arguments.
 CONSUMER_TIMEOUT_MS = 2**31 - 1
-# A stream drops what is too old in whole segments, never the last one.
+# A stream drops old messages in whole segments, never the last one.
 SEGMENT_BYTES = 50_000_000
 
 

@@ -82,8 +82,8 @@ def exchange(channel: str, *, create: bool = True) -> RabbitExchange:
     Args:
         create: Whether a service creates it at its start, and after a reconnect.
     """
-    # aio-pika would look for one that it did not create after a reconnect. If somebody has deleted
-    # it meanwhile, no consumer would come back.
+    # aio-pika would look for one that it did not create after a reconnect. If it was deleted
+    # meanwhile, no consumer would come back.
     return RabbitExchange(channel, type=ExchangeType.FANOUT, durable=True, robust=create)
 
 
