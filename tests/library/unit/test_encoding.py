@@ -72,6 +72,9 @@ def some_spans() -> Sequence[ReadableSpan]:
                 second.start_span("child", attributes={"n": kind.value}).end()
         for value in PLAIN + OTHERS:
             first.start_span("value", attributes={"key": value, "messaging.system": "kafka"}).end()
+        for equal in (1, True, 1.0, "1"):
+            unusual = {"messaging.destination.partition.id": equal, "server.port": equal}
+            first.start_span("equal values of other types", attributes=unusual).end()
         for partition in range(3):
             first.start_span(
                 "constants",

@@ -41,7 +41,6 @@ _CONSTANTS = {
     messaging.MESSAGING_DESTINATION_PARTITION_ID,
     messaging.MESSAGING_CONSUMER_GROUP_NAME,
     server.SERVER_ADDRESS,
-    server.SERVER_PORT,
 }
 _LIMIT = 10_000  # far more than a service has destinations and partitions
 
@@ -307,7 +306,8 @@ def _attribute(tag: bytes, key: str, value: object) -> bytes:
     pair = b"".join((_prefix(b"\x0a", key), b"\x12", _varint(len(content)), content))
     encoded = tag + _varint(len(pair)) + pair
     known = _remembered[tag]
-    if key in _CONSTANTS and len(known) < _LIMIT:
+    # Not numbers: 1, 1.0 and True are equal.
+    if key in _CONSTANTS and isinstance(value, str) and len(known) < _LIMIT:
         known[key, value] = encoded
     return encoded
 
