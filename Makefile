@@ -29,7 +29,7 @@ demo: bake ## Bake the default project into build/ and watch it work, without Do
 dev: bake ## Bake the default project into build/ and run it until Ctrl-C, without Docker (BROKER=nats)
 	@$(MAKE) --no-print-directory -C '$(INTO)/order-flow' dev
 
-bake: git $(NEEDS_UV) ## Bake the default project into build/, replacing it (INTO=folder, BROKER=nats, TRACES=jaeger)
+bake: git $(NEEDS_UV) ## Bake the default project into build/, replacing it (INTO=folder, BROKER=nats, TRACES=jaeger, DEPLOYMENT=kubernetes)
 	@rm -rf '$(INTO)/order-flow'
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	template=$$folder/faststream-otel && mkdir "$$template" && \

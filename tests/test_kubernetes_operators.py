@@ -103,6 +103,20 @@ def test_pods_do_not_start_without_the_credentials_of_the_broker(
         assert [each for each in secrets if each and not each.get("optional")], one["metadata"]
 
 
+def test_of_rabbitmqs_nodes_one_at_a_time_is_evicted(bakery: Bakery) -> None:
+    """Strimzi and the chart of NATS make a budget of their own; RabbitMQ's operator does not."""
+    answers = {"broker": "rabbitmq", "deployment": "kubernetes"}
+    baked = bakery.baked_once(answers, bakery.home / "kubernetes-rabbitmq")
+    (budget,) = (
+        one["spec"] for one in built(baked, "production")
+        if (one["kind"], one["metadata"]["name"]) == ("PodDisruptionBudget", "rabbitmq")
+    )  # fmt: skip
+    (cluster,) = (one for one in built(baked, "production") if one["kind"] == "RabbitmqCluster")
+    # The operator labels pods with the cluster's name.
+    labels = {"app.kubernetes.io/name": cluster["metadata"]["name"]}
+    assert budget == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+
+
 def test_topics_are_those_that_the_command_channels_creates(kafka: Path) -> None:
     (package,) = (kafka / "src").iterdir()
     names = re.findall(r'^[A-Z]+ = "(.+)"$', (package / "channels.py").read_text(), re.MULTILINE)
