@@ -381,7 +381,8 @@ def _with_outcome(attributes: Attributes, failed: str | None) -> Attributes:
     return attributes | {ERROR_TYPE: failed} if failed else attributes
 
 
-_CHILDREN_BY_DEFAULT = ParentBased(ALWAYS_ON).get_description().partition("root:AlwaysOnSampler")[2]
+_default: Any = ParentBased(ALWAYS_ON)
+_CHILDREN_BY_DEFAULT = _default.get_description().partition("root:AlwaysOnSampler")[2]
 
 
 def _forwards_unsampled(provider: Any) -> bool:
@@ -389,10 +390,10 @@ def _forwards_unsampled(provider: Any) -> bool:
 
     Then a message of an unsampled trace keeps the context that it came with.
     """
-    sampler = getattr(provider, "sampler", None)
+    sampler: Any = getattr(provider, "sampler", None)
     # One that contains a `ParentBased` may decide otherwise, and have its description.
     own = getattr(type(sampler), "should_sample", None) is ParentBased.should_sample
-    return own and sampler.get_description().endswith(_CHILDREN_BY_DEFAULT)
+    return own and bool(sampler.get_description().endswith(_CHILDREN_BY_DEFAULT))
 
 
 def _is_likely_recorded(parent: Context) -> bool:

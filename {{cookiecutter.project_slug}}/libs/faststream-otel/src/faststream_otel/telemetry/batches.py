@@ -40,7 +40,7 @@ _names: Counter[str] = Counter()
 class Batches:
     """A queue, and a thread that exports it: a full batch at once, others after a delay.
 
-    A full queue drops the oldest items.
+    A batch is full by its number of items, or by its bytes. A full queue drops the oldest items.
 
     Args:
         exporter: Takes `Encodeds`.
@@ -146,7 +146,7 @@ class Batches:
         self._export()
 
     def _export(self, *, only_full: bool = False) -> None:
-        """Export what is queued now, the oldest first, or only as long as there are full batches."""
+        """Export what is queued now, the oldest first; or only while there are full batches."""
         left = len(self._queue)
         while left > 0 and (not only_full or self._has_full_batch()) and (batch := self._next()):
             left -= len(batch)
