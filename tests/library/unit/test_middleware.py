@@ -124,8 +124,7 @@ class Rules(Sampler):
         return ALWAYS_ON.should_sample(*arguments, **options)
 
     def get_description(self) -> str:
-        default: Any = DEFAULT_ON
-        return str(default.get_description())
+        return str(DEFAULT_ON.get_description())  # type: ignore[no-untyped-call]
 
 
 UNSAMPLED = ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON)

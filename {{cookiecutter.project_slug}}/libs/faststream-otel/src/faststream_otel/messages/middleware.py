@@ -10,8 +10,8 @@ It also makes fewer spans, and costs less per message. The differences to FastSt
   `process {channel}` (messaging semantic conventions 1.44, "Spans").
 - A batch starts a new trace. Its process span has one link per message.
 - OTEL_PROPAGATORS applies, and the baggage of OpenTelemetry's API is combined with FastStream's.
-- A message of an unsampled trace gets no span, because nobody would record it: it passes on the
-  context that it came with. Only a sampler that may record it is asked; the default ones don't.
+- A message of an unsampled trace has no span that nobody records: it passes on the context that it
+  came with. Only a sampler that may record it, which the default ones don't, gets asked.
 """
 
 import logging
@@ -381,11 +381,8 @@ def _with_outcome(attributes: Attributes, failed: str | None) -> Attributes:
     return attributes | {ERROR_TYPE: failed} if failed else attributes
 
 
-def _description(sampler: Any) -> str:
-    return str(sampler.get_description())
-
-
-_CHILDREN_BY_DEFAULT = _description(ParentBased(ALWAYS_ON)).partition("root:AlwaysOnSampler")[2]
+_default: Any = ParentBased(ALWAYS_ON)
+_CHILDREN_BY_DEFAULT = _default.get_description().partition("root:AlwaysOnSampler")[2]
 
 
 def _forwards_unsampled(provider: Any) -> bool:
@@ -393,10 +390,10 @@ def _forwards_unsampled(provider: Any) -> bool:
 
     Then a message of an unsampled trace keeps the context that it came with.
     """
-    sampler = getattr(provider, "sampler", None)
+    sampler: Any = getattr(provider, "sampler", None)
     # One that contains a `ParentBased` may decide otherwise, and have its description.
     own = getattr(type(sampler), "should_sample", None) is ParentBased.should_sample
-    return own and _description(sampler).endswith(_CHILDREN_BY_DEFAULT)
+    return own and bool(sampler.get_description().endswith(_CHILDREN_BY_DEFAULT))
 
 
 def _is_likely_recorded(parent: Context) -> bool:

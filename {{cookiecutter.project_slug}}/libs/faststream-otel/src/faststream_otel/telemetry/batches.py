@@ -40,7 +40,7 @@ _names: Counter[str] = Counter()
 class Batches:
     """A queue, and a thread that exports it: a full batch at once, others after a delay.
 
-    A full queue drops the oldest items.
+    A batch is full by its number of items, or by its bytes. A full queue drops the oldest items.
 
     Args:
         exporter: Takes `Encodeds`.
