@@ -10,8 +10,8 @@ It also makes fewer spans, and costs less per message. The differences to FastSt
   `process {channel}` (messaging semantic conventions 1.44, "Spans").
 - A batch starts a new trace. Its process span has one link per message.
 - OTEL_PROPAGATORS applies, and the baggage of OpenTelemetry's API is combined with FastStream's.
-- A message of an unsampled trace has no span that nobody records: it passes on the context that it
-  came with. Only a sampler that may record it, which the default ones don't, gets asked.
+- A message of an unsampled trace gets no span, because nobody would record it: it passes on the
+  context that it came with. Only a sampler that may record it is asked; the default ones don't.
 """
 
 import logging
