@@ -11,11 +11,7 @@ trap 'kill $children 2> /dev/null' EXIT
 trap 'exit 0' INT TERM
 for target; do
     echo "http://127.0.0.1:${target#*:} is ${target%:*}"
-<<<<<<< HEAD
-    # Ends with its pod, and restarts with the next one.
-=======
-    # It ends at the first request after its pod has gone, which fails, and begins anew with the next one.
->>>>>>> n2
+    # When its pod is gone, the next request fails and ends it; then it starts again with another pod.
     (
         trap 'kill $! 2> /dev/null; exit' TERM
         while :; do
