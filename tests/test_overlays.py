@@ -37,7 +37,12 @@ RENDERED = {
         "docs/production.md",
     },
     "python_version": {"Dockerfile", ".devcontainer/devcontainer.json"},
-    "deployment": {"README.md", "docs/removing-the-example.md"},
+    "deployment": {
+        "README.md",
+        "docs/dead-letters.md",
+        "docs/removing-the-example.md",
+        "docs/services.md",
+    },
     "license": {"pyproject.toml"},
 }
 """Files of every project that name the answer to an option."""

@@ -16,7 +16,10 @@ from tools import docker_compose, tool
 PACKAGE = "src/order_flow"
 ANSWERS = {"deployment": "kubernetes"}  # its files are added to all others
 # What the document leaves to the user's taste, or says that it keeps orders as sample data.
-MAY_NAME_ORDERS = ("README.md", "docs/", "libs/", "observability/prometheus/tests/")
+MAY_NAME_ORDERS = (
+    *("README.md", "deploy/kubernetes/README.md", "docs/"),
+    *("libs/", "observability/prometheus/tests/"),
+)
 BUILT = ("local", "production", "monitoring")
 
 Edit = Callable[[str, str], str]

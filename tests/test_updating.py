@@ -378,7 +378,8 @@ def test_an_env_file_that_is_there_is_kept(bakery: Bakery, tmp_path: Path) -> No
     """The hook alone, as whatever bakes over a folder would call it."""
     project = bakery.bake({}, tmp_path, "--accept-hooks=no")
     write(project / ".env", PASSWORD_AND_PORT)
-    answers = {"broker": "kafka", "trace_backend": "tempo", "license": "none"}
+    answers = {"broker": "kafka", "deployment": "compose"}
+    answers |= {"trace_backend": "tempo", "license": "none"}
     hook = (TEMPLATE / "hooks/post_gen_project.py").read_text("utf-8")
     write(tmp_path / "hook.py", hook.replace("{{ cookiecutter | tojson }}", json.dumps(answers)))
     bakery.run(project, sys.executable, str(tmp_path / "hook.py"))

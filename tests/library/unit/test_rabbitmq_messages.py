@@ -78,7 +78,7 @@ def test_the_time_of_publication_has_milliseconds() -> None:
 
 def test_without_a_server_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    needed = r"install rabbitmq-server.*BROKER_URL"
+    needed = r"install RabbitMQ.*BROKER_URL"
     with pytest.raises(FileNotFoundError, match=needed), embedded_rabbitmq():
         pass
 

@@ -120,6 +120,9 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     return delivery.watch(exporter, signal)
 
 
+_inherited: list[Any] = []
+"""Connections of a parent process: a fork neither uses nor closes them."""
+
 FIRST_PAUSE_SECONDS = 0.5
 RECONNECT_SECONDS = 3.0
 
@@ -213,8 +216,19 @@ def _patient_session(seconds: float) -> Any:
         backoff_max=RECONNECT_SECONDS,
     )
     session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retries))
+
+    def mount() -> None:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
+
+    def reconnect() -> None:
+        _inherited.extend(session.adapters.values())
+        mount()
+
+    mount()
+    if hasattr(os, "register_at_fork"):
+        # Otherwise both processes would write into one connection, and read each other's answers.
+        os.register_at_fork(after_in_child=reconnect)
     return session
 
 
