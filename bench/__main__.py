@@ -23,7 +23,7 @@ from typing import Any
 from . import page, parts
 from .machine import machine
 from .measured.brokers import BROKERS
-from .parts import PARTS, Bench, say
+from .parts import PARTS, Bench, chosen_of, say
 from .run import Load, Wrong, measure
 from .sink import Sink
 from .sites import Site, Unavailable, served
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     made.add_argument(
         "--parts",
-        type=_parts,
+        type=chosen_of(PARTS),
         default=list(PARTS),
         metavar="NAME,…",
         help=f"what to measure (default: all): {', '.join(PARTS)}",
@@ -102,15 +102,6 @@ def parser() -> argparse.ArgumentParser:
         f" {', '.join(VARIANTS)}",
     )
     return made
-
-
-def _parts(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := set(names) - set(PARTS):
-        raise argparse.ArgumentTypeError(
-            f"there is no part {', '.join(sorted(unknown))}; use {', '.join(PARTS)}"
-        )
-    return names
 
 
 def _broker(text: str) -> tuple[str, str]:

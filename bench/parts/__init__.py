@@ -5,8 +5,9 @@
 - `tables(result)`: its tables, in Markdown, by their names on docs/cost.md.
 """
 
+import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -86,3 +87,17 @@ def run(name: str, bench: Bench) -> Any:
 def tables(name: str, result: Any) -> dict[str, str]:
     made: dict[str, str] = import_module(f".{name}", __name__).tables(result)
     return made
+
+
+def chosen_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """A type for argparse: some of these parts, as `NAME,…`."""
+
+    def chosen(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := set(names) - set(known):
+            raise argparse.ArgumentTypeError(
+                f"there is no part {', '.join(sorted(unknown))}; use {', '.join(known)}"
+            )
+        return names
+
+    return chosen

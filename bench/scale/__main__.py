@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..machine import machine
-from ..parts import say
+from ..parts import chosen_of, say
 from ..variants import ROOT
 from . import cost, drains, page
 from .meters import NoEngine
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="make scale ARGS=…", description=__doc__)
     made.add_argument(
         "--parts",
-        type=_parts,
+        type=chosen_of(PARTS),
         default=list(PARTS),
         metavar="NAME,…",
         help=f"measure only these again, and take the others from docs/scale.json: "
@@ -80,15 +80,6 @@ def parser() -> argparse.ArgumentParser:
         help="with --for: milliseconds that a handler waits for others, such as a database",
     )
     return made
-
-
-def _parts(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := set(names) - set(PARTS):
-        raise argparse.ArgumentTypeError(
-            f"there is no part {', '.join(sorted(unknown))}; use {', '.join(PARTS)}"
-        )
-    return names
 
 
 def _rate(text: str) -> float:

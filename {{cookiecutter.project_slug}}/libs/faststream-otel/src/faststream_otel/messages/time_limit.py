@@ -22,7 +22,7 @@ class TimeLimit:
     - It keeps no references after the block. The event loop keeps a cancelled timer until it would
       fire, with its context variables, which may include a message.
     - All limits of an event loop share one timer. Hardly any limit is ever reached, and a timer of
-    its own would be most of its cost.
+      its own would be most of its cost.
 
     Args:
         seconds: The time-out.
