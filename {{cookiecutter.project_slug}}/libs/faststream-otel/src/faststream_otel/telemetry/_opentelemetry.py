@@ -57,9 +57,15 @@ class GrpcConnection:
     def __init__(self, exporter: Any) -> None:
         self._exporter = exporter
         self._make_client: Callable[[Any], Any] = exporter._stub
+        self._process = os.getpid()
+        self._inherited: list[Any] = []
 
     def send(self, request: Any, **options: Any) -> Any:
         """Send an export request. Raises grpc.RpcError."""
+        if self._process != os.getpid():  # forked: two processes cannot use one channel
+            self._process = os.getpid()
+            self._inherited.append(self._exporter._channel)  # closing it may never return
+            self._exporter._initialize_channel_and_stub()
         return self._make_client(self._exporter._channel).Export(request, **options)
 
     def renew(self) -> None:
