@@ -148,6 +148,41 @@ def test_a_fork_of_a_fork_keeps_its_files() -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+INSTALLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import placed
+from faststream_otel.telemetry.resource import make_resource
+found = make_resource("tested", "placed.services").attributes
+print(found.get("service.namespace"), found.get("service.version"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("distribution", "files", "expected"),
+    [
+        ("placed", "placed.pth", "placed 1.2"),  # editable: its files are elsewhere
+        ("shop-of-others", "placed/__init__.py", "shop-of-others 1.2"),
+        ("shop-of-others", "placed.py", "shop-of-others 1.2"),
+        ("shop-of-others", "shop/__init__.py", "None None"),
+        ("shop-of-others", None, "None None"),
+    ],
+)
+def test_the_version_is_that_of_the_package_s_distribution(
+    distribution: str, files: str | None, expected: str, tmp_path: Path
+) -> None:
+    module = tmp_path / ("placed.py" if files == "placed.py" else "placed/__init__.py")
+    module.parent.mkdir(exist_ok=True)
+    module.touch()
+    folder = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {distribution}\nVersion: 1.2\n")
+    if files:
+        (folder / "RECORD").write_text(f"{files},,\n")
+    printed = subprocess.check_output([sys.executable, "-c", INSTALLED, tmp_path], text=True)
+    assert printed.strip() == expected
+
+
 def wait_for_end(folder: Path) -> None:
     """Wait until no process holds a lock in the folder."""
     import fcntl  # not on Windows

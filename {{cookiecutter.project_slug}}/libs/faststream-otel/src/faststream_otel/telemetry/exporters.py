@@ -120,9 +120,6 @@ def make_exporter(signal: Signal, delivery: Delivery) -> Any:
     return delivery.watch(exporter, signal)
 
 
-_inherited: list[Any] = []
-"""Connections of a parent process: a fork neither uses nor closes them."""
-
 FIRST_PAUSE_SECONDS = 0.5
 RECONNECT_SECONDS = 3.0
 
@@ -215,21 +212,18 @@ def _patient_session(seconds: float) -> Any:
         backoff_factor=0.5,
         backoff_max=RECONNECT_SECONDS,
     )
-    session = requests.Session()
 
-    def mount() -> None:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
+    class TelemetrySession(requests.Session):
+        process = 0
 
-    def reconnect() -> None:
-        _inherited.extend(session.adapters.values())
-        mount()
+        def get_adapter(self, url: str) -> Any:
+            if self.process != os.getpid():  # also after a fork: two cannot use one connection
+                self.process = os.getpid()
+                for scheme in ("http://", "https://"):
+                    self.mount(scheme, HTTPAdapter(max_retries=retries))
+            return super().get_adapter(url)
 
-    mount()
-    if hasattr(os, "register_at_fork"):
-        # Otherwise both processes would write into one connection, and read each other's answers.
-        os.register_at_fork(after_in_child=reconnect)
-    return session
+    return TelemetrySession()
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import tempfile
 import uuid
 from functools import cached_property
@@ -110,11 +111,29 @@ def _named_attributes() -> set[str]:
 
 
 def _distribution(package: str) -> dict[str, str]:
-    top = package.partition(".")[0]
-    for name in metadata.packages_distributions().get(top, ()):
-        found = metadata.distribution(name)
-        return {
-            service.SERVICE_NAMESPACE: found.metadata["Name"],
-            service.SERVICE_VERSION: found.version,
-        }
-    return {}
+    found = _installed(package.partition(".")[0])
+    if found is None:
+        return {}
+    return {
+        service.SERVICE_NAMESPACE: found.metadata["Name"],
+        service.SERVICE_VERSION: found.version,
+    }
+
+
+def _installed(package: str) -> metadata.Distribution | None:
+    """The distribution that has the package's name, or else its files.
+
+    `metadata.packages_distributions` would read the list of files of every distribution, which
+    takes 2 MB for good.
+    """
+    try:
+        return metadata.distribution(package)
+    except (metadata.PackageNotFoundError, ValueError):  # none; or no name
+        pass
+    module = sys.modules.get(package)
+    folders = list(getattr(module, "__path__", None) or [getattr(module, "__file__", None) or ""])
+    beside = {str(Path(one).parent) for one in folders if one}
+    for found in metadata.distributions(path=list(beside)) if beside else ():
+        if any(Path(file).parts[0] in (package, f"{package}.py") for file in found.files or ()):
+            return found
+    return None
