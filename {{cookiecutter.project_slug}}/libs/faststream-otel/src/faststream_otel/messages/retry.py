@@ -268,11 +268,12 @@ class _Attempts(BaseMiddleware[PublishCommand, Any]):
             await self._try_each(call_next, messages, failed)
             if self._message and self._message.committed is AckStatus.NACKED:
                 return 0  # the handler has nacked the batch: the broker redelivers it
-            for one in failed:
-                await self._shared.give_up(one)
-            return len(failed)
+            count = len(failed)
+            while failed:  # a variable for each would be part of that cycle
+                await self._shared.give_up(failed.pop(0))
+            return count
         finally:
-            failed.clear()  # breaks a cycle: each error's traceback refers to this list
+            failed.clear()  # breaks a cycle: each error's traceback refers to this frame
 
     async def _try_each(
         self,
