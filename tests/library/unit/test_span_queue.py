@@ -292,6 +292,33 @@ def test_a_queue_that_stays_full_warns_once(
     assert len(caplog.records) <= 2
 
 
+EXITING = """
+import logging, sys, threading
+from faststream_otel.telemetry import Telemetry
+
+def start(thread):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+telemetry = Telemetry("tested")
+with telemetry.tracer_provider.get_tracer("test").start_as_current_span("last"):
+    logging.getLogger("test").warning("last")
+if sys.argv[1:] == ["without threads"]:  # as Python 3.12.0 to 3.12.2
+    threading.Thread.start = start
+"""
+
+
+@pytest.mark.parametrize("threads", [[], ["without threads"]])
+def test_what_is_queued_when_the_interpreter_exits_is_exported(
+    threads: list[str], sink: OtlpReceiver
+) -> None:
+    command = [sys.executable, "-c", EXITING, *threads]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "Traceback" not in ended.stderr
+    assert [span.name for span in sink.spans] == ["last"]
+    assert [one.body for one in sink.logs] == ["last"]
+    assert sink.metrics
+
+
 FORKED = """
 import os, threading
 from faststream_otel.telemetry import Telemetry

@@ -287,9 +287,13 @@ class Telemetry:
         # Daemon threads: one that hangs on an unreachable Collector must not delay the exit.
         threads = [threading.Thread(target=end, daemon=True) for end in ends]
         for thread in threads:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # at exit, Python 3.12.0 to 3.12.2 start none
+                thread.run()
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
         lost = {signal: self._left(signal) - before[signal] for signal, _ in self._queues}
         if any(lost.values()) or any(thread.is_alive() for thread in threads):
             logger.warning(
