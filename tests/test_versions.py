@@ -1,12 +1,17 @@
-"""The library works with the oldest versions that it allows; all other tests take the newest."""
+"""The library works with the oldest versions that it allows, and with a newer Python.
+
+All other tests take the newest versions, and the Python that runs them.
+"""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from matrix import TEMPLATE
 
 LIBRARY = TEMPLATE / "{{cookiecutter.project_slug}}/libs/faststream-otel"
@@ -22,7 +27,21 @@ REQUIREMENT = re.compile(r"([a-z0-9-]+)(?:\[[^]]*\])?>=([0-9.]+(?:b[0-9]+)?)")
 
 def test_its_unit_tests_pass_with_the_oldest_versions(tmp_path: Path) -> None:
     """Where an oldest version can't be installed beside the others, its bound is wrong."""
-    python, oldest = tmp_path / "oldest/bin/python", tmp_path / "oldest.txt"
+    oldest = tmp_path / "oldest.txt"
+    oldest.write_text("\n".join(f"{name}=={least}" for name, least in lower_bounds()))
+    run_unit_tests(sys.executable, tmp_path, "--constraint", oldest)
+
+
+def test_its_unit_tests_pass_with_a_newer_python(tmp_path: Path) -> None:
+    python = newer_python()
+    if python is None:
+        pytest.skip("no newer Python is installed")
+    run_unit_tests(python, tmp_path)
+
+
+def run_unit_tests(python: str, folder: Path, *constraints: str | Path) -> None:
+    environment = folder / "environment"
+    own = environment / "bin/python"
 
     def run(*command: str | Path) -> None:
         done = subprocess.run(
@@ -35,14 +54,22 @@ def test_its_unit_tests_pass_with_the_oldest_versions(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout
 
-    run("uv", "venv", "--quiet", "--python", sys.executable, tmp_path / "oldest")
-    oldest.write_text("\n".join(f"{name}=={least}" for name, least in lower_bounds()))
-    install = ("uv", "pip", "install", "--quiet", "--python", python, "--constraint", oldest)
+    run("uv", "venv", "--quiet", "--python", python, environment)
+    install = ("uv", "pip", "install", "--quiet", "--python", own, *constraints)
     run(*install, "--editable", f"{LIBRARY}[{','.join(EXTRAS)}]", *TEST_TOOLS)
-    pytest = (python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider")
     # Not those of the pytest plugin, each of which starts pytest anew.
     quick = ("--hypothesis-profile", "few", "--ignore", "tests/library/unit/test_testing.py")
-    run(*pytest, *quick, "tests/library/unit")
+    run(own, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *quick, "tests/library/unit")
+
+
+def newer_python() -> str | None:
+    """The newest one that is installed, if it is newer than this one."""
+    for minor in range(14, sys.version_info.minor, -1):
+        found = shutil.which(f"python3.{minor}")
+        # A shim of pyenv fails for a version that is not selected.
+        if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
+            return found
+    return None
 
 
 def lower_bounds() -> set[tuple[str, str]]:
