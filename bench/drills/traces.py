@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
+from urllib.error import HTTPError
 
 from e2e.apis import Span, Tempo, get, spans_of
 from e2e.poll import poll_until
@@ -33,6 +34,7 @@ MOST_SPANS = 100  # of one trace: Tempo's own limit
 MOST_LINKS = 600  # in one window
 LINKS_ASKED = 120  # in one search
 MOST_BY_TRACE = 200  # links to search for by trace id, in one pass
+DURATIONS = (0, 10**9)  # of spans, in microseconds; a search that finds too much is divided by them
 SOON_SECONDS = 30  # nearly every message is handled within this time
 WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
@@ -43,6 +45,10 @@ WANTED = (
 
 Sender = tuple[str, str]
 """Trace and span."""
+
+
+class TooLargeError(Exception):
+    """An answer of the store is too large. Asking again would not help."""
 
 
 class Traces(Protocol):
@@ -130,14 +136,30 @@ class InTempo:
     def of(self, trace_ids: Iterable[str]) -> list[Span]:
         return whole(self._tempo.trace, trace_ids)
 
-    def _search(self, service: str, start: int, end: int) -> list[Span]:
-        query = f'{{ resource.service.name = "{service}" }} | select({", ".join(WANTED)})'
-        traces = self._found(query, start, end)
+    def _search(
+        self, service: str, start: int, end: int, durations: tuple[int, int] = DURATIONS
+    ) -> list[Span]:
+        least, most = durations
+        some = "" if durations == DURATIONS else f" && duration >= {least}us && duration < {most}us"
+        query = f'{{ resource.service.name = "{service}"{some} }} | select({", ".join(WANTED)})'
+        try:
+            traces = self._found(query, start, end)
+        except TooLargeError:
+            middle = math.isqrt(max(1, least) * most)
+            if not least < middle < most:
+                raise
+            return [
+                span
+                for part in ((least, middle), (middle, most))
+                for span in self._search(service, start, end, part)
+            ]
         if len(traces) >= MOST_TRACES:
             if end - start < 2:
                 raise OSError(f"more than {MOST_TRACES} traces in {end - start} s")
             half = (start + end) // 2
-            return self._search(service, start, half) + self._search(service, half, end)
+            return self._search(service, start, half, durations) + self._search(
+                service, half, end, durations
+            )
         too_large = {trace["traceID"].zfill(32) for trace in traces if not _is_all(trace)}
         found = [span for trace in traces if _is_all(trace) for span in spans_found(trace)]
         return found + self.of(too_large)
@@ -147,11 +169,18 @@ class InTempo:
 
         Raises:
             AssertionError: No answer in time.
+            TooLargeError: The answer would be larger than Tempo's components send to each other.
         """
-        return poll_until(
-            lambda: [self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)],
-            "Tempo to answer a search", ANSWER_SECONDS,
-        )[0]  # fmt: skip
+
+        def ask() -> list[list[dict[str, Any]]]:
+            try:
+                return [self._tempo.search_between(query, start, end, MOST_TRACES, MOST_SPANS)]
+            except HTTPError as error:
+                if b"larger than" in error.read():
+                    raise TooLargeError(query) from error
+                raise
+
+        return poll_until(ask, "Tempo to answer a search", ANSWER_SECONDS)[0]
 
 
 def _asked(

@@ -17,7 +17,7 @@ QUEUE_ITEMS = 6000
 OVERLOOKED = 0.02  # share of missing spans that may exist: only some are looked up by id
 ROOM_SECONDS = 5.0  # for this long, the queues of both drills can hold the load
 CONNECTS_AGAIN_SECONDS = 150.0  # gRPC waits up to two minutes before the next attempt
-FAILED = "sum(otelcol_exporter_enqueue_failed_spans)"
+FAILED = "sum(increase(otelcol_exporter_enqueue_failed_spans[1m]))"  # not those of a drill before
 # A service gave up each lost span, or the Collector accepted and then dropped it.
 GIVEN_UP = (
     "sum(otel_sdk_processor_span_processed_total{error_type!=''}) or vector(0)",
@@ -35,6 +35,9 @@ def drill(run: Run) -> Figures:
 
 def fill(run: Run, seconds: float = 60.0, *, oldest_stay: bool = True) -> Figures:
     """Keep the trace backend down under load until the Collector drops spans."""
+    poll_until(
+        lambda: not any(run.site.prometheus.values(ALERT)), "the alert of before to end", 600
+    )
     before = counted(run, GIVEN_UP)
     with run.load() as intake:
         began = time.time()
