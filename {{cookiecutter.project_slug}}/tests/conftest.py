@@ -13,9 +13,9 @@ Place = Callable[..., Awaitable[OrderAccepted]]
 
 ORDER = {"sku": "keyboard", "quantity": 1, "amount_cents": 12900, "country": "FI"}
 DECLINED = {"amount_cents": 100_001}
-FAILING = {"country": "AQ"}  # no carrier goes there
+FAILING = {"country": "AQ"}  # no carrier delivers there
 
-# Before any service is imported, because it then reads its settings.
+# Services read their settings when they are imported, so these are set first.
 for name in [name for name in os.environ if name.startswith("BROKER_")]:
     del os.environ[name]
 os.environ["RETRY_BACKOFF_SECONDS"] = "0"

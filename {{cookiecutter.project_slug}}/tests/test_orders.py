@@ -60,7 +60,7 @@ async def test_another_order_under_a_used_key_is_refused(place: Place, http_clie
     assert answer.status_code == 422
 
 
-async def test_the_trace_of_the_caller_goes_on(http_client: Client, trace: Trace) -> None:
+async def test_the_trace_of_the_caller_is_continued(http_client: Client, trace: Trace) -> None:
     caller = "0af7651916cd43dd8448eb211c80319c"
 
     answer = await http_client(orders.service).post(

@@ -18,7 +18,7 @@ PROJECT = Project(Path(__file__).parents[1], "{{ cookiecutter.package_name }}")
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
-    # The other services take the ports above it: not those that the system gives to clients.
+    # The other services take the ports above it, all below the range that the system gives to clients.
     monkeypatch.setenv(PROJECT.entrance_port, str(random.randrange(20_000, 32_000)))
     shown: list[str] = []
     try:
@@ -27,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
             yield run
     except NoEmbeddedBroker as error:
         pytest.skip(str(error))
-    assert shown == []  # such as: payments did not stop and was killed
+    assert shown == []  # for example "payments did not stop and was killed"
 
 
 def test_an_order_arrives_as_one_trace_of_all_services(run: Local) -> None:
