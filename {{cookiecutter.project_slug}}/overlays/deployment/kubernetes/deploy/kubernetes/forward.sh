@@ -11,7 +11,7 @@ trap 'kill $children 2> /dev/null' EXIT
 trap 'exit 0' INT TERM
 for target; do
     echo "http://127.0.0.1:${target#*:} is ${target%:*}"
-    # When its pod is gone, the next request fails and ends it; then it starts again with another pod.
+    # When the pod is gone, the next request ends the command: start it again with another pod.
     (
         trap 'kill $! 2> /dev/null; exit' TERM
         while :; do

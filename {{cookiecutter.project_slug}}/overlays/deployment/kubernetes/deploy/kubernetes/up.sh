@@ -4,7 +4,7 @@
 # PROJECT and NAMESPACE; reads .env.
 #
 #     K8S_CONTEXT=name      this context, even if it is not a cluster on this machine
-#     K8S_LOAD=command      loads the images named after it onto the nodes
+#     K8S_LOAD=command      called with the names of the images; loads them onto the nodes
 #     K8S_TIMEOUT=300       seconds to wait for each part
 set -u
 folder=$(dirname "$0")
@@ -53,18 +53,18 @@ load() {
             kind-*) kind load docker-image --name "${context#kind-}" "$@" ;;
             k3d-*) k3d image import --cluster "${context#k3d-}" "$@" ;;
             minikube) minikube image load "$@" ;;
-            *) ;; # they use Docker's images
+            *) ;; # these run Docker's images
         esac
     fi > "$work/load" 2>&1 || fail "$(cat "$work/load")" "the images could not be loaded into $context"
 }
 
-# Selects from all.yaml what has one of these components, or with "!" none of them.
+# Applies whatever in all.yaml matches a label selector.
 apply() {
     kube apply --server-side --force-conflicts --filename="$work/all.yaml" --selector="$1" > "$work/applied" 2> "$work/refused" ||
         fail "$(cat "$work/refused")"
 }
 
-# Creates a Secret from lines KEY=value on standard input.
+# Creates or updates a Secret from lines KEY=value on standard input.
 secret() {
     kube create secret generic "$1" --from-env-file=/dev/stdin --dry-run=client --output=yaml | kube apply --server-side --force-conflicts --filename=- > /dev/null ||
         exit 1
@@ -82,7 +82,7 @@ cat "$folder"/overlays/local/*/images > "$work/images" 2> /dev/null # of the bro
 while read -r name from; do
     build "$name" "$from"
 done < "$work/images"
-# Of the other images, those present locally; nodes pull the rest.
+# Load the other images that Docker already has; the nodes pull the rest.
 others=
 if [ -n "${K8S_LOAD:-}" ]; then
     sed -n 's/^ *image: //p' "$work/all.yaml" | sort -u > "$work/images"
@@ -104,7 +104,7 @@ sed -n 's/^\(BROKER_[A-Z]*\)=.*/\1/p' .env | sort -u | while read -r name; do
     printf '%s=%s\n' "$name" "$(setting "$name")"
 done > "$work/broker"
 secret broker < "$work/broker"
-# The secret that the broker's nodes share, if any: random, and kept.
+# The secret that the broker's nodes share, if any: random, created once.
 cat "$folder"/overlays/local/*/secrets > "$work/secrets" 2> /dev/null
 while read -r name key; do
     [ -n "$(kube get secret "$name" --ignore-not-found --output=name)" ] ||
