@@ -140,7 +140,7 @@ def test_a_broker_holds_all_copies() -> None:
 def test_the_next_wall_is_the_lowest_above_the_rate() -> None:
     walls = {one.what: one.rate for one in one_process(COSTS, ASSUMED)}
     assert walls["one replica of orders"] == pytest.approx(300)
-    assert walls["one partition, so one key too"] == pytest.approx(500)
+    assert walls["one partition, and so one key"] == pytest.approx(500)
     assert walls["one Collector"] == pytest.approx(2000)
     assert walls["the service graph's `max_items` of one Collector"] == pytest.approx(100)
     assert walls["tail sampling's `num_traces` of one Collector"] == pytest.approx(500)
@@ -207,7 +207,7 @@ def test_samples_of_a_metric_are_summed_up() -> None:
 def test_a_backlog_is_timed_without_its_start_and_its_end() -> None:
     points = [(0.0, 0), (5.0, 0), (6.0, 10), (7.0, 50), (8.0, 90), (20.0, 100)]
     assert steady_rate(points, 100) == pytest.approx(40)
-    with pytest.raises(AssertionError, match="too soon to be timed"):
+    with pytest.raises(AssertionError, match="too fast to be timed"):
         steady_rate([(0.0, 0), (1.0, 100)], 100)
 
 
@@ -249,7 +249,7 @@ def test_a_rate_is_answered_without_measuring() -> None:
 
 def test_what_is_no_rate_is_refused_with_a_good_one() -> None:
     for bad in ("many", "0", "-5"):
-        assert "a good one is 2500" in scale(f"--for={bad}").stderr
+        assert "such as 2500" in scale(f"--for={bad}").stderr
 
 
 # --- The figures and the page

@@ -1,6 +1,6 @@
-"""Measure what the baked project takes as it grows, in Docker, and say what a rate of orders needs.
+"""Measure in Docker what a growing load costs, and calculate what a rate of orders needs.
 
-It runs for some ten minutes on two idle cores, in a project of its own, which it removes.
+It takes about ten minutes on two idle cores, in a Compose project of its own, which it removes.
 """
 
 import argparse
@@ -53,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
         type=chosen_of(PARTS),
         default=list(PARTS),
         metavar="NAME,…",
-        help=f"measure only these again, and take the others from docs/scale.json: "
+        help=f"measure only these, and take the others from docs/scale.json: "
         f"{', '.join(PARTS)}",
     )
-    made.add_argument("--quick", action="store_true", help="for a look: a third of the orders")
+    made.add_argument("--quick", action="store_true", help="a quick look, with a third of the orders")
     made.add_argument(
         "--save",
         action="store_true",
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         type=_rate,
         dest="rate",
         metavar="ORDERS",
-        help="measure nothing, and say what so many orders per second need, by docs/scale.json",
+        help="measure nothing: calculate from docs/scale.json what this many orders per second need",
     )
     made.add_argument(
         "--wait",
@@ -89,7 +89,7 @@ def _rate(text: str) -> float:
         rate = 0
     if not 0 < rate < 1e9:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of orders per second; a good one is 2500"
+            f"{text!r} is not a number of orders per second, such as 2500"
         )
     return rate
 
@@ -119,7 +119,7 @@ def measure(parts: Sequence[str], *, quick: bool) -> dict[str, Any]:
                 say(f"{name} …")
                 figures[name] = part(site, figures)
                 if dead := site.dead_letters():
-                    raise AssertionError(f"{dead} messages became dead letters: not measured")
+                    raise AssertionError(f"{dead} messages became dead letters, so the figures would be wrong")
                 OUTPUT.parent.mkdir(exist_ok=True)
                 OUTPUT.write_text(page.text_of(figures), "utf-8")
             return figures

@@ -54,7 +54,7 @@ def drain(site: Site, partitions: int, replicas: int, wait: float) -> dict[str, 
     ends = time.monotonic() + DRAIN_SECONDS
     while points[-1][1] < orders:
         if time.monotonic() > ends:
-            raise AssertionError(f"{points[-1][1]} of {orders} orders in {DRAIN_SECONDS:.0f} s")
+            raise AssertionError(f"only {points[-1][1]} of {orders} orders in {DRAIN_SECONDS:.0f} s")
         time.sleep(0.1)
         points.append((time.monotonic(), site.dispatched() - start))
     used = between(before, read(site.stack.project))
@@ -76,12 +76,12 @@ def steady_rate(points: list[tuple[float, int]], orders: int) -> float:
     """Orders per second between a tenth of the orders and nine tenths.
 
     Args:
-        points: Seconds, and orders that were done by then.
+        points: Seconds, and orders that were handled by then.
     """
     first = next(one for one in points if one[1] >= orders / 10)
     last = next(one for one in points if one[1] >= orders * 9 / 10)
     if last[0] == first[0]:
-        raise AssertionError(f"{orders} orders were done too soon to be timed")
+        raise AssertionError(f"{orders} orders were handled too fast to be timed")
     return (last[1] - first[1]) / (last[0] - first[0])
 
 

@@ -1,6 +1,6 @@
-"""What a rate of orders needs, by what one order was measured to take. It measures nothing itself.
+"""What a rate of orders needs, calculated from the measured cost of one order.
 
-All of it is arithmetic on `Costs`, which come from a run, and `Assumptions`, which do not.
+It measures nothing itself: all of it is arithmetic on `Costs`, which come from a run, and `Assumptions`, which do not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -171,7 +171,7 @@ def predictions(figures: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], flo
 
 @dataclass(frozen=True)
 class Wall:
-    """What ends at a rate, in orders per second, and what helps."""
+    """What reaches its limit at a rate, in orders per second, and what helps."""
 
     what: str
     rate: float
@@ -245,7 +245,7 @@ def needs(rate: float, costs: Costs, assumed: Assumptions = Assumptions()) -> Ne
 
 
 def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list[Wall]:
-    """The rates at which something that there is one of is at its limit, if there is such a rate.
+    """The rates at which something that exists only once reaches its limit, if there are any.
 
     Args:
         stored: The share of the traces that are stored.
@@ -259,9 +259,9 @@ def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list
             "more replicas",
         ),
         Wall(
-            "one partition, so one key too",
+            "one partition, and so one key",
             busy / slowest,
-            "more partitions, and as many replicas; for one key nothing but a cheaper handler",
+            "more partitions, and as many replicas; for one key, only a faster handler",
         ),
         Wall(
             "one Collector",
@@ -311,7 +311,7 @@ def one_process(costs: Costs, assumed: Assumptions, stored: float = 1.0) -> list
         Wall(
             "one Prometheus",
             _rate_of_series(costs, assumed),
-            "one for each part of the services; fewer series",
+            "one for each group of services; fewer series",
         ),
         Wall(
             "one lag exporter",

@@ -68,7 +68,7 @@ def blocks(figures: Mapping[str, Any]) -> dict[str, str]:
 def measured_with(figures: Mapping[str, Any]) -> str:
     machine, versions = figures["machine"], figures["versions"]
     parts = ", ".join(f"{NAMES.get(one, one.title())} {x}" for one, x in versions.items())
-    look = ", **only a look**: fewer orders" if figures["quick"] else ""
+    look = ", **a quick run** with fewer orders" if figures["quick"] else ""
     return (
         f"Measured on {figures['date']} on {machine['cores']} cores of {machine['cpu']},"
         f" {machine['system']}: {parts}{look}."
@@ -90,7 +90,7 @@ def _cpu(figures: Mapping[str, Any]) -> str:
 
     order = sorted(NAMES, key=lambda name: -fastest["cpu_ms"][name])
     total = [
-        "**together**",
+        "**total**",
         *(f"{sum(one['cpu_ms'].values()):.2f}" for one in windows),
         f"{sum(cost['idle']['cores'].values()) * 1000:.0f}",
         f"{sum(fastest['memory'].values()) / MB:.0f}",
@@ -106,12 +106,12 @@ def _cpu(figures: Mapping[str, Any]) -> str:
 
 
 def _first(figures: Mapping[str, Any]) -> str:
-    """Which service would be at its limit first, of one process each."""
+    """Which service reaches its limit first, with one process of each."""
     *_, fastest = figures["cost"]["windows"]
     rates = sorted((1000 / fastest["cpu_ms"][name], name) for name in OURS)
     rows = [[NAMES[name], f"{rounded(rate):,.0f}"] for rate, name in rates]
     together = 1000 / sum(fastest["cpu_ms"].values())
-    rows.append(["**all parts, sharing it**", f"{rounded(together):,.0f}"])
+    rows.append(["**all parts, sharing one core**", f"{rounded(together):,.0f}"])
     return table(["One process of", "orders/s of one core"], rows)
 
 
@@ -134,7 +134,7 @@ def _growth(figures: Mapping[str, Any]) -> str:
             f"{disk['loki'] / 1000:.2f}",
         ],
     ]
-    return table(["", "of an order", "received, MB per 1,000 orders", "on disk, MB"], rows)
+    return table(["", "per order", "received, MB per 1,000 orders", "on disk, MB"], rows)
 
 
 def _tail(figures: Mapping[str, Any]) -> str:
@@ -167,7 +167,7 @@ def _tail(figures: Mapping[str, Any]) -> str:
             *(f"{one['memory']['otel-collector'] / MB:.0f}" for one in columns.values()),
         ],
         [
-            "spans stored of an order",
+            "spans stored per order",
             *(f"{one['counted']['stored_spans']:.1f}" for one in columns.values()),
         ],
     ]
@@ -219,7 +219,7 @@ def _assumed() -> str:
             "a broker's node",
             f"{one.broker_cores:g} cores, {one.broker_bytes / MB:.0f} MB/s of disk",
         ],
-        ["copies of a message", f"{one.copies}, each as dear for a broker as the first"],
+        ["copies of a message", f"{one.copies}, each as expensive for a broker as the first"],
         [
             "a published message is confirmed by all copies",
             f"in {one.confirm * 1000:g} ms; its consumer waits",
@@ -235,13 +235,13 @@ def _assumed() -> str:
 
 
 def answer(figures: Mapping[str, Any], rate: float, wait: float) -> str:
-    """What this rate needs, and what ends before it.
+    """What this rate needs, and what reaches its limit before it.
 
     Args:
         wait: Seconds that a handler waits for others.
     """
     passed = needs(rate, costs_of(figures), Assumptions(wait=wait)).passed
-    walls = _walls(passed) if passed else "Nothing that there is one of ends before."
+    walls = _walls(passed) if passed else "Nothing that exists only once reaches its limit before this rate."
     return f"{needs_of(figures, rate, wait=wait)}\n\n{walls}"
 
 
@@ -275,7 +275,7 @@ def needs_of(figures: Mapping[str, Any], *rates: float, wait: float = 0) -> str:
             for name in found[0].disk
         ),
         row("series in Prometheus", (f"{rounded(one.series):,.0f}" for one in found)),
-        row("the next wall", (_next(one.wall) for one in found)),
+        row("the next limit", (_next(one.wall) for one in found)),
     ]
     return table(["", *(f"{rate:,.0f} orders/s" for rate in rates)], rows)
 
@@ -294,7 +294,7 @@ def _bytes(number: float) -> str:
 
 
 def _next(wall: Wall | None) -> str:
-    return f"{wall.what}, at {rounded(wall.rate):,.0f}" if wall else "none that is known"
+    return f"{wall.what}, at {rounded(wall.rate):,.0f}" if wall else "none known"
 
 
 def _walls(walls: Iterable[Wall]) -> str:
@@ -302,7 +302,7 @@ def _walls(walls: Iterable[Wall]) -> str:
         [wall.what, f"{rounded(wall.rate):,.0f}", wall.helps]
         for wall in sorted(walls, key=lambda one: one.rate)
     ]
-    return table(["What ends", "at orders/s", "what helps"], rows)
+    return table(["What reaches its limit", "at orders/s", "what helps"], rows)
 
 
 def _many(number: int, what: str) -> str:

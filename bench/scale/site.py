@@ -357,7 +357,7 @@ def place(connection: http.client.HTTPConnection) -> None:
     answer = connection.getresponse()
     text = answer.read()
     if answer.status != 202:
-        raise OSError(f"an order was answered {answer.status}: {text[:300]!r}")
+        raise OSError(f"an order got the status {answer.status}: {text[:300]!r}")
 
 
 def seconds_of(duration: str) -> float:
