@@ -53,10 +53,11 @@ def parser() -> argparse.ArgumentParser:
         type=chosen_of(PARTS),
         default=list(PARTS),
         metavar="NAME,…",
-        help=f"measure only these, and take the others from docs/scale.json: "
-        f"{', '.join(PARTS)}",
+        help=f"measure only these, and take the others from docs/scale.json: {', '.join(PARTS)}",
     )
-    made.add_argument("--quick", action="store_true", help="a quick look, with a third of the orders")
+    made.add_argument(
+        "--quick", action="store_true", help="a quick look, with a third of the orders"
+    )
     made.add_argument(
         "--save",
         action="store_true",
@@ -70,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         type=_rate,
         dest="rate",
         metavar="ORDERS",
-        help="measure nothing: calculate from docs/scale.json what this many orders per second need",
+        help="only calculate from docs/scale.json what this many orders per second need",
     )
     made.add_argument(
         "--wait",
@@ -119,7 +120,9 @@ def measure(parts: Sequence[str], *, quick: bool) -> dict[str, Any]:
                 say(f"{name} …")
                 figures[name] = part(site, figures)
                 if dead := site.dead_letters():
-                    raise AssertionError(f"{dead} messages became dead letters, so the figures would be wrong")
+                    raise AssertionError(
+                        f"{dead} messages became dead letters, so the figures would be wrong"
+                    )
                 OUTPUT.parent.mkdir(exist_ok=True)
                 OUTPUT.write_text(page.text_of(figures), "utf-8")
             return figures

@@ -54,7 +54,9 @@ def drain(site: Site, partitions: int, replicas: int, wait: float) -> dict[str, 
     ends = time.monotonic() + DRAIN_SECONDS
     while points[-1][1] < orders:
         if time.monotonic() > ends:
-            raise AssertionError(f"only {points[-1][1]} of {orders} orders in {DRAIN_SECONDS:.0f} s")
+            raise AssertionError(
+                f"only {points[-1][1]} of {orders} orders in {DRAIN_SECONDS:.0f} s"
+            )
         time.sleep(0.1)
         points.append((time.monotonic(), site.dispatched() - start))
     used = between(before, read(site.stack.project))

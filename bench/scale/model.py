@@ -1,6 +1,7 @@
 """What a rate of orders needs, calculated from the measured cost of one order.
 
-It measures nothing itself: all of it is arithmetic on `Costs`, which come from a run, and `Assumptions`, which do not.
+It measures nothing itself: all of it is arithmetic on `Costs`, which come from a run, and
+`Assumptions`, which do not.
 """
 
 from collections.abc import Callable, Mapping, Sequence

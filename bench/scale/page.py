@@ -241,7 +241,11 @@ def answer(figures: Mapping[str, Any], rate: float, wait: float) -> str:
         wait: Seconds that a handler waits for others.
     """
     passed = needs(rate, costs_of(figures), Assumptions(wait=wait)).passed
-    walls = _walls(passed) if passed else "Nothing that exists only once reaches its limit before this rate."
+    walls = (
+        _walls(passed)
+        if passed
+        else "Nothing that exists only once reaches its limit before this rate."
+    )
     return f"{needs_of(figures, rate, wait=wait)}\n\n{walls}"
 
 

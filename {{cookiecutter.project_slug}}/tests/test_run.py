@@ -18,7 +18,7 @@ PROJECT = Project(Path(__file__).parents[1], "{{ cookiecutter.package_name }}")
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
-    # The other services take the ports above it, all below the range that the system gives to clients.
+    # The other services take the ports above it, below the range that the system gives to clients.
     monkeypatch.setenv(PROJECT.entrance_port, str(random.randrange(20_000, 32_000)))
     shown: list[str] = []
     try:
