@@ -321,6 +321,29 @@ def test_what_is_queued_when_the_interpreter_exits_is_exported(
     assert sink.metrics
 
 
+WAITING = """
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from faststream_otel.telemetry import Telemetry
+Telemetry.close = lambda self, seconds: print(seconds)
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "seconds"),
+    [
+        ("Telemetry('tested')", "2.0"),
+        ("Telemetry('tested').tracer_provider.get_tracer('test').start_span('last').end()", "10.0"),
+        ("Telemetry('tested').meter_provider.force_flush()", "10.0"),  # a Collector is there
+        ("Telemetry('tested', span_exporter=InMemorySpanExporter())", "10.0"),
+    ],
+)
+def test_only_a_process_that_did_nothing_hardly_waits_at_exit(
+    does: str, seconds: str, sink: OtlpReceiver
+) -> None:
+    command = [sys.executable, "-c", WAITING + does]
+    assert subprocess.check_output(command, text=True, timeout=60).strip() == seconds
+
+
 FORKED = """
 import os, threading
 from faststream_otel.telemetry import Telemetry

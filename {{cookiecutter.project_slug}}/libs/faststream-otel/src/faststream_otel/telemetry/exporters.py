@@ -60,6 +60,8 @@ class Delivery:
         self._lock = threading.Lock()
         self.lost: Counter[Signal] = Counter()
         """Number of spans and of log records in batches that could not be exported."""
+        self.reached = False
+        """Whether anything was exported."""
 
     def watch(self, exporter: Any, signal: Signal) -> Any:
         """Wrap the exporter's `export` to record its outcome. Returns the exporter."""
@@ -83,6 +85,7 @@ class Delivery:
         with self._lock:
             before = bool(self._failing)
             if delivered:
+                self.reached = True
                 self._failing.discard(signal)
             else:
                 self._failing.add(signal)

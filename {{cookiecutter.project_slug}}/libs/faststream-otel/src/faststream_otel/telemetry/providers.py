@@ -51,6 +51,8 @@ from .metrics import VIEWS
 from .resource import make_resource
 from .runtime import EventLoopWatch, observe_runtime
 
+IDLE_EXIT_SECONDS = 2.0
+
 # Silent unless OTEL_LOG_LEVEL asks for them. The exporters log in hundreds of lines what `Delivery`
 # logs in one. The others log bad headers of messages and requests, with their content: any sender
 # could fill the log.
@@ -138,7 +140,8 @@ class Telemetry:
         if make_global:
             self._make_global()
         self._log_shared_providers()
-        atexit.register(self.close)
+        self._exports_elsewhere = bool(self._others) or any(given.values())
+        atexit.register(self._close_at_exit)
 
     def _make_providers(self, given: dict[Signal, Any], resource: Resource) -> dict[Signal, bool]:
         """Make the providers, with their exporters. Returns which signals are exported."""
@@ -274,7 +277,7 @@ class Telemetry:
         """Like `shutdown`, for code without an event loop. Only the first call has an effect."""
         if not self._closed.acquire(blocking=False):
             return
-        atexit.unregister(self.close)
+        atexit.unregister(self._close_at_exit)
         if self._event_loop_watch:
             self._event_loop_watch.stop()
         remove_handler(self._log_handler)
@@ -295,11 +298,22 @@ class Telemetry:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
         lost = {signal: self._left(signal) - before[signal] for signal, _ in self._queues}
-        if any(lost.values()) or any(thread.is_alive() for thread in threads):
+        if any(lost.values()):
             logger.warning(
                 "Not all telemetry was exported within %s s: %d spans and %d log records are lost.",
                 seconds, lost.get("traces", 0), lost.get("logs", 0),
             )  # fmt: skip
+        elif any(thread.is_alive() for thread in threads):
+            logger.warning("The last telemetry was not exported within %s s.", seconds)
+
+    def _close_at_exit(self) -> None:
+        """Hardly wait for a Collector that was never reached if only metrics are left.
+
+        So it is with a process that only imports a service, such as `faststream docs gen`.
+        """
+        recorded = any(self._left(signal) for signal in SIGNALS)
+        waits = self._exports_elsewhere or self._delivery.reached or recorded
+        self.close(10.0 if waits else IDLE_EXIT_SECONDS)
 
     def _left(self, signal: Signal) -> int:
         """Number of spans or log records that are queued, in flight, or lost.
