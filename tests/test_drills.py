@@ -12,11 +12,14 @@ import threading
 import time
 import uuid
 from dataclasses import replace
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
+from urllib.error import HTTPError
 
 import pytest
 import yaml
@@ -442,6 +445,33 @@ def test_more_traces_than_the_limit_are_searched_for_in_shorter_windows(
     monkeypatch.setattr("bench.drills.traces.MOST_TRACES", 1)
     with pytest.raises(OSError, match="more than 1 traces in 1 s"):
         traces.between(1000, 1100)
+
+
+class Verbose(Tempo):
+    """Tempo with one trace for each duration, whose answers may have ten."""
+
+    def search_between(
+        self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
+    ) -> list[dict[str, Any]]:
+        durations = [*range(0, 20_000, 500)]
+        if asked := re.search(r"duration >= (\d+)us && duration < (\d+)us", query):
+            least, most = map(int, asked.groups())
+            durations = [one for one in durations if least <= one < most]
+        if len(durations) > 10:
+            told = BytesIO(b"response larger than the max (23445552 vs 16777216)")
+            raise HTTPError(self.url, 500, "Internal Server Error", Message(), told)
+        span = {"spanID": "ab" * 8, "startTimeUnixNano": "0"}
+        return [
+            {"traceID": f"{one:032x}", "spanSets": [{"matched": 1, "spans": [span]}]}
+            for one in durations
+        ]
+
+
+def test_an_answer_that_is_too_large_is_divided_by_the_durations_of_spans() -> None:
+    traces = InTempo("")
+    traces._tempo = Verbose("")
+    found = [int(span.trace_id, 16) for span in traces._search("payments", 1000, 1040)]
+    assert sorted(found) == [*range(0, 20_000, 500)]
 
 
 class Hesitant(Crowded):
