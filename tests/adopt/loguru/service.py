@@ -11,6 +11,7 @@ from loguru import logger
 
 class ToLogging(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        record.exc_text = None  # loguru leaves it empty: there would be no traceback
         logging.getLogger(record.name).handle(record)
 
 
@@ -35,5 +36,12 @@ app = FastStream(broker, lifespan=telemetry.lifespan)
 @broker.subscriber("in-topic")
 @broker.publisher("out-topic")
 async def handle_msg(user: str, user_id: int) -> str:
-    logger.bind(user_id=user_id).info("registered")
+    logger.bind(user_id=user_id, name=user).info("registered")
+    logger.info("{} is number {}", user, user_id)
+    if user_id < 0:
+        try:
+            raise ValueError("no such user")
+        except ValueError:
+            logger.exception("refused")
+            logging.getLogger("users").exception("refused, says logging")
     return f"User: {user_id} - {user} registered"
