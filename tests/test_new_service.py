@@ -39,13 +39,13 @@ from example import SUCCEEDS, place
 from faststream_otel.dev.local import run_locally
 from faststream_otel.dev.project import Project
 
-file, *services = sys.argv[1:]
+file, *names = sys.argv[1:]
 with run_locally(lambda line: None, Project.here()) as local:
     local.wait_until_ready()
     _, trace_id = place(local.urls["orders"], SUCCEEDS.order)
     local.receiver.wait_for(
-        lambda receiver: {*services} <= {one.service for one in receiver.spans},
-        f"spans of {services}", 30,
+        lambda receiver: {*names} <= {f"{one.service}: {one.name}" for one in receiver.spans},
+        f"spans {names}", 30,
     )
     local.receiver.wait_for(
         lambda receiver: any(
@@ -96,7 +96,7 @@ def received(project: Path, bakery: Bakery) -> dict[str, Any]:
         "-c",
         FOLLOW,
         str(file),
-        *ADDED,
+        *{name for edge in (*EDGES, LINK) for name in edge},
     )
     return dict(json.loads(file.read_text()))
 
@@ -108,6 +108,22 @@ def test_lint_is_clean(project: Path, bakery: Bakery) -> None:
 def test_their_tests_and_those_of_the_project_pass(project: Path, bakery: Bakery) -> None:
     others = ["tests/test_flow.py", "tests/test_run.py"]
     bakery.run(project, "make", "test", f"ARGS={' '.join([*TESTS, *others])}")
+
+
+def test_the_run_test_takes_a_parent_that_arrives_after_its_children(
+    project: Path, bakery: Bakery
+) -> None:
+    """With more services, a trace has enough spans before it has those of the example."""
+    code = """
+from types import SimpleNamespace as Span
+from tests.test_run import edges
+
+child = Span(span_id="2", parent_id="1", name="child")
+parent = Span(span_id="1", parent_id=None, name="parent")
+assert edges([child]) == set()
+assert edges([child, parent]) == {("parent", "child")}
+"""
+    bakery.run(project, "uv", "run", "python", "-c", code)
 
 
 def test_compose_accepts_it(project: Path, bakery: Bakery) -> None:
