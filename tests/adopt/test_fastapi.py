@@ -29,3 +29,14 @@ def test_request_and_messages_are_one_trace(
 def test_a_service_with_an_unreachable_broker_ends(recipe: str, run: Run) -> None:
     service = run(recipe, "FastAPI", *UVICORN, kafka="127.0.0.1:9")
     assert service.process.wait(30) != 0
+
+
+def test_a_message_that_does_not_fit_fastapis_router_is_not_retried(
+    run: Run, topics: Topics, receiver: Receiver
+) -> None:
+    service = run("fastapi_router", "FastAPI", *UVICORN, **page.variables("FastAPI"))
+    letter = topics.answer(lambda: topics.publish({"user": "Ann"}), topic="dead-letters")
+    output = service.stop()
+    names = [span.name for span in receiver.trace(trace_id(letter))]
+    assert sorted(names) == ["process in-topic", "send dead-letters"], output
+    assert "The subscriber of" not in output

@@ -1,7 +1,8 @@
 from fastapi import FastAPI
+from faststream import AckPolicy
 from faststream.kafka.fastapi import KafkaRouter
 from faststream_otel import Telemetry
-from faststream_otel.kafka import KafkaTelemetryMiddleware
+from faststream_otel.kafka import KafkaRetryMiddleware, KafkaTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
 
@@ -13,11 +14,12 @@ class User(BaseModel):
 
 telemetry = Telemetry("users")
 router = KafkaRouter(
-    "localhost:9092", middlewares=[KafkaTelemetryMiddleware(**telemetry.providers)]
+    "localhost:9092",
+    middlewares=[KafkaTelemetryMiddleware(**telemetry.providers), KafkaRetryMiddleware()],
 )
 
 
-@router.subscriber("in-topic")
+@router.subscriber("in-topic", group_id="users", ack_policy=AckPolicy.NACK_ON_ERROR)
 @router.publisher("out-topic")
 async def handle_msg(user: User) -> str:
     return f"User: {user.user_id} - {user.user} registered"

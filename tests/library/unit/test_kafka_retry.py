@@ -76,6 +76,32 @@ async def test_a_failed_message_of_a_router_becomes_a_dead_letter() -> None:
     assert len(bench.dead_letters) == 1
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_message_that_does_not_fit_a_handler_of_fastapis_router_is_not_retried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from faststream.kafka import fastapi  # it is deprecated, and warns of that
+
+    router = fastapi.KafkaRouter(middlewares=[KafkaRetryMiddleware(POLICY)], logger=None)
+    dead_letters = []
+
+    @router.subscriber("orders", group_id="test", ack_policy=AckPolicy.NACK_ON_ERROR)
+    async def handle(order: Order) -> None: ...
+
+    @router.subscriber("dead-letters", group_id="test", ack_policy=AckPolicy.NACK_ON_ERROR)
+    async def keep(message: fastapi.KafkaMessage) -> None:
+        dead_letters.append(message.headers)
+
+    with caplog.at_level(logging.WARNING):
+        async with TestKafkaBroker(router.broker):
+            await router.broker.publish({"amount": "ada-lovelace"}, "orders")
+    (headers,) = dead_letters
+    assert headers["dead-letter.attempts"] == "1"
+    assert headers["dead-letter.reason"].startswith("body.amount: Input should be")
+    assert "ada-lovelace" not in str(headers)
+    assert "The subscriber of" not in caplog.text
+
+
 async def test_a_message_that_does_not_fit_is_a_dead_letter_at_once(bench: Bench) -> None:
     calls = []
 
@@ -152,6 +178,7 @@ async def test_a_router_without_the_policy_is_logged(caplog: pytest.LogCaptureFi
     async with TestKafkaBroker(broker):
         await broker.publish("x", "orders")
     assert "acknowledges a message before it is handled" in caplog.text
+    assert "FastAPI's router" in caplog.text  # it does not take the options
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ class OwnBrokerRetryMiddleware(ABC):
         """Options for the broker, so that no message is lost or redelivered without end.
 
         - `ack_policy`: a message is acknowledged when it was handled or is a dead letter. A router
-        needs it too, because it does not inherit its broker's.
+        needs it too, because it does not inherit its broker's; with FastStream's router for
+        FastAPI, each subscriber.
         - `serializer`: a message that does not fit the handler's types is not retried.
         """
         return {"ack_policy": AckPolicy.NACK_ON_ERROR, "serializer": MessageSerializer()}
@@ -71,7 +72,8 @@ class OwnBrokerRetryMiddleware(ABC):
                 "acknowledges a message before it is handled. The message is lost if the process"
                 " ends before that, or if the broker does not accept its dead letter. Pass"
                 " **retry.broker_options to the broker. A router does not inherit its broker's"
-                " policy: pass it ack_policy=AckPolicy.NACK_ON_ERROR."
+                " policy: pass it ack_policy=AckPolicy.NACK_ON_ERROR. FastAPI's router takes"
+                " neither: pass ack_policy=AckPolicy.NACK_ON_ERROR to each of its subscribers."
             )
         return ""
 

@@ -18,6 +18,8 @@ from fast_depends.pydantic import PydanticSerializer
 from faststream.exceptions import SetupError
 from pydantic import ValidationError
 
+from ..telemetry.errors import is_of_fastapi
+
 
 class MessageSerializer(SerializerProto):
     """FastStream's default serializer, whose errors `is_about_message` recognizes."""
@@ -56,8 +58,11 @@ class _Serializer(Serializer):
 
 
 def is_about_message(error: Exception) -> bool:
-    """Whether FastStream raised the error because the message does not fit the handler."""
-    return getattr(error, "about_message", False)
+    """Whether FastStream raised the error because the message does not fit the handler.
+
+    Its router for FastAPI raises FastAPI's error about a request.
+    """
+    return getattr(error, "about_message", False) or is_of_fastapi(error, "RequestValidationError")
 
 
 class BatchPublisherError(SetupError):

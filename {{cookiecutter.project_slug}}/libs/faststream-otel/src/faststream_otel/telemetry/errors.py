@@ -5,8 +5,10 @@ thousands. Telemetry contains only the first fields and reasons. The text of any
 at the limit.
 """
 
+import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.exception_attributes import (
@@ -37,9 +39,22 @@ def describe(error: BaseException) -> str:
     wrapped = vars(error).get("original_error")  # FastDepends' own quotes the whole body
     if isinstance(wrapped, ValidationError):
         error = wrapped
-    return bounded(
-        _fields(error) if isinstance(error, ValidationError) else error_text(error), MAX_TEXT
-    )
+    if isinstance(error, ValidationError):
+        found: Sequence[Any] = error.errors(
+            include_url=False, include_context=False, include_input=False
+        )
+    elif is_of_fastapi(error, "ValidationException"):
+        found = error.errors()  # type: ignore[attr-defined]
+    else:
+        return bounded(error_text(error), MAX_TEXT)
+    return bounded(_fields(found), MAX_TEXT)
+
+
+def is_of_fastapi(error: BaseException, name: str) -> bool:
+    """Whether the error is an instance of this class of `fastapi.exceptions`."""
+    # If nobody has imported it, nobody has raised one.
+    kind = getattr(sys.modules.get("fastapi.exceptions"), name, None)
+    return kind is not None and isinstance(error, kind)
 
 
 def stack(error: BaseException) -> str:
@@ -106,8 +121,7 @@ def bounded(whole: str, most: int) -> str:
     return whole[:half] + gap + whole[-half:]
 
 
-def _fields(error: ValidationError) -> str:
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
+def _fields(errors: Sequence[Any]) -> str:
     fields = []
     for one in errors[:MAX_FIELDS]:
         field = ".".join(bounded(str(part), MAX_NAME) for part in one["loc"])
