@@ -15,6 +15,7 @@ import pytest
 from faststream_otel.dev.receiver import OtlpReceiver
 from faststream_otel.kafka.embedded import embedded_kafka
 
+from ..brokers import servers
 from ..ports import free_port
 
 PACKAGE = "order_flow"
@@ -54,6 +55,16 @@ class Process:
 def kafka() -> Iterator[str]:
     with embedded_kafka() as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def real_kafka() -> Iterator[str]:
+    """The embedded one has no controller, and writes no marks of transactions."""
+    try:
+        with servers.kafka() as server:
+            yield server.url
+    except servers.Missing as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

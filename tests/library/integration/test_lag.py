@@ -16,7 +16,6 @@ from faststream_otel.kafka.embedded import embedded_kafka
 from faststream_otel.kafka.lag import lag
 from faststream_otel.messages.broker import Group, Unreachable
 
-from ..brokers import servers
 from ..ports import refusing_port
 
 
@@ -24,16 +23,6 @@ from ..ports import refusing_port
 def kafka() -> Iterator[str]:
     with embedded_kafka(["numbers"]) as address:
         yield address
-
-
-@pytest.fixture
-def real_kafka() -> Iterator[str]:
-    """The embedded one writes no marks."""
-    try:
-        with servers.kafka() as server:
-            yield server.url
-    except servers.Missing as error:
-        pytest.skip(str(error))
 
 
 async def send(broker: str, *numbers: int) -> None:

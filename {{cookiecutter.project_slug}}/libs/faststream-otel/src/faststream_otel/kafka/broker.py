@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, Topic
@@ -37,6 +38,8 @@ from .prometheus import KafkaPrometheusMiddleware
 from .security import bootstrap_servers, broker_errors, broker_security, client_options, why_refused
 from .settings import KafkaSettings
 from .telemetry import KafkaTelemetryMiddleware
+
+logger = logging.getLogger(__name__)
 
 PARTITIONS = 3
 MAX_BATCH = 100
@@ -189,7 +192,7 @@ class Kafka(KafkaMessages):
                 await admin.start()
                 await _check_controller(admin)
                 for channel in dict.fromkeys((*channels, DEAD_LETTERS)):
-                    await _create_topic(admin, channel)
+                    await self._create_topic(admin, channel)
             finally:
                 await admin.close()
 
@@ -241,6 +244,49 @@ class Kafka(KafkaMessages):
 
     def dead_letters(self) -> KafkaDeadLetters:
         return KafkaDeadLetters(self._settings)
+
+    async def _create_topic(self, admin: AIOKafkaAdminClient, channel: str) -> None:
+        limits = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+        if channel == DEAD_LETTERS:
+            limits = {
+                "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
+                "retention.ms": str(DEAD_LETTER_RETENTION_MS),
+            }
+        topic = NewTopic(
+            channel,
+            num_partitions=PARTITIONS,
+            replication_factor=-1,  # the broker's default
+            replica_assignments={},  # aiokafka requires it together with -1
+            topic_configs=limits,
+        )
+        answer = await admin.create_topics([topic])
+        for name, code, *reason in answer.topic_errors:
+            error = for_code(code)
+            if error is TopicAlreadyExistsError:
+                await self._check_limits(admin, channel, limits)
+            elif code:
+                raise error(f"topic {name}: {' '.join(map(str, reason))}")
+
+    async def _check_limits(
+        self, admin: AIOKafkaAdminClient, topic: str, limits: Mapping[str, str]
+    ) -> None:
+        """Log limits of an existing topic that are lower: a broker may have created it on use."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, limits)
+        (answer,) = await admin.describe_configs([resource])
+        # Without the permission to read them there are no entries. -1 is unlimited.
+        found = {name: value for *_, of in answer.resources for name, value, *_ in of}
+        lower = sorted(one for one in found if 0 <= int(found[one]) < int(limits[one]))
+        if lower:
+            logger.warning(
+                "The topic %s exists, with %s. If nobody has chosen that: kafka-configs.sh"
+                " --bootstrap-server %s --alter --entity-type topics --entity-name %s"
+                " --add-config %s",
+                topic,
+                ", ".join(f"{one}={found[one]}" for one in lower),
+                self._servers[0],
+                topic,
+                ",".join(f"{one}={limits[one]}" for one in lower),
+            )
 
     def _subscribers(self) -> Iterator[tuple[str, Any]]:
         subscribers: Sequence[Any] = self.faststream.subscribers
@@ -301,27 +347,6 @@ async def _check_controller(admin: AIOKafkaAdminClient) -> None:
             "it has no controller, which creates topics. The broker of `dev` never has one: it"
             " creates a topic on first use."
         )
-
-
-async def _create_topic(admin: AIOKafkaAdminClient, channel: str) -> None:
-    limits = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-    if channel == DEAD_LETTERS:
-        limits = {
-            "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
-            "retention.ms": str(DEAD_LETTER_RETENTION_MS),
-        }
-    topic = NewTopic(
-        channel,
-        num_partitions=PARTITIONS,
-        replication_factor=-1,  # the broker's default
-        replica_assignments={},  # aiokafka requires it together with -1
-        topic_configs=limits,
-    )
-    answer = await admin.create_topics([topic])
-    for name, code, *reason in answer.topic_errors:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:
-            raise error(f"topic {name}: {' '.join(map(str, reason))}")
 
 
 async def _progress_soon(member: _Member, consumer: AIOKafkaConsumer | None) -> Progress:
