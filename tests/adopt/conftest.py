@@ -129,6 +129,7 @@ class Running:
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+            assert answer.url == f"{self.url}{path}", "it was redirected"
             text: str = answer.read().decode()
             return text
 
@@ -161,12 +162,13 @@ def run(
         ) -> Running:
             folder = tmp_path / f"{recipe}-{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
+            (port,) = free_ports(1)
             for source in (page.RECIPES / recipe).iterdir():
                 if source.is_file():
                     text = source.read_text("utf-8").replace("localhost:9092", kafka)
+                    text = text.replace("start_http_server(8000", f"start_http_server({port}")
                     (folder / source.name).write_text(text.replace("localhost:9093", topics.second))
             programs = environment(page.requirements(section))
-            (port,) = free_ports(1)
             env = {
                 "PATH": f"{programs}{os.pathsep}{os.defpath}",
                 "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.grpc_endpoint,

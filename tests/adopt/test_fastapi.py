@@ -40,3 +40,12 @@ def test_a_message_that_does_not_fit_fastapis_router_is_not_retried(
     names = [span.name for span in receiver.trace(trace_id(letter))]
     assert sorted(names) == ["process in-topic", "send dead-letters"], output
     assert "The subscriber of" not in output
+
+
+def test_a_scrape_is_answered_without_a_trace(run: Run, topics: Topics, receiver: Receiver) -> None:
+    service = run("prometheus_fastapi", "FastAPI", *UVICORN, **page.variables("FastAPI"))
+    message = topics.answer(lambda: service.post(USER))
+    assert 'faststream_received_messages_total{app_name="faststream"' in service.get("/metrics")
+    output = service.stop()
+    assert tree(receiver.trace(trace_id(message))) == ONE_TRACE, output
+    assert {span.name for span in receiver.spans if "metrics" in span.name} == set()

@@ -135,8 +135,13 @@ def test_a_failing_message_is_retried_and_becomes_a_dead_letter(
     assert "The subscriber of" not in output
 
 
-def test_metrics_of_messages_are_scraped(run: Run, topics: Topics) -> None:
-    service = run("prometheus", "Metrics of messages", *UVICORN)
+@pytest.mark.parametrize(
+    ("recipe", "command"), [("prometheus", UVICORN), ("prometheus_faststream", FASTSTREAM)]
+)
+def test_metrics_of_messages_are_scraped(
+    recipe: str, command: tuple[str, ...], run: Run, topics: Topics
+) -> None:
+    service = run(recipe, "Metrics of messages", *command)
     topics.answer(lambda: topics.publish({"user": "Ann", "user_id": -1}), topic="dead-letters")
     scraped = service.get("/metrics")
     for name in (

@@ -1,4 +1,4 @@
-"""`channels` leaves a topic that exists as it is, and says if it keeps less than a new one would."""
+"""`channels` leaves an existing topic as it is, and says if it keeps less than a new one would."""
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
