@@ -15,13 +15,17 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 def sections() -> dict[str, str]:
     """By heading, in its order; a section has what follows up to the next heading."""
-    parts = re.split(r"^#+ (.*)\n", PAGE.read_text("utf-8"), flags=re.MULTILINE)
+    parts = re.split(r"^##+ (.*)\n", PAGE.read_text("utf-8"), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def shown() -> list[tuple[str, str]]:
     """Each file of a recipe with what the page shows of it."""
     return _SHOWN.findall(PAGE.read_text("utf-8"))
+
+
+def shown_by_section() -> list[list[tuple[str, str]]]:
+    return [found for section in sections().values() if (found := _SHOWN.findall(section))]
 
 
 def blocks(section: str, language: str) -> list[str]:
