@@ -85,7 +85,9 @@ def test_what_a_command_needs_of_the_project_is_named(
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["--app", "adopted", command]) == 2
-    assert f"the folder with {needed} in it" in line(capsys)
+    said = line(capsys)
+    assert f"the folder with {needed} in it" in said
+    assert ("--group orders.placed=billing" in said) == (needed == "services/")
 
 
 def test_a_module_that_the_project_misses_is_not_hidden(
@@ -213,6 +215,18 @@ def test_the_current_folder_is_searched_for_the_project(
     monkeypatch.chdir(tmp_path)
     assert main(["--app", "lying_here", "channels"]) == 2
     assert "lying_here.settings has no Settings" in line(capsys)
+
+
+@pytest.mark.parametrize(("command", "extra"), [("otlp-receiver", "cli"), ("dev", "dev")])
+def test_a_missing_package_is_a_line_with_the_extra_that_the_command_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, extra: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "faststream_otel.dev.commands", raising=False)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert main([command]) == 1
+    said = line(capsys)
+    assert said.startswith("The package typer is missing: install faststream-otel with the extra ")
+    assert f"the extra `{extra}`" in said
 
 
 def test_only_commands_for_development_need_an_extra() -> None:

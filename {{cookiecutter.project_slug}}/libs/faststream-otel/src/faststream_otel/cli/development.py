@@ -1,4 +1,4 @@
-"""The commands for development. They need the extras `cli` and `dev`, which no image has."""
+"""The commands for development. They need the extra `cli`, and `dev` its own: no image has them."""
 
 import sys
 
@@ -24,8 +24,9 @@ def main(app: str | None, arguments: list[str]) -> int:
 
         return run(app, arguments)
     except ModuleNotFoundError as error:
+        extra = "dev" if arguments[:1] == ["dev"] else "cli"  # which `dev` includes
         print(
-            f"The package {error.name} is missing: install faststream-otel with the extra `dev`"
+            f"The package {error.name} is missing: install faststream-otel with the extra `{extra}`"
             " (in a baked project: uv sync).",
             file=sys.stderr,
         )

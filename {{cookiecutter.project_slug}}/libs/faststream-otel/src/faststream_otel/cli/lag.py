@@ -66,9 +66,11 @@ def _groups(app: App, others: list[Group]) -> dict[Group, str]:
     """
     try:
         ours = service_groups(app)
-    except BadSetting:
+    except BadSetting as error:
         if not others:
-            raise
+            raise BadSetting(
+                f"{error}. Without services, name the groups: --group orders.placed=billing"
+            ) from error
         ours = {}
     return dict.fromkeys(others, "") | ours
 
