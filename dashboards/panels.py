@@ -58,6 +58,9 @@ LINKS = {
 }
 """Where a value in a table leads, by its label."""
 
+SHORT = {"severity", "alertstate"}
+"""Labels whose values are short."""
+
 Thresholds = Sequence[tuple[float, str]]
 Link = dict[str, str]
 """Of a field's value; the SDK has only the kind that a whole dashboard has."""
@@ -269,6 +272,8 @@ def joined_table(
     for label, name in labels.items():
         if label in LINKS:
             panel.override_by_name(name, [property_of("links", [LINKS[label]])])
+        if label in SHORT:  # leaves room for the long values beside it
+            panel.override_by_name(name, [property_of("custom.width", 75)])
     for name, (unit, expr) in columns.items():
         panel.with_target(rows(expr).ref_id(refs[name]))
         panel.override_by_name(
