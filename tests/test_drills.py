@@ -52,7 +52,7 @@ from bench.drills.promises import (
     drills_for,
 )
 from bench.drills.site import Run, add_trial
-from bench.drills.traces import InTempo, spans_found
+from bench.drills.traces import InTempo, TooLargeError, spans_found
 
 TRACE = {kind: f"{number:032x}" for number, kind in enumerate(("good", "declined", "failing"), 1)}
 TIME = 1_000_000.0
@@ -433,22 +433,10 @@ class Crowded(Tempo):
         ][:traces]
 
 
-def test_more_traces_than_the_limit_are_searched_for_in_shorter_windows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    traces = InTempo("")
-    traces._tempo = Crowded("")
-    monkeypatch.setattr("bench.drills.traces.MOST_TRACES", 9)
-    found = {int(span.trace_id, 16) for span in traces.between(1000, 1100)}
-    assert found >= {*range(1000, 1100)}
-
-    monkeypatch.setattr("bench.drills.traces.MOST_TRACES", 1)
-    with pytest.raises(OSError, match="more than 1 traces in 1 s"):
-        traces.between(1000, 1100)
-
-
 class Verbose(Tempo):
-    """Tempo with one trace for each duration, whose answers may have ten."""
+    """Tempo with one trace for each duration, whose answers may have some."""
+
+    some = 10
 
     def search_between(
         self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
@@ -457,21 +445,30 @@ class Verbose(Tempo):
         if asked := re.search(r"duration >= (\d+)us && duration < (\d+)us", query):
             least, most = map(int, asked.groups())
             durations = [one for one in durations if least <= one < most]
-        if len(durations) > 10:
+        if len(durations) > self.some:
             told = BytesIO(b"response larger than the max (23445552 vs 16777216)")
             raise HTTPError(self.url, 500, "Internal Server Error", Message(), told)
         span = {"spanID": "ab" * 8, "startTimeUnixNano": "0"}
         return [
             {"traceID": f"{one:032x}", "spanSets": [{"matched": 1, "spans": [span]}]}
             for one in durations
-        ]
+        ][:traces]
 
 
-def test_an_answer_that_is_too_large_is_divided_by_the_durations_of_spans() -> None:
+@pytest.mark.parametrize(("some", "limit"), [(10, 1000), (1000, 10)])
+def test_an_answer_that_is_too_large_is_divided_by_the_durations_of_spans(
+    some: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Verbose, "some", some)
+    monkeypatch.setattr("bench.drills.traces.MOST_TRACES", limit)
     traces = InTempo("")
     traces._tempo = Verbose("")
     found = [int(span.trace_id, 16) for span in traces._search("payments", 1000, 1040)]
     assert sorted(found) == [*range(0, 20_000, 500)]
+
+    monkeypatch.setattr(Verbose, "some", 0)
+    with pytest.raises(TooLargeError):
+        traces._search("payments", 1000, 1040)
 
 
 class Hesitant(Crowded):

@@ -27,9 +27,7 @@ from .flow import BATCHES, CONSUMERS, OTHERS, SERVICES
 WORKERS = 4
 ANSWER_SECONDS = 300.0  # for one search, with its retries
 WINDOW_SECONDS = 40  # shorter ones take as long: a search reads whole blocks
-# Limit of one search: more than are alive in a window at 200 orders a second, even if the last
-# service is minutes behind. Tempo searches by the times of traces, not of their spans.
-MOST_TRACES = 50_000
+MOST_TRACES = 10_000  # in one answer: many more exceed Tempo's limits of size and of memory
 MOST_SPANS = 100  # of one trace: Tempo's own limit
 MOST_LINKS = 600  # in one window
 LINKS_ASKED = 120  # in one search
@@ -148,18 +146,8 @@ class InTempo:
             middle = math.isqrt(max(1, least) * most)
             if not least < middle < most:
                 raise
-            return [
-                span
-                for part in ((least, middle), (middle, most))
-                for span in self._search(service, start, end, part)
-            ]
-        if len(traces) >= MOST_TRACES:
-            if end - start < 2:
-                raise OSError(f"more than {MOST_TRACES} traces in {end - start} s")
-            half = (start + end) // 2
-            return self._search(service, start, half, durations) + self._search(
-                service, half, end, durations
-            )
+            shorter = self._search(service, start, end, (least, middle))
+            return shorter + self._search(service, start, end, (middle, most))
         too_large = {trace["traceID"].zfill(32) for trace in traces if not _is_all(trace)}
         found = [span for trace in traces if _is_all(trace) for span in spans_found(trace)]
         return found + self.of(too_large)
@@ -169,7 +157,8 @@ class InTempo:
 
         Raises:
             AssertionError: No answer in time.
-            TooLargeError: The answer would be larger than Tempo's components send to each other.
+            TooLargeError: The answer has too many traces, or is larger than what Tempo's components
+                send to each other.
         """
 
         def ask() -> list[list[dict[str, Any]]]:
@@ -180,7 +169,10 @@ class InTempo:
                     raise TooLargeError(query) from error
                 raise
 
-        return poll_until(ask, "Tempo to answer a search", ANSWER_SECONDS)[0]
+        (found,) = poll_until(ask, "Tempo to answer a search", ANSWER_SECONDS)
+        if len(found) >= MOST_TRACES:
+            raise TooLargeError(query)
+        return found
 
 
 def _asked(
