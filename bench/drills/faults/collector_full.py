@@ -33,7 +33,7 @@ def drill(run: Run) -> Figures:
         return fill(run)
 
 
-def fill(run: Run, seconds: float = 60.0, *, oldest_stay: bool = True) -> Figures:
+def fill(run: Run, seconds: float = 120.0, *, oldest_stay: bool = True) -> Figures:
     """Keep the trace backend down under load until the Collector drops spans."""
     poll_until(
         lambda: not any(run.site.prometheus.values(ALERT)), "the alert of before to end", 600
