@@ -34,7 +34,11 @@ def drill(run: Run) -> Figures:
 
 
 def fill(run: Run, seconds: float = 120.0, *, oldest_stay: bool = True) -> Figures:
-    """Keep the trace backend down under load until the Collector drops spans."""
+    """Keep the trace backend down under load until the Collector drops spans.
+
+    Args:
+        seconds: Longer than a service tries to send a batch to a Collector that refuses it.
+    """
     poll_until(
         lambda: not any(run.site.prometheus.values(ALERT)), "the alert of before to end", 600
     )
