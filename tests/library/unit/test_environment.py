@@ -394,7 +394,7 @@ def test_an_empty_value_is_not_set(
     ("variable", "value", "said"),
     [
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10", "write OTEL_EXPORTER_OTLP_TIMEOUT=10000"),
-        ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "0.2", "write OTEL_EXPORTER_OTLP_LOGS_TIMEOUT=1000"),
+        ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "0.9", "write OTEL_EXPORTER_OTLP_LOGS_TIMEOUT=1000"),
         ("OTEL_SDK_DISABLED", "yes", "taken as false; write OTEL_SDK_DISABLED=true"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "1", "taken as false"),
         ("OTEL_CONFIG_FILE", "otel.yaml", "OTEL_CONFIG_FILE is not supported"),
