@@ -23,6 +23,7 @@ from urllib.error import HTTPError
 
 import pytest
 import yaml
+from confluent_kafka import KafkaError, KafkaException
 from e2e.apis import Span, Tempo
 from matrix import OPTIONS, TEMPLATE
 from ports import free_ports
@@ -38,7 +39,7 @@ from bench.drills.accounting import (
     follow,
     look_up,
 )
-from bench.drills.brokers.kafka import InKafka
+from bench.drills.brokers.kafka import InKafka, _asked
 from bench.drills.faults import __path__ as drills
 from bench.drills.flow import ENDS
 from bench.drills.intake import Intake
@@ -493,6 +494,19 @@ def test_a_search_without_an_answer_is_retried(
     monkeypatch.setattr("e2e.poll.INTERVAL_SECONDS", 0)
     found = {int(span.trace_id, 16) for span in traces.between(1000, 1100)}
     assert found >= {*range(1000, 1100)}
+
+
+def test_a_partition_that_has_just_lost_its_leader_is_asked_again() -> None:
+    answers = [KafkaError.OFFSET_NOT_AVAILABLE, None, KafkaError.TOPIC_AUTHORIZATION_FAILED]
+
+    def ask(timeout: float) -> str:
+        if code := answers.pop(0):
+            raise KafkaException(KafkaError(code))
+        return "the end"
+
+    assert _asked(ask) == "the end"
+    with pytest.raises(OSError, match="TOPIC_AUTHORIZATION_FAILED"):
+        _asked(ask)
 
 
 class Trickle:

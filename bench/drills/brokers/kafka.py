@@ -1,5 +1,6 @@
 """Kafka: reads topics and committed offsets, and sends messages. An id is `partition/offset`."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -21,6 +22,12 @@ from ..flow import CONSUMERS, group
 
 TIMEOUT_SECONDS = 20.0
 QUIET = {"log_level": 2}  # drills stop the broker on purpose: its client need not warn
+
+WITHOUT_LEADER = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
 
 
 class InKafka:
@@ -186,9 +193,13 @@ def _record(message: Any) -> Record:
 
 
 def _asked(ask: Any, *arguments: Any, **options: Any) -> Any:
-    """Call the client library, whose errors become OSError."""
+    """Call the client library, whose errors become OSError. Wait for a partition's new leader."""
     options.setdefault("timeout", TIMEOUT_SECONDS)
-    try:
-        return ask(*arguments, **options)
-    except KafkaException as error:
-        raise OSError(str(error)) from error
+    until = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            return ask(*arguments, **options)
+        except KafkaException as error:
+            if error.args[0].code() not in WITHOUT_LEADER or time.monotonic() > until:
+                raise OSError(str(error)) from error
+        time.sleep(0.2)
