@@ -443,7 +443,7 @@ class Verbose(Tempo):
         self, query: str, start: int, end: int, traces: int = 20, spans: int = 3
     ) -> list[dict[str, Any]]:
         durations = [*range(0, 20_000, 500)]
-        if asked := re.search(r"duration >= (\d+)us && duration < (\d+)us", query):
+        if asked := re.search(r"duration >= (\d+)ns && duration < (\d+)ns", query):
             least, most = map(int, asked.groups())
             durations = [one for one in durations if least <= one < most]
         if len(durations) > self.some:

@@ -32,7 +32,7 @@ MOST_SPANS = 100  # of one trace: Tempo's own limit
 MOST_LINKS = 600  # in one window
 LINKS_ASKED = 120  # in one search
 MOST_BY_TRACE = 200  # links to search for by trace id, in one pass
-DURATIONS = (0, 10**9)  # of spans, in microseconds; a search that finds too much is divided by them
+DURATIONS = (0, 10**12)  # of spans, in nanoseconds; a search that finds too much is divided by them
 SOON_SECONDS = 30  # nearly every message is handled within this time
 WANTED = (
     "span:parentID", "name", "kind", "status", "resource.service.name", "link:traceID",
@@ -138,7 +138,7 @@ class InTempo:
         self, service: str, start: int, end: int, durations: tuple[int, int] = DURATIONS
     ) -> list[Span]:
         least, most = durations
-        some = "" if durations == DURATIONS else f" && duration >= {least}us && duration < {most}us"
+        some = "" if durations == DURATIONS else f" && duration >= {least}ns && duration < {most}ns"
         query = f'{{ resource.service.name = "{service}"{some} }} | select({", ".join(WANTED)})'
         try:
             traces = self._found(query, start, end)
